@@ -1,0 +1,12 @@
+"""Evaluate a trained dictionary on its held-out signals; `python launch/evaluate.py --help` lists the options."""
+
+import sys
+from pathlib import Path
+
+# The clone's own code is what runs, installed or not, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nid_dist.cli.evaluate import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,12 @@
+"""Fit new images with a trained dictionary: `python launch/fit.py --dictionary RUN --input IMAGES --out DIR`."""
+
+import sys
+from pathlib import Path
+
+# The clone's own code is what runs, installed or not, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nid_dist.cli.fit import main
+
+if __name__ == "__main__":
+    sys.exit(main())

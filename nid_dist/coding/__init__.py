@@ -1,0 +1,1 @@
+"""alpha_i, beta_i: the codes, predicted by gates or found by solvers."""

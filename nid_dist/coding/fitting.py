@@ -1,0 +1,124 @@
+"""Fit codes to signals with a frozen model, by the method's name."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.solvers import Problem, Solution, reduce_problem, solve_adam, solve_omp, solve_ridge
+from nid_dist.coding.solvers.solution import residual
+from nid_dist.errors import UserError
+from nid_dist.measurements.sampling import Sampling
+from nid_dist.model import Model
+
+METHODS = ("init", "adam", "ridge", "omp")
+_SIGNALS = 512  # fitted at a time: bounds memory
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to fit.
+
+    Args:
+        name: `init` (the gate's code), `adam` (steps from it), `ridge` (on the gate's support), `omp`.
+        steps: of Adam; for `omp` the rounds of selection, 0 for one atom a round.
+        ridge: relative ridge of `ridge` and `omp`.
+    """
+
+    name: str
+    steps: int = 0
+    ridge: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.name not in METHODS:
+            raise UserError(
+                "--solver", found=repr(self.name), expected=f"one of {', '.join(METHODS)}", mend="choose one of these"
+            )
+
+    @property
+    def label(self) -> str:
+        """The name in tables: init, adam10, ridge, omp (one atom a round), omp8 (eight rounds)."""
+        return f"{self.name}{self.steps}" if self.steps else self.name
+
+    @property
+    def needs_gate(self) -> bool:
+        """Whether the gate proposes the support."""
+        return self.name != "omp"
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a method gave.
+
+    Args:
+        solution: codes, residuals and log.
+        seconds: for all signals together, the reduction of the signals included.
+    """
+
+    solution: Solution
+    seconds: float
+
+
+@torch.no_grad()
+def fit_signals(
+    model: Model,
+    values: Float[Tensor, "T M d"],
+    coords: Float[Tensor, "M m"] | None,
+    methods: Sequence[Method],
+    seen: Float[Tensor, "T C d"] | None = None,
+) -> dict[str, Fit]:
+    """Fit the codes of T signals by each method.
+
+    Args:
+        model: frozen.
+        values: the signals, all of them measured at `coords`.
+        coords: where; None: on the gate's lattice.
+        methods: which.
+        seen: the signals on the gate's lattice, where that is another one.
+
+    Returns:
+        The fits by the methods' labels.
+    """
+    measurement = Sampling(model.coords if coords is None else coords)
+    shown = values if seen is None else seen
+    parts: dict[str, list[tuple[Solution, float]]] = {method.label: [] for method in methods}
+    for first in range(0, len(values), _SIGNALS):
+        part = slice(first, first + _SIGNALS)
+        begin = time.perf_counter()
+        problem = reduce_problem(model.dictionary, measurement, values[part])
+        reduction = time.perf_counter() - begin
+        start, gate_seconds = None, 0.0
+        if any(method.needs_gate for method in methods):
+            begin = time.perf_counter()
+            start = model.encode(shown[part])
+            gate_seconds = time.perf_counter() - begin
+        for method in methods:
+            begin = time.perf_counter()
+            solution = _solve(problem, method, start, model.support)
+            spent = time.perf_counter() - begin + (gate_seconds if method.needs_gate else 0.0)
+            # The gate's own code needs no inner products with the dictionary.
+            parts[method.label].append((solution, spent + (reduction if method.name != "init" else 0.0)))
+    return {label: _join(results) for label, results in parts.items()}
+
+
+def _solve(problem: Problem, method: Method, start: Code | None, k: int) -> Solution:
+    if method.name == "omp":
+        return solve_omp(problem, k, method.steps or None, method.ridge)
+    assert start is not None and start.indices is not None
+    if method.name == "ridge":
+        return solve_ridge(problem, start.indices, method.ridge)
+    if method.name == "adam":
+        return solve_adam(problem, start, method.steps)
+    return Solution(start, residual(problem, start))
+
+
+def _join(results: list[tuple[Solution, float]]) -> Fit:
+    solutions = [solution for solution, _ in results]
+    joined = Solution(
+        Code.concatenate([s.code for s in solutions]), torch.cat([s.residual for s in solutions]), solutions[0].log
+    )
+    return Fit(joined, sum(seconds for _, seconds in results))

@@ -1,0 +1,66 @@
+"""alpha_i, beta_i predicted from the signal: gates."""
+
+import torch
+from torch import nn
+
+from nid_dist.coding.gates.base import GateOutput
+from nid_dist.coding.gates.codebook import CodebookGate
+from nid_dist.coding.gates.conv import ConvGate
+from nid_dist.coding.gates.light import LightGate
+from nid_dist.coding.gates.resnet import ResNetGate
+from nid_dist.config.schema import Gate as GateConfig
+from nid_dist.errors import UserError
+
+__all__ = ["GateOutput", "make_gate"]
+
+
+def make_gate(
+    config: GateConfig,
+    *,
+    experts: int,
+    channels: int,
+    lattice: tuple[int, int],
+    signals: int,
+    support: int,
+    generator: torch.Generator,
+) -> nn.Module:
+    """Make the gate that a configuration asks for.
+
+    Args:
+        config: the section `coding.gate`.
+        experts: n.
+        channels: d.
+        lattice: (H, W) of the signals, H * W = C.
+        signals: number of training signals (of importance to the codebook only).
+        support: k (of importance to the unrolled gate only).
+        generator: of the initial values.
+
+    Returns:
+        A module with `forward(values [T, C, d], ids [T]) -> GateOutput`.
+
+    Raises:
+        UserError: for the kind `none`.
+    """
+    match config.kind:
+        case "light":
+            made: type[LightGate | ConvGate | ResNetGate] = LightGate
+        case "conv":
+            made = ConvGate
+        case "resnet":
+            made = ResNetGate
+        case "codebook":
+            return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
+        case "unrolled":
+            from nid_dist.coding.gates.unrolled import UnrolledGate
+
+            return UnrolledGate(
+                config, experts=experts, channels=channels, lattice=lattice, support=support, generator=generator
+            )
+        case _:
+            raise UserError(
+                "coding.gate.kind",
+                found=f"{config.kind!r}",
+                expected="a gate, as something here needs predicted codes",
+                mend="choose light, unrolled, conv, resnet or codebook, or a solver that needs no gate",
+            )
+    return made(experts=experts, channels=channels, lattice=lattice, width=config.width, generator=generator)

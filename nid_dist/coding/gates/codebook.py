@@ -1,0 +1,72 @@
+"""The codebook gate: one trained code per training signal, looked up by its id."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nid_dist.coding.gates.base import GateOutput
+from nid_dist.coding.gates.layers import MID_LEVEL
+from nid_dist.errors import UserError
+
+
+class CodebookGate(nn.Module):
+    """Codes in the unit ball, and biases, as rows of two tables.
+
+    Args:
+        experts: n.
+        channels: d.
+        signals: rows, the number of training signals.
+        generator: of the initial codes, N(0, 1/n).
+    """
+
+    def __init__(self, *, experts: int, channels: int, signals: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.codes = nn.Parameter(torch.empty(signals, experts).normal_(0, experts**-0.5, generator=generator))
+        self.biases = nn.Parameter(torch.full((signals, channels), MID_LEVEL))
+
+    def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
+        """Look codes up.
+
+        Args:
+            values: not read.
+            ids: which training signals, 0 to signals - 1.
+
+        Returns:
+            Their codes, of norm 1 at most, and biases.
+
+        Raises:
+            UserError: for an id that is not a training signal's.
+        """
+        outside = (ids < 0) | (ids >= len(self.codes))
+        if bool(outside.any()):
+            raise UserError(
+                "coding.gate.kind",
+                found=f"codebook, asked for signal {int(ids[outside][0])}",
+                expected=f"one of the {len(self.codes)} training signals, the only ones a codebook knows",
+                mend="fit new signals with a solver (omp, ridge), or train with a gate that reads the signal (light)",
+            )
+        return GateOutput(_UnitBall.apply(self.codes[ids]), self.biases[ids])
+
+
+class _UnitBall(torch.autograd.Function):
+    """Projection on the unit ball with the gradient of projected descent: embedding's max_norm without its writes.
+
+    The true derivative has no radial part outside the ball, so that a code that left it could never shrink again. Here
+    the gradient passes unchanged, except that outside the ball nothing pulls a code further out.
+    """
+
+    @staticmethod
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor) -> Tensor:
+        norm = rows.norm(dim=1, keepdim=True)
+        projected = rows / norm.clamp_min(1)
+        ctx.save_for_backward(projected, norm > 1)
+        return projected
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> Tensor:
+        (grad,) = grads
+        direction, outside = ctx.saved_tensors  # type: ignore[attr-defined]
+        radial = (grad * direction).sum(1, keepdim=True)
+        # Descent moves against the gradient: a negative radial part is a pull outwards.
+        outward = radial.clamp_max(0) * outside
+        return grad - outward * direction

@@ -1,0 +1,46 @@
+"""The conv gate of the reference: two 5x5 convolutions, pooled over the lattice, a linear layer."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nid_dist.coding.gates.base import GateOutput, as_image
+from nid_dist.coding.gates.layers import CodeHead, convolution
+
+
+class ConvGate(nn.Module):
+    """A gate that sees what a signal contains, but, pooled over the lattice, not where.
+
+    The reference sums over the lattice. The mean gives the same functions, up to a factor in the last layer's weights, and
+    lets one learning rate serve lattices of any size: what a step of Adam changes in a sum grows with the pixels.
+
+    Args:
+        experts: n.
+        channels: d.
+        lattice: (H, W).
+        width: channels of both convolutions (256 in the reference).
+        generator: of the initial values.
+    """
+
+    def __init__(
+        self, *, experts: int, channels: int, lattice: tuple[int, int], width: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.lattice = lattice
+        self.first = convolution(channels, width, 5, generator)
+        self.second = convolution(width, width, 5, generator)
+        # He's values keep the root mean square, about 1/2, of a signal in [0, 1].
+        self.head = CodeHead(width, experts, channels, generator, level=0.5)
+
+    def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
+        """Predict codes.
+
+        Args:
+            values: signals.
+            ids: not read.
+
+        Returns:
+            Logits and biases.
+        """
+        hidden = self.first(as_image(values, self.lattice)).relu()
+        return self.head(self.second(hidden).relu().mean((2, 3)))

@@ -1,0 +1,74 @@
+"""The layers gates are built of, with initial values drawn from the given generator only."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nid_dist.coding.gates.base import GateOutput
+from nid_dist.dictionary.activations import initialise_linear
+
+# Signals are in [0, 1]: without further knowledge, a bias is the middle.
+MID_LEVEL = 0.5
+
+
+def convolution(inputs: int, outputs: int, kernel: int, generator: torch.Generator, *, stride: int = 1) -> nn.Conv2d:
+    """Make a padded convolution with He's initial values.
+
+    Args:
+        inputs: channels read.
+        outputs: channels written.
+        kernel: side of the kernel, odd; H and W become ceil(H / stride) and ceil(W / stride).
+        generator: of the initial values.
+        stride: of the output lattice.
+
+    Returns:
+        The layer.
+    """
+    layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, stride=stride, padding=kernel // 2)
+    assert layer.bias is not None
+    initialise_linear(
+        layer.weight.flatten(1), layer.bias, activation="relu", first=False, omega=1.0, generator=generator
+    )
+    return layer
+
+
+class CodeHead(nn.Module):
+    """The last linear layer: features to n logits and d biases.
+
+    At the start a code has unit norm, about: logits of standard deviation n^(-1/2), as large for any n, and the biases
+    are constant.
+
+    Args:
+        features: number of inputs.
+        experts: n.
+        channels: d.
+        generator: of the initial values.
+        level: root mean square of the features at initialisation, which the weights divide out.
+        bias: the initial biases.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        experts: int,
+        channels: int,
+        generator: torch.Generator,
+        *,
+        level: float = 1.0,
+        bias: float = MID_LEVEL,
+    ) -> None:
+        super().__init__()
+        self.experts = experts
+        self.linear = nn.utils.skip_init(nn.Linear, features, experts + channels)
+        with torch.no_grad():
+            self.linear.weight.zero_()
+            self.linear.weight[:experts].normal_(0, 1 / (level * math.sqrt(features * experts)), generator=generator)
+            self.linear.bias.zero_()
+            self.linear.bias[experts:].fill_(bias)
+
+    def forward(self, features: Float[Tensor, "T features"]) -> GateOutput:
+        """Predict codes from features."""
+        output = self.linear(features)
+        return GateOutput(output[:, : self.experts], output[:, self.experts :])

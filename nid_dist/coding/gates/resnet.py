@@ -1,0 +1,83 @@
+"""The resnet gate of the reference: residual blocks at full resolution, and a linear layer over all pixels."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nid_dist.coding.gates.base import GateOutput, as_image
+from nid_dist.coding.gates.layers import CodeHead, convolution
+
+BLOCKS = 4
+
+
+class ResNetGate(nn.Module):
+    """3x3 to width/2, 3x3 to width, four residual blocks of two 5x5, 1x1, all pixels of a channel to one number, linear.
+
+    Args:
+        experts: n.
+        channels: d.
+        lattice: (H, W).
+        width: channels of the blocks (256 in the reference).
+        generator: of the initial values.
+    """
+
+    def __init__(
+        self, *, experts: int, channels: int, lattice: tuple[int, int], width: int, generator: torch.Generator
+    ) -> None:
+        super().__init__()
+        self.lattice = lattice
+        self.stem = nn.ModuleList(
+            [
+                convolution(channels, max(1, width // 2), 3, generator),
+                convolution(max(1, width // 2), width, 3, generator),
+            ]
+        )
+        self.blocks = nn.ModuleList([ResidualBlock(width, generator) for _ in range(BLOCKS)])
+        self.mix = convolution(width, width, 1, generator)
+        pixels = lattice[0] * lattice[1]
+        self.pool = nn.utils.skip_init(nn.Linear, pixels, 1)
+        with torch.no_grad():
+            # A mean with some preference for places. The one set of weights serves every channel, all of which are
+            # positive: weights of mean zero would, half of the time, send all channels below the ReLU that follows.
+            self.pool.weight.normal_(1 / pixels, 0.25 * pixels**-0.5, generator=generator)
+            self.pool.bias.zero_()
+        self.head = CodeHead(width, experts, channels, generator)
+
+    def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
+        """Predict codes.
+
+        Args:
+            values: signals.
+            ids: not read.
+
+        Returns:
+            Logits and biases.
+        """
+        hidden = as_image(values, self.lattice)
+        for layer in self.stem:
+            hidden = layer(hidden).relu()
+        for block in self.blocks:
+            hidden = block(hidden)
+        hidden = self.mix(hidden).relu()
+        return self.head(self.pool(hidden.flatten(2)).squeeze(2).relu())
+
+
+class ResidualBlock(nn.Module):
+    """relu(x + relu(5x5 relu(5x5 x))).
+
+    Args:
+        width: channels.
+        generator: of the initial values.
+    """
+
+    def __init__(self, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.first = convolution(width, width, 5, generator)
+        self.second = convolution(width, width, 5, generator)
+        with torch.no_grad():
+            # Both summands are positive: with He's values each block would more than double the level.
+            self.second.weight.mul_(1 / BLOCKS)
+
+    def forward(self, x: Float[Tensor, "T width H W"]) -> Float[Tensor, "T width H W"]:
+        """Add what the block computes."""
+        return (x + self.second(self.first(x).relu()).relu()).relu()

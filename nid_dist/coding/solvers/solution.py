@@ -1,0 +1,47 @@
+"""What a solver returns: the codes, how well they fit, and how it went."""
+
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.solvers.problem import Problem
+
+
+@dataclass(frozen=True)
+class Solution:
+    """Codes with their residuals.
+
+    Args:
+        code: at most k non-zeros per signal.
+        residual: mean squared error of each signal over measurements and channels.
+        log: one entry per iteration: what it did, and the mean residual after it.
+    """
+
+    code: Code
+    residual: Float[Tensor, "T"]
+    log: list[dict[str, float]] = field(default_factory=list)
+
+
+def best_bias(problem: Problem, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"]) -> Float[Tensor, "T d"]:
+    """The bias that makes the residual's mean zero in every channel."""
+    return problem.target_means - torch.einsum("tk,tkd->td", values, problem.atom_means[indices])
+
+
+def residual(problem: Problem, code: Code) -> Float[Tensor, "T"]:
+    """Mean squared error of each signal over measurements and channels.
+
+    Args:
+        problem: the reduced problem.
+        code: sparse codes of its signals.
+
+    Returns:
+        One number per signal, in squared units of the signal.
+    """
+    assert code.indices is not None
+    alpha = code.dense(len(problem.atoms))
+    centred = (alpha @ problem.atoms - problem.targets).square().sum(1)
+    offset = (code.bias + alpha @ problem.atom_means - problem.target_means).square().sum(1)
+    return (centred + offset + problem.unreachable) / problem.target_means.shape[1]

@@ -1,0 +1,198 @@
+"""From a YAML file and `--set` overrides to a checked configuration, and back."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from nid_dist.config.explaining import KeyPath, Origin, dotted, explain, find_swallowed_bool
+from nid_dist.config.schema import Config
+from nid_dist.errors import UserError
+
+
+def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+    """Reads a configuration file, applies the overrides in their order and checks everything.
+
+    Args:
+        path: a YAML file with the sections of `Config`; None: the defaults.
+        overrides: `section.key=value`, value in YAML; lists are indexed by number (`coding.phases.0.mode=gate`).
+
+    Returns:
+        The configuration, with a value for every key.
+
+    Raises:
+        UserError: the file or an override cannot be read, or a value is not allowed; one line with the first reason.
+    """
+    raw, lines = ({}, {}) if path is None else _read(path)
+    # A section whose keys are all commented out is a section of defaults.
+    raw = {key: value for key, value in raw.items() if value is not None or key not in Config.model_fields}
+    origin = Origin(None if path is None else str(path), lines, {})
+    for override in overrides:
+        key, value = _parse_override(override)
+        _put(raw, key, value, override)
+        origin.overrides[key] = f"--set {override}"
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        raise explain(error, raw, origin) from None
+    swallowed = find_swallowed_bool(raw, config, origin)
+    if swallowed is not None:
+        raise swallowed
+    return config
+
+
+def dump_config(config: Config) -> str:
+    """Writes every value of a configuration as YAML that `load_config` reads back to an equal configuration.
+
+    Args:
+        config: the configuration.
+
+    Returns:
+        YAML text, in the order of the schema.
+    """
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> tuple[dict[Any, Any], dict[KeyPath, int]]:
+    """The content of a YAML file, and the line of each key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            str(path), found="no such file", expected="a YAML configuration", mend="check the path (see configs/)"
+        ) from None
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UserError(
+            str(path), found=f"that reading failed ({reason})", expected="a YAML configuration", mend="check the path"
+        ) from None
+    except UnicodeDecodeError:
+        raise UserError(
+            str(path), found="bytes that are not text", expected="a YAML configuration in UTF-8", mend="check the path"
+        ) from None
+    lines: dict[KeyPath, int] = {}
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _collect_lines(root, (), lines, str(path), set())
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _syntax_error(str(path), text, error) from None
+    except (ValueError, RecursionError) as error:  # such as the date 2024-13-01
+        raise UserError(
+            str(path), found=f"a value that YAML cannot read ({error})", expected="YAML", mend="put it in quotes"
+        ) from None
+    if content is not None and not isinstance(content, dict):
+        kind = "a list" if isinstance(content, list) else "a single value"
+        raise UserError(
+            str(path),
+            found=kind,
+            expected=f"the sections {', '.join(Config.model_fields)}",
+            mend="write `section:` with its keys indented below it",
+        )
+    return content or {}, lines
+
+
+def _collect_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str, seen: set[int]) -> None:
+    """Notes where each key stands, and refuses a key that stands twice: YAML would silently take the last."""
+    if id(node) in seen:  # an alias; it may even contain itself
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            lines[(*at, index)] = item.start_mark.line + 1
+            _collect_lines(item, (*at, index), lines, file, seen)
+    elif isinstance(node, yaml.MappingNode):
+        own: dict[str, int] = {}
+        for key, value in node.value:
+            line = key.start_mark.line + 1
+            if isinstance(key, yaml.ScalarNode):
+                here = (*at, key.value)
+                if key.value in own:
+                    raise UserError(
+                        f"{file} line {line}: {dotted(here)}",
+                        found=f"the key a second time (first in line {own[key.value]})",
+                        expected="each key once",
+                        mend="remove one of the two",
+                    )
+                own[key.value] = lines[here] = line
+                _collect_lines(value, here, lines, file, seen)
+
+
+def _syntax_error(where: str, text: str, error: yaml.YAMLError) -> UserError:
+    problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
+    mark = getattr(error, "problem_mark", None)
+    place = where
+    if mark is not None:
+        place = f"{where} line {mark.line + 1} column {mark.column + 1}"
+    elif isinstance(error, yaml.reader.ReaderError):
+        before = text[: error.position]
+        place = f"{where} line {before.count(chr(10)) + 1} column {len(before) - before.rfind(chr(10))}"
+    mend = "correct that line; texts with special characters need quotes"
+    if "\\t" in problem:
+        mend = "indent with spaces instead of tabs"
+    elif "could not determine a constructor" in problem:
+        mend = "remove the tag; only plain values are read"
+    return UserError(place, found=f"text that is not YAML ({problem})", expected="YAML", mend=mend)
+
+
+def _parse_override(override: str) -> tuple[KeyPath, Any]:
+    name, separator, text = override.partition("=")
+    parts = [part.strip() for part in name.split(".")]
+    if not separator or not all(parts):
+        raise UserError(
+            f"--set {override}",
+            found="no `=`" if not separator else "an empty name",
+            expected="section.key=value",
+            mend="write for example --set training.steps=500",
+        )
+    try:
+        value = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        problem = getattr(error, "problem", None) or str(error)
+        raise UserError(
+            f"--set {override}",
+            found=f"a value that is not YAML ({problem})",
+            expected="a value as in the YAML file",
+            mend="put the value in quotes, for the shell and for YAML",
+        ) from None
+    return tuple(int(part) if re.fullmatch(r"\d+", part) else part for part in parts), value
+
+
+def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str) -> None:
+    """Sets a value in nested sections; sections on the way that the file leaves out are made, lists from defaults."""
+    here: Any = raw
+    for depth, part in enumerate(key):
+        before = dotted(key[:depth])
+        if isinstance(part, int) and not isinstance(here, list):
+            raise _not_inside(override, f"{before or 'the configuration'}, which is not a list", "a key", part)
+        if isinstance(here, list):
+            if not isinstance(part, int):
+                raise _not_inside(override, f"{before}, which is a list", "the number of an item", part)
+            if part >= len(here):
+                raise _not_inside(override, f"{before}, which has {len(here)} items", "an item that exists", part)
+        elif not isinstance(here, dict):
+            raise _not_inside(override, f"{before}, which is a single value", "a section", part)
+        if depth == len(key) - 1:
+            here[part] = value
+            return
+        if isinstance(here, dict) and here.get(part) is None:
+            default = _default_at(key[: depth + 1])
+            here[part] = {} if default is None or isinstance(default, dict) else default
+        here = here[part]
+
+
+def _default_at(key: KeyPath) -> Any:
+    here: Any = Config().model_dump(mode="json")
+    for part in key:
+        here = here.get(part) if isinstance(here, dict) else None
+    return here
+
+
+def _not_inside(override: str, found: str, expected: str, part: str | int) -> UserError:
+    return UserError(
+        f"--set {override}", found=f"{part!r} inside {found}", expected=expected, mend="check the name before the `=`"
+    )

@@ -1,0 +1,202 @@
+"""The configuration: one pydantic model per YAML section, strict, with every default in one place."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveInt = Annotated[int, Field(gt=0)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    """A section refuses keys it does not know."""
+
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class Signals(Section):
+    """Which images are the signals, how they are cut, and which are kept apart for validation and test."""
+
+    source: Literal["embedded", "folder", "celeba"] = "embedded"
+    path: str | None = Field(None, description="root folder of `folder` and `celeba`")
+    colour: Literal["rgb", "grey"] = "rgb"
+    crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
+    short_side: PositiveInt | None = Field(None, description="resize so that the shorter side has this many pixels")
+    size: PositiveInt | None = Field(None, description="side of a square to which the (centre) square is resized")
+    patch: PositiveInt | None = Field(16, description="side of a patch; null: a signal is a whole image")
+    stride: PositiveInt | None = Field(None, description="training step between patches; null: no overlap")
+    augment: bool = Field(False, description="draw one of the square's 8 symmetries for each training signal")
+    val: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for validation")
+    test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
+    limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
+    cache_mb: PositiveInt = Field(2048, description="decoded images kept in memory")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Signals":
+        if self.source != "embedded" and self.path is None:
+            raise ValueError(f"source {self.source!r} needs signals.path, the folder with the images")
+        if self.patch is None and self.size is None:
+            raise ValueError("whole images (patch: null) need signals.size, so that all share one lattice")
+        if self.patch is not None and self.stride is not None and self.stride > self.patch:
+            raise ValueError(f"stride {self.stride} larger than patch {self.patch} leaves pixels out")
+        return self
+
+
+class Encoding(Section):
+    """How a coordinate becomes the first features (see `nid_dist/dictionary/encodings.py`)."""
+
+    kind: Literal[
+        "identity", "positional", "fourier", "rbf", "laplacian", "matern", "rational_quadratic", "gamma_exponential"
+    ] = "fourier"
+    features: PositiveInt = Field(256, description="frequencies or centres; sine and cosine give twice as many")
+    scale: PositiveFloat = Field(
+        10.0, description="of the frequencies, in radians per unit of x in [-1, 1]; random kernels: 1 / length scale"
+    )
+    octaves: PositiveInt = Field(6, description="`positional`: frequencies pi * 2^0 ... pi * 2^(octaves-1)")
+    nu: PositiveFloat = Field(1.5, description="`matern`: smoothness")
+    alpha: PositiveFloat = Field(1.0, description="`rational_quadratic`: mixture of length scales")
+    gamma: Annotated[float, Field(gt=0, le=2)] = Field(1.0, description="`gamma_exponential`: exponent in (0, 2]")
+
+
+class Dictionary(Section):
+    """The experts b_j: encoding, shared layers (trunk), private layers (heads)."""
+
+    experts: PositiveInt = Field(1024, description="n, the TOTAL number of experts over all ranks")
+    encoding: Encoding = Encoding()
+    width: PositiveInt = Field(256, description="h, the width of the shared layers")
+    shared_layers: NonNegativeInt = 2
+    private_layers: PositiveInt = Field(1, description="1: linear heads; 2 or more: deep experts")
+    private_width: PositiveInt = Field(64, description="width inside deep experts")
+    activation: Literal["relu", "gelu", "sine", "tanh"] = "gelu"
+    omega: PositiveFloat = Field(30.0, description="frequency factor of the sine activation (SIREN)")
+    trunk_output: Literal["linear", "activated"] = Field(
+        "linear", description="whether the last shared layer is followed by the activation"
+    )
+    whiten: bool = Field(True, description="orthonormal features at initialisation (trunk_output: linear)")
+    init: Literal["cosine", "principal", "random"] = Field(
+        "cosine", description="linear heads: cosines or the signals' principal components, and pieces of signals"
+    )
+    strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
+    chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")
+
+
+class Gate(Section):
+    """The network that predicts a signal's code."""
+
+    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "none"] = "light"
+    width: PositiveInt = 64
+    iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
+    noisy: bool = Field(False, description="noisy top-k while training in mode `gate` (Shazeer et al. 2017)")
+
+
+class Phase(Section):
+    """A part of the training: `gate`: all jointly (the paper); `solve`: experts on solved codes, the gate learns
+    them; `distill`: the gate alone learns the solved codes of the frozen dictionary."""
+
+    mode: Literal["gate", "solve", "distill"]
+    share: PositiveFloat = Field(1.0, description="of the steps, relative to the other phases")
+
+
+class Coding(Section):
+    """How codes are found."""
+
+    support: PositiveInt = Field(64, description="k, the most non-zero coefficients of a code")
+    gate: Gate = Gate()
+    phases: list[Phase] = Field([Phase(mode="solve", share=0.7), Phase(mode="distill", share=0.3)], min_length=1)
+    warmup_steps: NonNegativeInt = Field(0, description="first steps of mode `gate`: dense codes with an L1 penalty")
+    blocks: PositiveInt = Field(8, description="rounds of atom selection of the solver in training")
+    ridge: NonNegativeFloat = Field(1e-5, description="relative weight of ridge, times the mean squared atom norm")
+
+
+class Objective(Section):
+    """The loss L and the penalties P."""
+
+    loss: Literal["l2", "l1", "huber"] = "l2"
+    huber: PositiveFloat = Field(0.05, description="where Huber's loss turns from square to linear")
+    l1: NonNegativeFloat = Field(0.01, description="weight of mean |alpha| in the warm-up")
+    balance: NonNegativeFloat = Field(0.01, description="weight of CV^2 of importance and load in mode `gate`")
+    importance: Literal["absolute", "signed"] = "absolute"
+    distill: NonNegativeFloat = Field(1.0, description="weight of the gate's regression on solved codes")
+
+
+class Optimizer(Section):
+    """Adam or AdamW, with warm-up and a decaying rate."""
+
+    name: Literal["adam", "adamw"] = "adam"
+    lr: PositiveFloat = Field(1e-3, description="learning rate of the experts")
+    trunk_lr: NonNegativeFloat = Field(1e-5, description="learning rate of the trunk")
+    gate_lr: PositiveFloat = Field(1e-3, description="learning rate of the gate")
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    weight_decay: NonNegativeFloat = 0.0
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup_steps: NonNegativeInt = 50
+    clip_norm: PositiveFloat | None = 1.0
+    accumulation: PositiveInt = Field(1, description="micro-batches whose gradients make one step")
+
+
+class Training(Section):
+    """How long, how much at a time, from which seed, and what is kept."""
+
+    steps: PositiveInt = 2000
+    max_seconds: PositiveFloat | None = Field(None, description="end after this time; rates follow the clock")
+    batch: PositiveInt = Field(128, description="signals in one optimiser step, over all ranks")
+    coordinates: PositiveInt | None = Field(None, description="coordinates drawn per step; null: all of a signal")
+    seed: NonNegativeInt = 0
+    precision: Literal["fp32", "bf16"] = "fp32"
+    eval_every: NonNegativeInt = Field(500, description="steps between evaluations; 0: only at the end")
+    checkpoint_every: NonNegativeInt = Field(500, description="steps between checkpoints; 0: only at the end")
+    keep: PositiveInt = Field(3, description="checkpoints kept")
+    threads: PositiveInt | None = Field(None, description="CPU threads; null: PyTorch's choice")
+
+
+class Parallel(Section):
+    """Where it runs."""
+
+    engine: Literal["local"] = "local"
+    expert_parallel_size: PositiveInt = Field(1, description="R, ranks that share one set of experts")
+
+
+class Logging(Section):
+    """What is written while training."""
+
+    run_dir: str = "runs/default"
+    log_every: PositiveInt = 20
+    pictures_every: NonNegativeInt = Field(500, description="steps between TensorBoard pictures; 0: none")
+    tensorboard: bool = True
+    progress: bool = True
+
+
+class Config(Section):
+    """Everything that defines a run."""
+
+    signals: Signals = Signals()
+    dictionary: Dictionary = Dictionary()
+    coding: Coding = Coding()
+    objective: Objective = Objective()
+    optimizer: Optimizer = Optimizer()
+    training: Training = Training()
+    parallel: Parallel = Parallel()
+    logging: Logging = Logging()
+
+    @model_validator(mode="after")
+    def _check(self) -> "Config":
+        n, k, r = self.dictionary.experts, self.coding.support, self.parallel.expert_parallel_size
+        if k > n:
+            raise ValueError(f"coding.support {k} is larger than dictionary.experts {n}; choose k <= n")
+        if n % r:
+            raise ValueError(
+                f"dictionary.experts {n} is not divisible by parallel.expert_parallel_size {r}; choose a multiple"
+            )
+        if self.training.batch % self.optimizer.accumulation:
+            raise ValueError(
+                f"training.batch {self.training.batch} is not divisible by optimizer.accumulation "
+                f"{self.optimizer.accumulation}; choose a multiple"
+            )
+        if self.coding.gate.kind == "none" and any(p.mode != "solve" for p in self.coding.phases):
+            raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
+        if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
+            raise ValueError("dictionary.strategy 'merge' needs linear heads (private_layers: 1)")
+        return self

@@ -1,0 +1,179 @@
+"""The images of a source, split for training, validation and test, none of them read yet."""
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import skimage.data
+
+from nid_dist.config.schema import Signals
+from nid_dist.data.celeba import list_celeba
+from nid_dist.data.reading import EXTENSIONS, image_size, read_image, to_colour
+from nid_dist.data.splits import SPLITS, Split, assign_splits, folder_splits
+from nid_dist.errors import UserError
+
+# What scikit-image ships inside its package, so that nothing is downloaded. The order is part of the interface.
+EMBEDDED = (
+    "chelsea",
+    "coffee",
+    "rocket",
+    "retina",
+    "immunohistochemistry",
+    "hubble_deep_field",
+    "stereo_motorcycle",
+    "astronaut",
+    "camera",
+    "brick",
+    "grass",
+    "gravel",
+    "moon",
+    "coins",
+)
+
+
+@dataclass(frozen=True)
+class ImageRef:
+    """An image that can be read.
+
+    Attributes:
+        name: unique in its source; for files the posix path relative to the source's root.
+        load: reads it, [H, W, d] float32 in [0, 1], unprepared.
+        size: (H, W) in pixels without decoding, where that is possible.
+    """
+
+    name: str
+    load: Callable[[], np.ndarray]
+    size: Callable[[], tuple[int, int]] | None = None
+
+
+def list_images(signals: Signals) -> dict[Split, list[ImageRef]]:
+    """List the images of the configured source by split.
+
+    `embedded`: the photographs that scikit-image ships, by name ("astronaut", ...). `folder`: all image files below
+    `signals.path`, sorted; split by `signals.val` and `signals.test`, or by top folders train, test (and val) when
+    `signals.test` is 0. `celeba`: split by its own partition list.
+
+    Args:
+        signals: the configuration.
+
+    Returns:
+        References for "train", "val" and "test", which have no image in common; at most `signals.limit` each.
+
+    Raises:
+        UserError: a missing or empty folder, globs without a match, a malformed partition list, missing files, or
+            no image left to train on.
+    """
+    if signals.source == "embedded":
+        names = assign_splits(EMBEDDED, signals.val, signals.test, where="the embedded photographs")
+        return _references(names, signals.limit, partial(_embedded_reference, signals.colour))
+    root = _root(signals.path)
+    if signals.source == "celeba":
+        _refuse_own_splits(signals)
+        folder, names = list_celeba(root, signals.limit)
+        return _references(names, signals.limit, partial(_file_reference, folder, signals.colour))
+    names = _split_folder(root, signals)
+    return _references(names, signals.limit, partial(_file_reference, root, signals.colour))
+
+
+def find_images(root: Path) -> list[str]:
+    """Find the image files below a folder, links followed, hidden files and folders left out.
+
+    Args:
+        root: the folder.
+
+    Returns:
+        Sorted posix paths relative to the folder.
+
+    Raises:
+        UserError: a folder in it cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            str(error.filename),
+            found=f"a folder that cannot be listed ({error.strerror})",
+            expected="a readable folder",
+            mend="grant access to it or move it away",
+        )
+
+    names: list[str] = []
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        images = (name for name in files if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."))
+        names += (Path(folder, name).relative_to(root).as_posix() for name in images)
+    return sorted(names)
+
+
+def _split_folder(root: Path, signals: Signals) -> dict[Split, list[str]]:
+    names = find_images(root)
+    if not names:
+        raise UserError(
+            str(root),
+            found="no image",
+            expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
+            mend="check signals.path",
+        )
+    if not signals.test:
+        splits = folder_splits(names, signals.val, where=str(root))
+        if splits is not None:
+            return splits
+    return assign_splits(names, signals.val, signals.test, where=str(root))
+
+
+def _root(path: str | None) -> Path:
+    root = Path(path or "").expanduser()
+    if not path or not root.is_dir():
+        raise UserError(
+            f"signals.path {path}",
+            found="a file" if path and root.exists() else "no such folder",
+            expected="the folder with the images",
+            mend="check signals.path",
+        )
+    return root
+
+
+def _refuse_own_splits(signals: Signals) -> None:
+    for key, rule in (("val", signals.val), ("test", signals.test)):
+        if rule:
+            raise UserError(
+                f"signals.{key}",
+                found=str(rule),
+                expected="0.0 with signals.source celeba, which brings its own splits",
+                mend=f"remove signals.{key}, or use signals.source folder",
+            )
+
+
+def _references(
+    names: dict[Split, list[str]], limit: int | None, refer: Callable[[str], ImageRef]
+) -> dict[Split, list[ImageRef]]:
+    return {split: [refer(name) for name in _limited(names[split], limit)] for split in SPLITS}
+
+
+def _limited(names: Sequence[str], limit: int | None) -> Sequence[str]:
+    return names if limit is None else names[:limit]
+
+
+def _file_reference(root: Path, colour: Literal["rgb", "grey"], name: str) -> ImageRef:
+    path = root / name
+    return ImageRef(name, partial(read_image, path, colour), partial(image_size, path))
+
+
+def _embedded_reference(colour: Literal["rgb", "grey"], name: str) -> ImageRef:
+    return ImageRef(name, partial(_load_embedded, name, colour))
+
+
+def _load_embedded(name: str, colour: Literal["rgb", "grey"]) -> np.ndarray:
+    loaded = getattr(skimage.data, name)()
+    samples = np.asarray(loaded[0] if isinstance(loaded, tuple) else loaded)
+    values = samples.astype(np.float32) / np.float32(255)
+    return to_colour(values[..., None] if values.ndim == 2 else values, colour)

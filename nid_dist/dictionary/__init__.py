@@ -1,0 +1,1 @@
+"""b_theta_j: the experts, coordinate networks R^m -> R^d."""

@@ -1,0 +1,108 @@
+"""The dictionary: trunk, experts and the exchange between them; f(x) = beta + sum_j alpha_j b_j(x)."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nid_dist.coding.code import Code
+from nid_dist.config.schema import Dictionary as DictionaryConfig
+from nid_dist.dictionary.deep_experts import DeepExperts
+from nid_dist.dictionary.evaluation import cheaper_strategy, evaluate_then_combine, merge_then_evaluate
+from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.dictionary.trunk import Trunk
+from nid_dist.parallel.exchange import Exchange, LocalExchange
+
+
+class Dictionary(nn.Module):
+    """n experts b_j: R^m -> R^d on a shared trunk.
+
+    Args:
+        config: the `dictionary` section.
+        in_dim: m, coordinate dimension.
+        channels: d, channels of a signal.
+        generator: of every initial value.
+        exchange: how codes reach the experts; all experts here by default.
+    """
+
+    def __init__(
+        self,
+        config: DictionaryConfig,
+        in_dim: int,
+        channels: int,
+        generator: torch.Generator,
+        exchange: Exchange | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.in_dim, self.channels = config, in_dim, channels
+        self.exchange: Exchange = exchange if exchange is not None else LocalExchange()
+        self.trunk = Trunk(config, in_dim, generator)
+        self.experts: LinearHeads | DeepExperts
+        if config.private_layers == 1:
+            self.experts = LinearHeads(config.experts, channels, self.trunk.out_dim, generator)
+        else:
+            self.experts = DeepExperts(
+                config.experts,
+                channels,
+                self.trunk.out_dim,
+                config.private_layers,
+                config.private_width,
+                config.activation,
+                config.omega,
+                first=config.shared_layers == 0,
+                generator=generator,
+            )
+
+    @property
+    def size(self) -> int:
+        """n, the total number of experts."""
+        return self.config.experts
+
+    @property
+    def linear(self) -> bool:
+        """Whether the experts are linear heads, which can be merged."""
+        return isinstance(self.experts, LinearHeads)
+
+    def forward(self, code: Code, coords: Float[Tensor, "*shared C m"]) -> Float[Tensor, "T C d"]:
+        """Evaluate the signals of some codes.
+
+        Args:
+            code: codes of T signals.
+            coords: coordinates in [-1, 1]^m, shared by the signals [C, m] or per signal [T, C, m].
+
+        Returns:
+            f at the coordinates, in the signals' units.
+        """
+        features = self.trunk(coords)
+        experts = self.experts
+        if isinstance(experts, LinearHeads) and self._strategy(code, coords) == "merge":
+            values = merge_then_evaluate(experts, features, code, self.exchange)
+        else:
+            chunk_bytes = self.config.chunk_mb * 2**20
+            values = evaluate_then_combine(experts, features, code, self.exchange, chunk_bytes)
+        return values + code.bias[:, None]
+
+    def atoms(self, coords: Float[Tensor, "C m"], first: int = 0, last: int | None = None) -> Float[Tensor, "U C d"]:
+        """Evaluate the experts first ... last - 1 held here, on shared coordinates.
+
+        Args:
+            coords: in [-1, 1]^m.
+            first: the first expert.
+            last: the one after the last; None: all.
+
+        Returns:
+            The atoms b_j(x).
+        """
+        return self.experts.atoms(self.trunk(coords), first, self.experts.experts if last is None else last)
+
+    def _strategy(self, code: Code, coords: Tensor) -> str:
+        if self.config.strategy != "auto":
+            return self.config.strategy
+        return cheaper_strategy(
+            signals=code.signals,
+            coordinates=coords.shape[-2],
+            support=code.values.shape[1],
+            experts=self.experts.experts,
+            channels=self.channels,
+            width=self.trunk.out_dim,
+            shared=coords.dim() == 2,
+        )

@@ -1,0 +1,153 @@
+"""Encodings: how a coordinate becomes the first features of the trunk. None of them is trained."""
+
+import math
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nid_dist.config.schema import Encoding as EncodingConfig
+from nid_dist.dictionary.kernels import frequencies
+
+
+class Encoding(nn.Module):
+    """A fixed map from R^m to `out_dim` features.
+
+    Args:
+        in_dim: m, coordinate dimension.
+        out_dim: e, number of features.
+    """
+
+    def __init__(self, in_dim: int, out_dim: int) -> None:
+        super().__init__()
+        self.in_dim, self.out_dim = in_dim, out_dim
+
+    def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
+        """Encode coordinates.
+
+        Args:
+            coords: in [-1, 1]^m.
+
+        Returns:
+            The features.
+        """
+        raise NotImplementedError
+
+
+class Identity(Encoding):
+    """The coordinate itself."""
+
+    def __init__(self, in_dim: int) -> None:
+        super().__init__(in_dim, in_dim)
+
+    def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
+        """Return the coordinates."""
+        return coords
+
+
+class Positional(Encoding):
+    """[x, sin(pi 2^l x_i), cos(pi 2^l x_i)], octaves l = 0 ... L - 1 (Mildenhall et al. 2020, eq. 4).
+
+    Args:
+        in_dim: m.
+        octaves: L.
+    """
+
+    octaves: Tensor
+
+    def __init__(self, in_dim: int, octaves: int) -> None:
+        super().__init__(in_dim, in_dim * (1 + 2 * octaves))
+        self.register_buffer("octaves", math.pi * 2.0 ** torch.arange(octaves))
+
+    def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
+        """Return the coordinates, then all sines, then all cosines; each by coordinate, then octave."""
+        phase = (coords[..., None] * self.octaves).flatten(-2)
+        return torch.cat([coords, phase.sin(), phase.cos()], -1)
+
+
+class Sinusoids(Encoding):
+    """[sin(x B^T), cos(x B^T)], no 2 pi and no factor: Fourier features (Tancik et al. 2020; Rahimi and Recht 2007).
+
+    Multiplied by features^(-1/2), the inner product of two encodings would estimate the kernel that B was drawn for. The
+    factor is left out, for the random kernels too, so that every entry has a mean square of 1/2 whatever their number:
+    the scale that the initial weights of the trunk expect.
+
+    Args:
+        basis: B, one frequency per row, in radians per unit of x.
+    """
+
+    basis: Tensor
+
+    def __init__(self, basis: Float[Tensor, "features m"]) -> None:
+        super().__init__(basis.shape[1], 2 * basis.shape[0])
+        self.register_buffer("basis", basis)
+
+    def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
+        """Return all sines, then all cosines."""
+        # Under bf16 autocast the product would round phases of hundreds of radians to whole radians.
+        with torch.autocast(coords.device.type, enabled=False):
+            phase = coords @ self.basis.t()
+        return torch.cat([phase.sin(), phase.cos()], -1)
+
+
+class RadialBasis(Encoding):
+    """exp(-scale^2 |x - c|^2 / 2), Gaussian bumps at fixed centres c in [-1, 1]^m.
+
+    Args:
+        centres: one per row.
+        scale: 1 / the bumps' standard deviation.
+    """
+
+    centres: Tensor
+
+    def __init__(self, centres: Float[Tensor, "features m"], scale: float) -> None:
+        super().__init__(centres.shape[1], centres.shape[0])
+        self.scale = scale
+        self.register_buffer("centres", centres)
+
+    def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
+        """Return the bumps' values."""
+        # Summed differences: exact near a centre, where |x|^2 - 2 x.c + |c|^2 cancels, and twice differentiable there,
+        # where torch.cdist is not.
+        squared = (coords[..., :1] - self.centres[:, 0]).square()
+        for axis in range(1, self.in_dim):
+            squared = squared + (coords[..., axis : axis + 1] - self.centres[:, axis]).square()
+        return torch.exp(-0.5 * self.scale**2 * squared)
+
+
+def make_encoding(config: EncodingConfig, in_dim: int, generator: torch.Generator) -> Encoding:
+    """Make the encoding that a configuration asks for.
+
+    Args:
+        config: the section `dictionary.encoding`.
+        in_dim: m, coordinate dimension.
+        generator: of frequencies and centres, which become buffers.
+
+    Returns:
+        The encoding.
+    """
+    match config.kind:
+        case "identity":
+            return Identity(in_dim)
+        case "positional":
+            return Positional(in_dim, config.octaves)
+        case "rbf":
+            return RadialBasis(_spread_centres(config.features, in_dim, generator), config.scale)
+    basis = frequencies(
+        "gaussian" if config.kind == "fourier" else config.kind,
+        config.features,
+        in_dim,
+        config.scale,
+        generator=generator,
+        nu=config.nu,
+        alpha=config.alpha,
+        gamma=config.gamma,
+    )
+    return Sinusoids(basis)
+
+
+def _spread_centres(count: int, dim: int, generator: torch.Generator) -> Float[Tensor, "count dim"]:
+    # A scrambled Sobol sequence: uniform, and without the holes and clusters of independent draws.
+    seed = int(torch.randint(2**31, (1,), generator=generator))
+    unit = torch.quasirandom.SobolEngine(dim, scramble=True, seed=seed).draw(count, dtype=torch.float64)
+    return (2 * unit - 1).to(torch.get_default_dtype())

@@ -1,0 +1,93 @@
+"""Linear heads b_j(x) = W_j phi(x) + c_j, and their merge: sum_j alpha_j b_j is again ONE linear head."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nid_dist.coding.code import Code
+
+
+class LinearHeads(nn.Module):
+    """E experts, each one private linear layer on the trunk's features.
+
+    A row of `rows` is one expert: W_j flattened to d*h numbers, then the d numbers of c_j, so that merging heads is one
+    weighted sum of rows and an exchange sends one vector of r = d * (h + 1) numbers per signal.
+
+    Args:
+        experts: E, experts held here.
+        channels: d.
+        width: h, features of the trunk.
+        generator: of the initial values, W ~ N(0, 1/h), c = 0: atoms of unit variance on whitened features.
+    """
+
+    def __init__(self, experts: int, channels: int, width: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.experts, self.channels, self.width = experts, channels, width
+        rows = torch.zeros(experts, channels * (width + 1))
+        rows[:, : channels * width].normal_(0, width**-0.5, generator=generator)
+        self.rows = nn.Parameter(rows)
+
+    @property
+    def weight(self) -> Float[Tensor, "E d h"]:
+        """W of every expert, a view of `rows`."""
+        return self.rows[:, : self.channels * self.width].unflatten(1, (self.channels, self.width))
+
+    @property
+    def offset(self) -> Float[Tensor, "E d"]:
+        """c of every expert, a view of `rows`."""
+        return self.rows[:, self.channels * self.width :]
+
+    def merge(self, code: Code) -> Float[Tensor, "T r"]:
+        """The merged head sum_j alpha_j (W_j, c_j) over the experts held here.
+
+        Args:
+            code: coefficients of experts held here (indices 0 to E - 1).
+
+        Returns:
+            One row of r = d * (h + 1) numbers per signal.
+        """
+        if code.indices is None:
+            return code.values @ self.rows
+        if _product_is_cheaper(code.values.shape[1], self.experts):
+            return code.dense(self.experts) @ self.rows
+        return F.embedding_bag(code.indices, self.rows, per_sample_weights=code.values, mode="sum")
+
+    def evaluate_merged(
+        self, features: Float[Tensor, "*shared C h"], merged: Float[Tensor, "T r"]
+    ) -> Float[Tensor, "T C d"]:
+        """Evaluate merged heads.
+
+        Args:
+            features: phi at coordinates shared by the signals [C, h], or per signal [T, C, h].
+            merged: heads from `merge`.
+
+        Returns:
+            sum_j alpha_j b_j(x), without the signals' biases.
+        """
+        signals, channels, width = merged.shape[0], self.channels, self.width
+        heads = merged[:, : channels * width].reshape(signals, channels, width)
+        offsets = merged[:, channels * width :].reshape(signals, channels)
+        if features.dim() == 3:
+            return torch.baddbmm(offsets[:, None], features, heads.transpose(1, 2))
+        # One product with T*d columns is faster than T small ones.
+        flat = torch.addmm(offsets.reshape(-1), features, heads.reshape(signals * channels, width).t())
+        return flat.unflatten(1, (signals, channels)).transpose(0, 1)
+
+    def atoms(self, features: Float[Tensor, "C h"], first: int, last: int) -> Float[Tensor, "U C d"]:
+        """Evaluate the experts first ... last - 1 at shared coordinates, U = last - first."""
+        weight = self.weight[first:last].reshape(-1, self.width)
+        flat = torch.addmm(self.offset[first:last].reshape(-1), features, weight.t())
+        return flat.unflatten(1, (last - first, self.channels)).transpose(0, 1)
+
+    def atoms_per_signal(
+        self, features: Float[Tensor, "P C h"], experts: Int[Tensor, "P"]
+    ) -> Float[Tensor, "P C d"]:
+        """Evaluate expert experts[p] at the p-th set of coordinates."""
+        return torch.baddbmm(self.offset[experts][:, None], features, self.weight[experts].transpose(1, 2))
+
+
+def _product_is_cheaper(support: int, experts: int) -> bool:
+    # A product with the dense [T, E] code costs T*E*r fused operations, the gather T*k*r uncached reads and, backward,
+    # as many scattered writes: measured on CPU, they break even between E = 4k and E = 8k.
+    return experts <= 4 * support

@@ -1,0 +1,57 @@
+"""The trunk phi: the encoding and the layers that all experts share."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from nid_dist.config.schema import Dictionary as DictionaryConfig
+from nid_dist.dictionary.activations import initialise_linear, make_activation
+from nid_dist.dictionary.encodings import make_encoding
+
+
+class Trunk(nn.Module):
+    """phi: coordinates to features.
+
+    Args:
+        config: `encoding`, `width`, `shared_layers`, `activation`, `omega`, `trunk_output`.
+        in_dim: m, coordinate dimension.
+        generator: of frequencies and initial weights.
+    """
+
+    def __init__(self, config: DictionaryConfig, in_dim: int, generator: torch.Generator) -> None:
+        super().__init__()
+        self.in_dim = in_dim
+        self.encoding = make_encoding(config.encoding, in_dim, generator)
+        self.activation = make_activation(config.activation, config.omega)
+        self.linear_output = config.trunk_output == "linear"
+        self.layers = nn.ModuleList()
+        inputs = self.encoding.out_dim
+        for layer in range(config.shared_layers):
+            linear = nn.utils.skip_init(nn.Linear, inputs, config.width)
+            initialise_linear(
+                linear.weight,
+                linear.bias,
+                activation=config.activation,
+                first=layer == 0,
+                omega=config.omega,
+                generator=generator,
+            )
+            self.layers.append(linear)
+            inputs = config.width
+        self.out_dim = inputs
+
+    def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch h"]:
+        """Features of coordinates.
+
+        Args:
+            coords: in [-1, 1]^m.
+
+        Returns:
+            phi; the encoding itself where there are no shared layers.
+        """
+        features = self.encoding(coords)
+        for position, layer in enumerate(self.layers):
+            features = layer(features)
+            if position < len(self.layers) - 1 or not self.linear_output:
+                features = self.activation(features)
+        return features

@@ -1,0 +1,1 @@
+"""How good f_i is: metrics against Y, pictures and the report."""

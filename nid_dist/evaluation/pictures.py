@@ -1,0 +1,236 @@
+"""What a run shows: images, reconstructions beside their error, sheets of atoms and curves, as PNG files.
+
+Figures are drawn through matplotlib's object-oriented interface, so that nothing here touches a global state, needs a
+display, or changes the figures of a program that imports this package.
+"""
+
+import math
+import textwrap
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
+from PIL import Image
+
+from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.evaluation.report import replacing
+
+DOTS_PER_INCH = 150
+TEXT_SIZE = 9
+PANEL_INCHES = 2.6
+RECONSTRUCTIONS_PER_ROW = 4
+ERROR_COLOURS = "magma"
+# Errors above this quantile saturate: one bad pixel must not turn the rest of the map black.
+ERROR_QUANTILE = 0.995
+
+
+def save_image(path: str | Path, array: Float[np.ndarray, "H W d"]) -> None:
+    """Save an image as an 8-bit PNG, atomically.
+
+    Args:
+        path: the file; missing folders are made.
+        array: values in [0, 1], d = 3 (rgb) or 1 (grey); clipped, and 0 where a value is not a number.
+
+    Raises:
+        UserError: the file cannot be written.
+        ValueError: there are neither one nor three channels.
+    """
+    picture = Image.fromarray(np.rint(_shown(array) * 255).astype(np.uint8))
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")
+
+
+def error_map(estimate: Float[np.ndarray, "H W d"], target: Float[np.ndarray, "H W d"]) -> Float[np.ndarray, "H W"]:
+    """Absolute error of each pixel, averaged over the channels, in grey levels (units of 1/255).
+
+    Args:
+        estimate: the reconstruction; not clipped here.
+        target: the original.
+
+    Returns:
+        The errors in float64, 0 where equal and 255 where black stands for white.
+    """
+    error: np.ndarray = np.abs(estimate.astype(np.float64) - target.astype(np.float64)).mean(axis=2)
+    return 255.0 * error
+
+
+def comparison(
+    path: str | Path,
+    original: Float[np.ndarray, "H W d"],
+    reconstructions: Mapping[str, Float[np.ndarray, "H W d"]],
+    *,
+    title: str = "",
+    captions: Mapping[str, str] | None = None,
+) -> None:
+    """Save the original, its reconstructions with their PSNR, and under each its error map on one common scale.
+
+    Reconstructions are clipped to [0, 1], as they are shown, before their error and PSNR are taken.
+
+    Args:
+        path: the PNG file; missing folders are made.
+        original: the original, values in [0, 1].
+        reconstructions: name → reconstruction, of the original's shape; drawn in this order, at most four to a row.
+        title: a line above everything; empty for none.
+        captions: name → more to say under the PSNR of that reconstruction (SSIM, bytes, seconds …).
+
+    Raises:
+        UserError: the file cannot be written.
+        ValueError: there is no reconstruction, or shapes differ, or there are neither one nor three channels.
+    """
+    if not reconstructions:
+        raise ValueError("a comparison needs at least one reconstruction")
+    clipped = {name: np.clip(values, 0.0, 1.0) for name, values in reconstructions.items()}
+    errors = {name: error_map(values, original) for name, values in clipped.items()}
+    scale = _error_scale(list(errors.values()))
+
+    bands = math.ceil(len(clipped) / RECONSTRUCTIONS_PER_ROW)
+    per_row = math.ceil(len(clipped) / bands)
+    aspect = original.shape[0] / original.shape[1]
+    height = min(1.4 * PANEL_INCHES, max(1.1, PANEL_INCHES * aspect))
+    width = min(PANEL_INCHES, max(1.9, height / aspect))
+    figure = Figure(
+        figsize=(width * (1 + per_row) + 0.2, bands * (2 * height + 0.7) + (0.4 if title else 0.0)),
+        layout="constrained",
+    )
+    axes = figure.subplots(2 * bands, 1 + per_row, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    _panel(axes[0, 0], _shown(original), "original")
+    for place, (name, values) in enumerate(clipped.items()):
+        row, column = 2 * (place // per_row), 1 + place % per_row
+        caption = [name, f"{psnr(values, original):.2f} dB", (captions or {}).get(name, "")]
+        lines = [line for text in caption for line in textwrap.wrap(text, int(13 * width))]
+        _panel(axes[row, column], _shown(values), "\n".join(lines))
+        _panel(axes[row + 1, column], errors[name], "", scale)
+    _error_legend(figure, axes[1, 0], scale, max(float(np.nanmax(error, initial=0.0)) for error in errors.values()))
+    if title:
+        _title(figure, title)
+    _save(path, figure)
+
+
+def atoms_sheet(
+    path: str | Path, atoms: Float[np.ndarray, "j H W d"], labels: Sequence[str], *, title: str = ""
+) -> None:
+    """Save a sheet of atoms: each divided by its own largest magnitude, drawn around mid grey (grey is zero).
+
+    Args:
+        path: the PNG file; missing folders are made.
+        atoms: signed atoms on a lattice, in any unit.
+        labels: what to write above each, such as its share of the usage ("3.1 %").
+        title: a line above everything; empty for none.
+
+    Raises:
+        UserError: the file cannot be written.
+        ValueError: there is no atom, not one label each, or there are neither one nor three channels.
+    """
+    count = len(atoms)
+    if count == 0 or len(labels) != count:
+        raise ValueError(f"a sheet needs atoms and one label each; found {count} atoms and {len(labels)} labels")
+    columns = min(count, 16, max(4, math.ceil(math.sqrt(1.6 * count))))
+    rows = math.ceil(count / columns)
+    height = min(2.0, max(0.5, atoms.shape[1] / atoms.shape[2]))
+    figure = Figure(
+        figsize=(max(3.0, 0.95 * columns), rows * (0.93 * height + 0.22) + (0.35 if title else 0.05)),
+        layout="constrained",
+    )
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, atom, label in zip(axes.flat, atoms, labels, strict=False):
+        magnitude = float(np.abs(atom).max())
+        # An atom that is zero everywhere stays grey; dividing by its magnitude would make it not a number.
+        _panel(axis, _shown(0.5 + 0.5 * atom / (magnitude or 1.0)), label, text_size=TEXT_SIZE - 1.5)
+    if title:
+        _title(figure, title)
+    _save(path, figure)
+
+
+def curve(
+    path: str | Path,
+    series: Mapping[str, tuple[ArrayLike, ArrayLike]],
+    xlabel: str,
+    ylabel: str,
+) -> None:
+    """Save one or more curves over a common abscissa.
+
+    Args:
+        path: the PNG file; missing folders are made.
+        series: name → (abscissae, ordinates), sequences of equal length; values that are not finite leave a gap.
+        xlabel: what the abscissa is, with its unit.
+        ylabel: what the ordinate is, with its unit.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axis = figure.subplots()
+    for name, (abscissae, ordinates) in series.items():
+        finite = np.where(np.isfinite(np.asarray(ordinates, float)), np.asarray(ordinates, float), np.nan)
+        marker = "o" if len(finite) <= 40 else ""
+        axis.plot(np.asarray(abscissae, float), finite, label=name, linewidth=1.6, marker=marker, markersize=3)
+    axis.set_xlabel(xlabel, parse_math=False)
+    axis.set_ylabel(ylabel, parse_math=False)
+    axis.grid(color="0.9", linewidth=0.8)
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)
+    if len(series) > 1:
+        figure.legend(loc="outside upper center", ncols=min(4, len(series)), frameon=False, fontsize=TEXT_SIZE)
+    _save(path, figure)
+
+
+def _shown(array: np.ndarray) -> np.ndarray:
+    """The array as a picture shows it: clipped, finite, [H, W, 3] or [H, W] for one channel."""
+    if array.ndim != 3 or array.shape[2] not in (1, 3):
+        raise ValueError(f"a picture needs the shape [H, W, 1] or [H, W, 3]; found {list(array.shape)}")
+    picture = np.clip(np.nan_to_num(array.astype(np.float64), nan=0.0), 0.0, 1.0)
+    return picture[..., 0] if array.shape[2] == 1 else picture
+
+
+def _panel(
+    axis: Axes, picture: np.ndarray, caption: str, scale: Normalize | None = None, text_size: float = TEXT_SIZE
+) -> None:
+    """Draw one picture: grey or colour in [0, 1], or errors on the given scale."""
+    colours, norm = ("gray", Normalize(0.0, 1.0)) if scale is None else (ERROR_COLOURS, scale)
+    # Small pictures are enlarged, and any smoothing there would show structure that is not in them.
+    interpolation = "nearest" if max(picture.shape[:2]) < PANEL_INCHES * DOTS_PER_INCH else "antialiased"
+    axis.imshow(picture, cmap=colours, norm=norm, interpolation=interpolation)
+    axis.set_title(caption, fontsize=text_size, pad=3, parse_math=False)
+
+
+def _error_scale(errors: Sequence[np.ndarray]) -> Normalize:
+    finite = np.concatenate([error[np.isfinite(error)] for error in errors])
+    top = float(np.quantile(finite, ERROR_QUANTILE)) if finite.size else 0.0
+    return Normalize(0.0, max(1.0, math.ceil(top)))
+
+
+def _error_legend(figure: Figure, axis: Axes, scale: Normalize, largest: float) -> None:
+    """Fill the panel under the original with the colour bar of all error maps."""
+    beyond = largest > float(scale.vmax or 0.0)
+    bar = figure.colorbar(
+        ScalarMappable(scale, ERROR_COLOURS),
+        cax=axis.inset_axes((0.05, 0.5, 0.9, 0.07)),
+        orientation="horizontal",
+        extend="max" if beyond else "neither",
+    )
+    bar.ax.tick_params(labelsize=TEXT_SIZE - 1)
+    bar.ax.set_title("absolute error,\nmean over channels", fontsize=TEXT_SIZE, pad=5)
+    note = f"\n(largest {largest:.0f})" if beyond else ""
+    bar.set_label(f"grey levels (1/255){note}", fontsize=TEXT_SIZE)
+
+
+def _title(figure: Figure, title: str) -> None:
+    lines = textwrap.wrap(title, int(11 * figure.get_figwidth()))
+    figure.suptitle("\n".join(lines), fontsize=TEXT_SIZE + 2, parse_math=False)
+
+
+def _save(path: str | Path, figure: Figure) -> None:
+    FigureCanvasAgg(figure)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)

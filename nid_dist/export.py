@@ -1,0 +1,146 @@
+"""A trained model as one folder of safetensors and text, opened anywhere by `nid_dist.load`."""
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from nid_dist.config import Config, dump_config, load_config
+from nid_dist.errors import UserError
+from nid_dist.evaluation.report import write_json
+from nid_dist.model import Model
+from nid_dist.training import checkpoint
+from nid_dist.training.run_folder import CHECKPOINTS, RunFolder
+
+FORMAT = 1
+_WEIGHTS, _CONFIG, _FACTS = "model.safetensors", "config.yaml", "model.json"
+
+
+def export(model: Model, folder: Path) -> Path:
+    """Write a model: `model.safetensors`, `config.yaml` and `model.json` (shapes of signals, checksum).
+
+    Args:
+        model: trained.
+        folder: must not exist; it appears complete or not at all.
+
+    Returns:
+        The folder.
+
+    Raises:
+        UserError: when the folder exists or cannot be written.
+    """
+    if folder.exists():
+        raise UserError(
+            str(folder), found="an existing path", expected="a new folder", mend="choose another --out or remove it"
+        )
+    temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
+    try:
+        temporary.mkdir(parents=True)
+        state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+        save_file(state, temporary / _WEIGHTS)
+        (temporary / _CONFIG).write_text(dump_config(model.config))
+        write_json(temporary / _FACTS, {**_facts(model), "sha256": _digest(temporary / _WEIGHTS)})
+        os.replace(temporary, folder)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise UserError(
+            str(folder), found=error.strerror or str(error), expected="a writable place", mend="choose another --out"
+        ) from error
+    return folder
+
+
+def load(path: str | Path) -> Model:
+    """Open a trained model on the CPU, without a process group.
+
+    Args:
+        path: a folder written by `launch/export.py`, a run folder (its newest good checkpoint is used), or one
+            checkpoint of a run.
+
+    Returns:
+        The model, in evaluation mode, without gradients.
+
+    Raises:
+        UserError: when there is no model, or it is damaged.
+    """
+    path = Path(path)
+    if (path / _WEIGHTS).is_file():
+        model = _load_export(path)
+    elif (path / CHECKPOINTS).is_dir():
+        model = _load_run(RunFolder(path), path / CHECKPOINTS)
+    elif path.parent.name == CHECKPOINTS and path.is_dir():
+        model = _load_run(RunFolder(path.parent.parent), path)
+    else:
+        raise UserError(
+            str(path),
+            found="no model" if path.exists() else "nothing",
+            expected="a run folder, a checkpoint or an exported dictionary",
+            mend="name the folder that launch/train.py or launch/export.py wrote",
+        )
+    return model.eval().requires_grad_(False)
+
+
+def describe(model: Model, run: RunFolder) -> None:
+    """Write into a run's folder what, besides the configuration, its checkpoints' shapes depend on."""
+    write_json(run.path / _FACTS, _facts(model))
+
+
+def _load_export(path: Path) -> Model:
+    try:
+        facts = json.loads((path / _FACTS).read_text())
+        if facts["format"] != FORMAT:
+            raise UserError(
+                str(path / _FACTS),
+                found=f"format {facts['format']}",
+                expected=f"format {FORMAT}",
+                mend="export it again with this version",
+            )
+        if _digest(path / _WEIGHTS) != facts["sha256"]:
+            raise UserError(
+                str(path / _WEIGHTS),
+                found="other bytes than were exported",
+                expected="the recorded SHA-256",
+                mend="copy or export the dictionary again",
+            )
+        model = _build(load_config(path / _CONFIG), facts)
+        model.load_state_dict(load_file(path / _WEIGHTS))
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise UserError(
+            str(path), found=f"a damaged export ({error})", expected="a complete one", mend="export it again"
+        ) from error
+    return model
+
+
+def _load_run(run: RunFolder, source: Path) -> Model:
+    config = run.read_config()
+    try:
+        facts = json.loads((run.path / _FACTS).read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(
+            str(run.path / _FACTS),
+            found=f"an unreadable file ({error})",
+            expected="what the training wrote when it started",
+            mend="resume the training once, which writes it again",
+        ) from error
+    model = _build(config, facts)
+    state = {f"model.{name}": value for name, value in model.state_dict().items()}
+    checkpoint.load_newest(source, state, partial=True)
+    return model
+
+
+def _facts(model: Model) -> dict[str, Any]:
+    return {"format": FORMAT, "channels": model.channels, "grid": list(model.grid), "signals": model.signals}
+
+
+def _build(config: Config, facts: dict[str, Any]) -> Model:
+    rows, columns = facts["grid"]
+    return Model(config, channels=facts["channels"], grid=(rows, columns), signals=facts["signals"])
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

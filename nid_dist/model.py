@@ -1,0 +1,112 @@
+"""A model: the dictionary, the gate that predicts codes for it, and the configuration that made both."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.gates import make_gate
+from nid_dist.coding.gates.base import GateOutput
+from nid_dist.coding.gates.unrolled import UnrolledGate
+from nid_dist.coding.solvers import reduce_problem
+from nid_dist.coding.topk import signed_top_k
+from nid_dist.config.schema import Config
+from nid_dist.data.lattice import lattice
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.errors import UserError
+from nid_dist.measurements.sampling import Sampling
+from nid_dist.parallel.exchange import Exchange
+
+
+class Model(nn.Module):
+    """Dictionary and gate.
+
+    Args:
+        config: the whole configuration.
+        channels: d.
+        grid: shape of the lattice on which the gate sees a signal, (H, W) for images.
+        signals: number of training signals (the codebook's rows).
+        exchange: how codes reach the experts; all experts here by default.
+    """
+
+    coords: Float[Tensor, "C m"]
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        channels: int,
+        grid: tuple[int, int],
+        signals: int,
+        exchange: Exchange | None = None,
+    ) -> None:
+        super().__init__()
+        self.config, self.channels, self.grid, self.signals = config, channels, grid, signals
+        generator = torch.Generator().manual_seed(config.training.seed)
+        self.dictionary = Dictionary(config.dictionary, len(grid), channels, generator, exchange)
+        self.gate: nn.Module | None = None
+        if config.coding.gate.kind != "none":
+            self.gate = make_gate(
+                config.coding.gate,
+                experts=config.dictionary.experts,
+                channels=channels,
+                lattice=grid,
+                signals=signals,
+                support=config.coding.support,
+                generator=generator,
+            )
+        self.register_buffer("coords", lattice(grid), persistent=False)
+
+    @property
+    def support(self) -> int:
+        """k, the most non-zero coefficients of a code."""
+        return self.config.coding.support
+
+    def gate_output(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"] | None = None) -> GateOutput:
+        """The gate's logits and biases.
+
+        Args:
+            values: signals on the gate's lattice.
+            ids: which training signals they are (codebook only); None: new signals.
+
+        Returns:
+            The gate's output.
+
+        Raises:
+            UserError: without a gate, or when a codebook is asked about a new signal.
+        """
+        if self.gate is None or (ids is None and self.config.coding.gate.kind == "codebook"):
+            raise UserError(
+                "the gate's code (init)",
+                found=f"coding.gate.kind {self.config.coding.gate.kind!r}",
+                expected="a gate that looks at the signal",
+                mend="fit with --solver omp, which needs no gate, or train with another coding.gate.kind",
+            )
+        known = ids if ids is not None else torch.zeros(len(values), dtype=torch.long, device=values.device)
+        output: GateOutput = self.gate(values, known)
+        return output
+
+    @torch.no_grad()
+    def encode(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"] | None = None) -> Code:
+        """The gate's code of signals: the instant representation.
+
+        Args:
+            values: signals on the gate's lattice.
+            ids: as for `gate_output`.
+
+        Returns:
+            Codes of k coefficients.
+        """
+        output = self.gate_output(values, ids)
+        return signed_top_k(output.logits, output.bias, self.support)
+
+    def synchronise_gate(self, analysis: bool = True) -> None:
+        """Give a gate that unrolls the dictionary its present atoms; other gates need nothing.
+
+        Args:
+            analysis: also reset the gate's learned analysis operator.
+        """
+        if isinstance(self.gate, UnrolledGate):
+            empty = self.coords.new_zeros(0, len(self.coords), self.channels)
+            problem = reduce_problem(self.dictionary, Sampling(self.coords), empty, through="atoms")
+            self.gate.synchronise(problem.atoms, problem.atom_means, analysis=analysis)

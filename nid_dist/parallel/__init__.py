@@ -1,0 +1,1 @@
+"""Where it runs: topology, exchange, engines and launch environment; the math knows none of them."""

@@ -1,0 +1,61 @@
+"""Where a training is: its phase, and the learning rate there."""
+
+import math
+from dataclasses import dataclass
+
+from nid_dist.config.schema import Optimizer, Phase
+
+
+@dataclass(frozen=True)
+class Position:
+    """A point of the training.
+
+    Args:
+        index: which phase.
+        phase: its configuration.
+        progress: the share of the phase that is done, in [0, 1).
+    """
+
+    index: int
+    phase: Phase
+    progress: float
+
+
+def position(phases: list[Phase], done: float) -> Position:
+    """The phase after a share of the whole training.
+
+    Args:
+        phases: in order, their shares relative to each other.
+        done: share of the training that is done, in [0, 1).
+
+    Returns:
+        The phase and the progress within it.
+    """
+    total = sum(phase.share for phase in phases)
+    start = 0.0
+    for index, phase in enumerate(phases):
+        length = phase.share / total
+        # The tolerance keeps a step that lies on a border, up to rounding, in the later phase.
+        if done + 1e-9 < start + length or index == len(phases) - 1:
+            return Position(index, phase, min(max((done - start) / length, 0.0), 1.0))
+        start += length
+    raise AssertionError("phases are never empty")
+
+
+def rate_factor(config: Optimizer, steps_in_phase: int, progress: float) -> float:
+    """The factor on the learning rate: linear warm-up at the start of every phase, then the schedule's decay.
+
+    Args:
+        config: `schedule` and `warmup_steps`.
+        steps_in_phase: steps done in the phase.
+        progress: share of the phase that is done.
+
+    Returns:
+        A factor in (0, 1].
+    """
+    warm = min(1.0, (steps_in_phase + 1) / (config.warmup_steps + 1))
+    if config.schedule == "cosine":
+        return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+    if config.schedule == "linear":
+        return warm * max(0.01, 1 - progress)
+    return warm
