@@ -33,9 +33,7 @@ def data_loss(
     return F.huber_loss(estimate, target, delta=huber)
 
 
-def importance(
-    code: Code, experts: int, kind: Literal["absolute", "signed"] = "absolute"
-) -> Float[Tensor, "n"]:
+def importance(code: Code, experts: int, kind: Literal["absolute", "signed"] = "absolute") -> Float[Tensor, "n"]:
     """How much each expert is used by the batch.
 
     Args:
@@ -61,10 +59,12 @@ def squared_variation(usage: Float[Tensor, "n"]) -> Float[Tensor, ""]:
         usage: importance or load; reduce it over all ranks before.
 
     Returns:
-        The squared coefficient of variation. It explodes when signed usage cancels: prefer `absolute` importance.
+        The squared coefficient of variation, at most 1e10, and 0 without any usage. It explodes when signed usage
+        cancels: prefer `absolute` importance.
     """
-    mean = usage.mean()
-    return usage.var(unbiased=False) / (mean * mean + 1e-10)
+    # The guard against a mean of zero is relative, as the scale of codes is free and many experts share few signals.
+    guard = 1e-10 * usage.detach().square().mean() + 1e-18
+    return usage.var(unbiased=False) / (usage.mean().square() + guard)
 
 
 def sparsity(code: Code) -> Float[Tensor, ""]:

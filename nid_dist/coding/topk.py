@@ -1,7 +1,5 @@
 """Signed top-k: the k logits of largest magnitude are the code, raw and signed, without a softmax."""
 
-import math
-
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -35,7 +33,8 @@ def noisy_top_k(
 
     An expert is loaded by a signal when its |logit + noise| is among the k largest. With the other logits' noise held
     fixed, the probability of that is P(|l_j + s_j e| > t_j), e ~ N(0, 1), where t_j is the k-th largest of the others:
-    the estimate of Shazeer et al. 2017 (eq. 8 to 10), here with two tails, as selection is by magnitude.
+    the estimate of Shazeer et al. 2017 (eq. 8 to 10), here with two tails, as selection is by magnitude. Like theirs it
+    is differentiable in all logits and scales, the threshold's included.
 
     Args:
         logits: the gate's output, any sign.
@@ -50,7 +49,7 @@ def noisy_top_k(
     n = logits.shape[1]
     noise = torch.randn(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
     noisy = logits + noise * noise_scale
-    magnitude = noisy.detach().abs()
+    magnitude = noisy.abs()
     top = magnitude.topk(min(k + 1, n), dim=1)
     indices = top.indices[:, :k]
     code = Code(noisy.gather(1, indices), bias, indices)
@@ -59,10 +58,6 @@ def noisy_top_k(
     kth, next_below = top.values[:, k - 1 : k], top.values[:, k : k + 1]
     # To be selected, a selected logit must beat the best one left out; one left out must beat the k-th selected.
     threshold = torch.where(magnitude >= kth, next_below, kth)
-    upper = _normal_cdf((logits - threshold) / noise_scale)
-    lower = _normal_cdf((-logits - threshold) / noise_scale)
+    upper = torch.special.ndtr((logits - threshold) / noise_scale)
+    lower = torch.special.ndtr((-logits - threshold) / noise_scale)
     return code, (upper + lower).sum(0)
-
-
-def _normal_cdf(x: Float[Tensor, "T n"]) -> Float[Tensor, "T n"]:
-    return 0.5 * (1 + torch.erf(x / math.sqrt(2)))

@@ -61,9 +61,9 @@ def initialise_linear(
     """Set the initial values of a linear layer (or a batch of them) in place.
 
     Sine: U(-1/in, 1/in) for the network's first layer, U(+-sqrt(6/in)/omega) for later ones (Sitzmann et al. 2020,
-    section 3.2). ReLU and GELU: N(0, 2/in) (He et al. 2015, eq. 10). Tanh: N(0, 1/in) (LeCun et al. 1998; the same as Glorot
-    and Bengio 2010 between layers of equal width). Biases: U(+-1/sqrt(in)), which spreads the kinks and phases of a layer
-    that reads raw coordinates, and adds next to no variance to one with many inputs.
+    section 3.2). ReLU and GELU: N(0, 2/in) (He et al. 2015, eq. 10). Tanh: N(0, 1/in) (LeCun et al. 1998; the same as
+    Glorot and Bengio 2010 between layers of equal width). Biases: U(+-1/sqrt(in)), which spreads the kinks and phases
+    of a layer that reads raw coordinates, and adds next to no variance to one with many inputs.
 
     Args:
         weight: changed in place; its last axis is the fan-in.

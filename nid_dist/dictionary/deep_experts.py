@@ -1,7 +1,10 @@
 """Deep experts: two or more private layers each, stored as batched tensors and evaluated by batched products."""
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.dictionary.activations import initialise_linear, make_activation
@@ -40,7 +43,7 @@ class DeepExperts(nn.Module):
         sizes = [width] + [private_width] * (private_layers - 1) + [channels]
         self.weights = nn.ParameterList()
         self.offsets = nn.ParameterList()
-        for layer, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+        for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
             weight, offset = torch.empty(experts, outputs, inputs), torch.empty(experts, outputs)
             initialise_linear(
                 weight, offset, activation=activation, first=first and layer == 0, omega=omega, generator=generator
@@ -49,32 +52,46 @@ class DeepExperts(nn.Module):
             self.offsets.append(nn.Parameter(offset))
 
     @property
-    def parameters_per_expert(self) -> int:
-        """Numbers that one expert consists of."""
-        return sum(p.numel() for p in self.parameters()) // self.experts
+    def numbers_per_coordinate(self) -> int:
+        """Numbers that evaluating one expert at one coordinate keeps in memory: every layer, before and after."""
+        return 2 * sum(offset.shape[1] for offset in self.offsets)
 
-    def atoms(self, features: Float[Tensor, "C h"], first: int, last: int) -> Float[Tensor, "U C d"]:
-        """Evaluate the experts first ... last - 1 at shared coordinates, U = last - first."""
-        hidden: Tensor = features
-        for layer, (weight, offset) in enumerate(zip(self.weights, self.offsets, strict=True)):
-            if layer == 0:
-                # All experts read the same features: one product with U * width columns.
-                flat = torch.addmm(
-                    offset[first:last].reshape(-1), features, weight[first:last].reshape(-1, features.shape[-1]).t()
-                )
-                hidden = flat.unflatten(1, (last - first, -1)).transpose(0, 1)
-            else:
-                hidden = torch.baddbmm(
-                    offset[first:last][:, None], self.activation(hidden), weight[first:last].transpose(1, 2)
-                )
-        return hidden
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What `evaluate` needs of the experts, their number first in each: weight and offset of every layer."""
+        return tuple(p for layer in zip(self.weights, self.offsets, strict=True) for p in layer)
 
-    def atoms_per_signal(
-        self, features: Float[Tensor, "P C h"], experts: Int[Tensor, "P"]
+    def evaluate(self, features: Float[Tensor, "C h"], tensors: Sequence[Tensor]) -> Float[Tensor, "U C d"]:
+        """Evaluate U experts at shared coordinates.
+
+        Args:
+            features: phi.
+            tensors: the experts' parts of `tensors`.
+
+        Returns:
+            The atoms b_j(x).
+        """
+        weight, offset = tensors[:2]
+        # All experts read the same features: one product with U * width columns.
+        flat = torch.addmm(offset.reshape(-1), features, weight.reshape(-1, self.width).t())
+        return self._later_layers(flat.unflatten(1, offset.shape).transpose(0, 1), tensors)
+
+    def evaluate_per_signal(
+        self, features: Float[Tensor, "P C h"], tensors: Sequence[Tensor]
     ) -> Float[Tensor, "P C d"]:
-        """Evaluate expert experts[p] at the p-th set of coordinates."""
-        hidden: Tensor = features
-        for layer, (weight, offset) in enumerate(zip(self.weights, self.offsets, strict=True)):
-            hidden = self.activation(hidden) if layer else hidden
-            hidden = torch.baddbmm(offset[experts][:, None], hidden, weight[experts].transpose(1, 2))
+        """Evaluate P experts, each at its own coordinates.
+
+        Args:
+            features: phi of each.
+            tensors: the experts' parts of `tensors`, one expert per set of coordinates.
+
+        Returns:
+            The atoms b_j(x).
+        """
+        weight, offset = tensors[:2]
+        return self._later_layers(torch.baddbmm(offset[:, None], features, weight.transpose(1, 2)), tensors)
+
+    def _later_layers(self, hidden: Tensor, tensors: Sequence[Tensor]) -> Tensor:
+        for weight, offset in zip(tensors[2::2], tensors[3::2], strict=True):
+            hidden = torch.baddbmm(offset[:, None], self.activation(hidden), weight.transpose(1, 2))
         return hidden

@@ -17,13 +17,16 @@ def gradient(
     """First derivatives of every channel.
 
     Args:
-        f: coordinates [*batch, C, m] to values [*batch, C, d], pointwise. Coordinates shared by T signals are expanded to
-            [T, C, m] first.
+        f: coordinates [*batch, C, m] to values [*batch, C, d], pointwise. Coordinates shared by T signals are expanded
+            to [T, C, m] first.
         x: where.
-        create_graph: whether the result can be differentiated (in parameters of f, or in x when it requires a gradient).
+        create_graph: whether the result can be differentiated, in f's parameters, or in x when it requires a gradient.
 
     Returns:
         df_c/dx_i, in units of f per unit of x.
+
+    Raises:
+        ValueError: when f gives more or fewer points than it got.
     """
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()
@@ -43,6 +46,9 @@ def laplacian(
 
     Returns:
         sum_i d2f_c/dx_i2, in units of f per squared unit of x.
+
+    Raises:
+        ValueError: when f gives more or fewer points than it got.
     """
     with torch.enable_grad():
         x = x if x.requires_grad else x.detach().requires_grad_()

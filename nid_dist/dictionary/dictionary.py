@@ -92,7 +92,7 @@ class Dictionary(nn.Module):
         Returns:
             The atoms b_j(x).
         """
-        return self.experts.atoms(self.trunk(coords), first, self.experts.experts if last is None else last)
+        return self.experts.evaluate(self.trunk(coords), [tensor[first:last] for tensor in self.experts.tensors])
 
     def _strategy(self, code: Code, coords: Tensor) -> str:
         if self.config.strategy != "auto":

@@ -68,9 +68,9 @@ class Positional(Encoding):
 class Sinusoids(Encoding):
     """[sin(x B^T), cos(x B^T)], no 2 pi and no factor: Fourier features (Tancik et al. 2020; Rahimi and Recht 2007).
 
-    Multiplied by features^(-1/2), the inner product of two encodings would estimate the kernel that B was drawn for. The
-    factor is left out, for the random kernels too, so that every entry has a mean square of 1/2 whatever their number:
-    the scale that the initial weights of the trunk expect.
+    Multiplied by features^(-1/2), the inner product of two encodings would estimate the kernel that B was drawn for.
+    The factor is left out, for the random kernels too, so that every entry has a mean square of 1/2 whatever their
+    number: the scale that the initial weights of the trunk expect.
 
     Args:
         basis: B, one frequency per row, in radians per unit of x.

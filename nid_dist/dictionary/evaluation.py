@@ -1,9 +1,11 @@
-"""The two ways to evaluate f(x) = beta + sum_j alpha_j b_j(x), equal in exact arithmetic, and the choice between them."""
+"""The two ways to evaluate f(x) = beta + sum_j alpha_j b_j(x), equal in exact arithmetic, and which one is cheaper."""
 
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -40,14 +42,15 @@ def evaluate_then_combine(
 ) -> Float[Tensor, "T C d"]:
     """Evaluate the experts that some signal uses, then combine them with the sparse codes.
 
-    Chunks are recomputed in the backward pass, so that memory stays within about `chunk_bytes` per pass whatever n is.
+    Chunks are recomputed in the backward pass (unless there is only one), so that the atoms' memory stays within about
+    `chunk_bytes` whatever n is. A coefficient of zero is left out, except where its gradient is asked for.
 
     Args:
         experts: any experts.
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
         code: codes of the local batch.
         exchange: to the experts' owners and back; C * d numbers return per signal.
-        chunk_bytes: memory for the atoms of one chunk.
+        chunk_bytes: memory for the atoms of one chunk, hidden layers included.
 
     Returns:
         sum_j alpha_j b_j(x).
@@ -63,19 +66,23 @@ def evaluate_then_combine(
 def _combine_shared(
     experts: LinearHeads | DeepExperts, features: Float[Tensor, "C h"], code: Code, chunk_bytes: int
 ) -> Float[Tensor, "T C d"]:
-    alpha = code.dense(experts.experts)
-    per_expert = features.shape[0] * max(experts.width, experts.channels) * features.element_size()
-    step = max(1, chunk_bytes // per_expert)
-    total = features.new_zeros(code.signals, features.shape[0] * experts.channels)
+    used = _used_experts(code, experts.experts)
+    alpha, tensors = code.dense(experts.experts), experts.tensors
+    if len(used) < experts.experts:
+        alpha, tensors = alpha[:, used], tuple(tensor[used] for tensor in tensors)
+    numbers = features.shape[0] * experts.numbers_per_coordinate
+    step = max(1, chunk_bytes // (numbers * features.element_size()))
 
-    def partial(first: int, last: int, phi: Tensor, coefficients: Tensor) -> Tensor:
-        return coefficients @ experts.atoms(phi, first, last).reshape(last - first, -1)
+    def partial(phi: Tensor, coefficients: Tensor, *chunk: Tensor) -> Tensor:
+        return coefficients @ experts.evaluate(phi, chunk).flatten(1)
 
-    used = (alpha.detach() != 0).any(0)
-    for first in range(0, experts.experts, step):
-        last = min(first + step, experts.experts)
-        if used[first:last].any():
-            total = total + checkpoint(partial, first, last, features, alpha[:, first:last], use_reentrant=False)
+    if len(used) <= step:
+        total = partial(features, alpha, *tensors)
+    else:
+        total = features.new_zeros(code.signals, features.shape[0] * experts.channels)
+        # Split once: the backward pass of a slice per chunk would write zeros for all experts each time.
+        for chunk in zip(alpha.split(step, 1), *(tensor.split(step) for tensor in tensors), strict=True):
+            total = total + _recomputed(partial)(features, *chunk)
     return total.unflatten(1, (features.shape[0], experts.channels))
 
 
@@ -83,26 +90,64 @@ def _combine_per_signal(
     experts: LinearHeads | DeepExperts, features: Float[Tensor, "T C h"], code: Code, chunk_bytes: int
 ) -> Float[Tensor, "T C d"]:
     signals, coordinates = features.shape[:2]
-    if code.indices is None:
-        pair_expert = torch.arange(experts.experts, device=features.device).repeat(signals)
-    else:
-        pair_expert = code.indices.flatten()
-    pair_signal = torch.arange(signals, device=features.device).repeat_interleave(code.values.shape[1])
-    weights = code.values.flatten()
-    per_pair = coordinates * max(experts.width, experts.channels) * features.element_size()
-    step = max(1, chunk_bytes // per_pair)
-    total = features.new_zeros(signals, coordinates, experts.channels)
+    expert, signal, weight = _pairs(code)
+    used, expert = torch.unique(expert, return_inverse=True)
+    tensors = experts.tensors
+    if len(used) < experts.experts:
+        # Gathered once, so that the backward pass of a chunk's own gather writes no more than these.
+        tensors = tuple(tensor[used] for tensor in tensors)
+    numbers = coordinates * (experts.width + experts.numbers_per_coordinate)
+    numbers += sum(tensor[:1].numel() for tensor in tensors)
+    step = max(1, chunk_bytes // (numbers * features.element_size()))
 
-    def partial(expert: Tensor, signal: Tensor, weight: Tensor, phi: Tensor) -> Tensor:
-        values = weight[:, None, None] * experts.atoms_per_signal(phi[signal], expert)
-        return values.new_zeros(signals, coordinates, experts.channels).index_add(0, signal, values)
+    def partial(which: Tensor, where: Tensor, coefficient: Tensor, phi: Tensor, *chunk: Tensor) -> Tensor:
+        atoms = experts.evaluate_per_signal(phi[where], [tensor[which] for tensor in chunk])
+        return coefficient[:, None, None] * atoms
 
-    for first in range(0, weights.shape[0], step):
-        part = slice(first, first + step)
-        total = total + checkpoint(
-            partial, pair_expert[part], pair_signal[part], weights[part], features, use_reentrant=False
-        )
+    total = features.new_zeros(
+        signals, coordinates, experts.channels, dtype=torch.promote_types(features.dtype, weight.dtype)
+    )
+    run = partial if len(weight) <= step else _recomputed(partial)
+    for which, where, coefficient in zip(expert.split(step), signal.split(step), weight.split(step), strict=True):
+        values = run(which, where, coefficient, features, *tensors)
+        total = total.index_add(0, where, values.to(total.dtype))
     return total
+
+
+def _recomputed(partial: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    # Nothing in it is random: no generator's state needs to be kept.
+    return functools.partial(checkpoint, partial, use_reentrant=False, preserve_rng_state=False)
+
+
+def _zeros_count(code: Code) -> bool:
+    # A coefficient of zero has a gradient, too.
+    return code.values.requires_grad and torch.is_grad_enabled()
+
+
+def _used_experts(code: Code, experts: int) -> Int[Tensor, "U"]:
+    used = torch.zeros(experts, dtype=torch.bool, device=code.values.device)
+    if code.indices is None:
+        used |= True if _zeros_count(code) else (code.values != 0).any(0)
+    else:
+        used[code.indices if _zeros_count(code) else code.indices[code.values != 0]] = True
+    # One at least: the result must stay in the graph, or a rank without work would miss the exchange's way back.
+    used[0] |= ~used.any()
+    return used.nonzero()[:, 0]
+
+
+def _pairs(code: Code) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"], Float[Tensor, "P"]]:
+    """Expert, signal and coefficient of every product alpha_ij b_j."""
+    signals, support = code.values.shape
+    signal = torch.arange(signals, device=code.values.device).repeat_interleave(support)
+    indices = code.indices
+    if indices is None:
+        indices = torch.arange(support, device=code.values.device).expand(signals, support)
+    if _zeros_count(code):
+        return indices.flatten(), signal, code.values.flatten()
+    kept = code.values.flatten() != 0
+    if signals:
+        kept[0] |= ~kept.any()
+    return indices.flatten()[kept], signal[kept], code.values.flatten()[kept]
 
 
 def cheaper_strategy(
@@ -110,8 +155,9 @@ def cheaper_strategy(
 ) -> Literal["merge", "combine"]:
     """Choose for linear heads by the number of multiplications.
 
-    Merging costs k*d*h per signal and C*d*h for its evaluation; combining costs C*d*h per EXPERT and C*d*n per signal
-    (shared coordinates). So combining wins only where signals outnumber experts and n < h.
+    Merging costs k*d*(h+1) per signal, and C*d*h for the merged head. Combining (shared coordinates) costs C*d*h per
+    expert that is used, at most min(n, T*k) of them, and C*d per signal and expert. So combining wins only where
+    signals outnumber experts, about n < T*h / (T + h).
 
     Args:
         signals: T.
@@ -126,7 +172,9 @@ def cheaper_strategy(
         The strategy with fewer multiplications.
     """
     if not shared:
+        # One coordinate set per signal: combining evaluates k heads on each, merging one.
         return "merge"
-    merge = signals * channels * width * (min(support, experts) + coordinates)
-    combine = coordinates * channels * experts * (width + signals)
+    merge = signals * channels * (support * (width + 1) + coordinates * width)
+    used = min(experts, signals * support)
+    combine = coordinates * channels * used * (width + signals)
     return "merge" if merge <= combine else "combine"

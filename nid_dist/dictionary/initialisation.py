@@ -16,6 +16,8 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 
 _NUMBERS = 2**24  # of windowed signals at a time: bounds memory
+# Of the waves in a cube of frequencies, the share 1 / 2.7 comes first in three dimensions; fewer waves in lower ones.
+_CANDIDATES = 3
 
 
 @torch.no_grad()
@@ -25,7 +27,7 @@ def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], floor:
     Args:
         dictionary: changed in place; nothing is done without a linear trunk output.
         coords: a lattice or a sample of the domain.
-        floor: eigenvalues below this share of the largest are not amplified further.
+        floor: eigenvalues below this share of the largest are amplified no more than one at it.
     """
     trunk = dictionary.trunk
     if not trunk.linear_output or not len(trunk.layers):
@@ -36,6 +38,9 @@ def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], floor:
     mean = features.mean(0)
     centred = features - mean
     values, vectors = torch.linalg.eigh(centred.t() @ centred / len(coords))
+    if values[-1] <= 1e-12 * mean.square().sum():
+        # One coordinate, or features that are constant: there is nothing to make orthonormal.
+        return
     transform = vectors * values.clamp_min(floor * values[-1].item()).rsqrt() @ vectors.t()
     last.weight.copy_((transform @ last.weight.double()).to(last.weight.dtype))
     last.bias.copy_((transform @ (last.bias.double() - mean)).to(last.bias.dtype))
@@ -51,14 +56,14 @@ def initialise_heads(
 ) -> None:
     """Set linear heads to an orthonormal basis of at most 3/4 of the experts, and the rest to pieces of signals.
 
-    All are projected on what the trunk's features span, in its inner product, so that the cost does not depend on the
-    number of coordinates beyond one pass. `cosine`: the eigenfunctions of the Laplacian on the cube, lowest frequencies
+    All are projected on what the trunk's features span on the coordinates, in its inner product (the mean over
+    coordinates), and have norm 1 in it. `cosine`: the eigenfunctions of the Laplacian on the cube, lowest frequencies
     first (the DCT basis, in any dimension), along the principal axes of the channels; images are sparse in it.
-    `principal`: the signals' principal components. A piece is a signal under a Gaussian window of random place and
-    width, which is what an overcomplete dictionary adds to a basis.
+    `principal`: the signals' principal components, the mean signal included. A piece is a signal under a Gaussian
+    window of random place and width, which is what an overcomplete dictionary adds to a basis.
 
     Args:
-        dictionary: with linear heads, changed in place.
+        dictionary: with linear heads, changed in place; nothing is done where the features are constant.
         coords: shared coordinates.
         signals: a sample of the training signals.
         basis: which.
@@ -67,52 +72,59 @@ def initialise_heads(
     heads = dictionary.experts
     assert isinstance(heads, LinearHeads)
     space = _FeatureSpace(dictionary.trunk(coords))
-    points = space.project(signals)
+    if not space.rank:
+        return
     most = max(1, dictionary.size - dictionary.size // 4)
     if basis == "principal":
-        chosen = _principal_components(points, most)
+        chosen = _principal_components(space.project(signals), most)
     else:
         chosen = _cosines(space, coords, _channel_axes(signals), most)
     pieces = _pieces(space, signals, coords, dictionary.size - len(chosen), generator)
     norms = pieces.norm(dim=1, keepdim=True)
     random = torch.randn(pieces.shape, generator=generator, dtype=pieces.dtype)
     # A piece of a flat part of a signal is nothing but rounding: take noise instead.
-    pieces = torch.where(norms > 1e-2 * norms.mean(), pieces, random)
-    rows = torch.cat([chosen, pieces / pieces.norm(dim=1, keepdim=True)])
-    weight = space.heads(rows.unflatten(1, (heads.channels, heads.width)))
+    flat = norms <= max(1e-2 * norms.sum().item() / max(1, len(norms)), 1e-6)
+    pieces = torch.where(flat, random, pieces)
+    points = torch.cat([chosen, pieces / pieces.norm(dim=1, keepdim=True)])
+    weight = space.heads(points.unflatten(1, (heads.channels, space.rank)))
     first = dictionary.exchange.first_expert
-    heads.rows.zero_()
     heads.weight.copy_(weight[first : first + heads.experts].to(heads.rows.dtype))
     heads.offset.copy_(-(heads.weight @ space.mean.to(heads.rows.dtype)))
 
 
 class _FeatureSpace:
-    """Functions that linear heads on features can be, with the mean over coordinates of their product."""
+    """Functions that linear heads on features can be, with the mean over coordinates of their product.
 
-    def __init__(self, features: Float[Tensor, "C h"], ridge: float = 1e-6) -> None:
+    Directions of less than `cutoff` of the largest variance are left out: their heads would be so large that rounding
+    decides what they are on the coordinates, and nothing what they are between them.
+    """
+
+    def __init__(self, features: Float[Tensor, "C h"], cutoff: float = 1e-6) -> None:
         self.mean = features.double().mean(0)
         centred = features.double() - self.mean
-        width = centred.shape[1]
-        gram = centred.t() @ centred / len(centred)
-        gram.diagonal().add_(ridge * gram.trace() / width)
-        values, vectors = torch.linalg.eigh(gram)
+        values, vectors = torch.linalg.eigh(centred.t() @ centred / len(centred))
+        kept = values > max(cutoff * values[-1].item(), 1e-12 * self.mean.square().sum().item())
+        self.rank = int(kept.sum())
         # An orthonormal basis of the space, as heads (columns); and as functions (rows).
-        self.to_heads = vectors / values.sqrt()
+        self.to_heads = vectors[:, kept] / values[kept].sqrt()
         self.functions = (centred @ self.to_heads).t() / len(centred)
 
     def project(self, signals: Float[Tensor, "S C d"]) -> Float[Tensor, "S D"]:
-        """Coordinates, D = d * h, of signals less their means."""
-        centred = signals.double() - signals.double().mean(1, keepdim=True)
-        return torch.einsum("hc,scd->sdh", self.functions, centred).flatten(1)
+        """Coordinates, D = d * rank, of signals less their means."""
+        parts = []
+        for part in signals.split(max(1, _NUMBERS // max(1, signals[:1].numel()))):
+            centred = part.double() - part.double().mean(1, keepdim=True)
+            parts.append(torch.einsum("qc,scd->sdq", self.functions, centred).flatten(1))
+        return torch.cat(parts)
 
-    def heads(self, points: Float[Tensor, "n d h"]) -> Float[Tensor, "n d h"]:
+    def heads(self, points: Float[Tensor, "n d q"]) -> Float[Tensor, "n d h"]:
         """The heads W with these coordinates."""
-        return torch.einsum("ndj,hj->ndh", points, self.to_heads)
+        return torch.einsum("ndq,hq->ndh", points, self.to_heads)
 
 
 def _principal_components(points: Float[Tensor, "S D"], most: int) -> Float[Tensor, "N D"]:
-    centred = points - points.mean(0)
-    _, singular, components = torch.linalg.svd(centred, full_matrices=False)
+    # Not about their mean: a code has no coefficient for the mean signal, so that an atom must hold it.
+    _, singular, components = torch.linalg.svd(points, full_matrices=False)
     # Components without energy (fewer independent signals than components) would be noise.
     return components[singular > 1e-5 * singular[:1]][:most]
 
@@ -120,20 +132,42 @@ def _principal_components(points: Float[Tensor, "S D"], most: int) -> Float[Tens
 def _cosines(
     space: _FeatureSpace, coords: Float[Tensor, "C m"], axes: Float[Tensor, "d d"], most: int
 ) -> Float[Tensor, "N D"]:
-    dim, channels = coords.shape[1], len(axes)
-    # No more waves than the features have dimensions, and no more than a lattice can tell apart.
-    count = min(math.ceil(most / channels), len(coords) - 1, space.to_heads.shape[1])
+    # No more waves than the features have dimensions, which are fewer than the coordinates.
+    count = min(math.ceil(most / len(axes)), space.rank)
+    waves = _waves(coords, _CANDIDATES * count)
+    deviation = waves.std(1, correction=0)
+    points = space.project(waves[..., None])
+    # Waves finer than the features would come back as something else: leave their place to pieces. On a lattice the
+    # wave of one period per two pixels vanishes.
+    points = points[(points.norm(dim=1) > 0.7 * deviation) & (deviation > 0.05)]
+    basis = _independent(points / points.norm(dim=1, keepdim=True), count)
+    return torch.einsum("sq,cd->scdq", basis, axes.double()).flatten(2).flatten(0, 1)[:most]
+
+
+def _waves(coords: Float[Tensor, "C m"], count: int) -> Float[Tensor, "count C"]:
+    """Products of cosines, lowest frequencies first, the constant left out."""
+    dim = coords.shape[1]
     side = math.ceil((count + 1) ** (1 / dim)) + 1
     grid = sorted(itertools.product(range(2 * side), repeat=dim), key=lambda q: (sum(i * i for i in q), q))
     order = torch.tensor(grid[1 : count + 1], dtype=coords.dtype)
-    waves = torch.cos(0.5 * math.pi * order[:, None] * (coords[None] + 1)).prod(2)
-    points = space.project(waves[..., None]).flatten(1)
-    norms = points.norm(dim=1, keepdim=True)
-    full = (waves - waves.mean(1, keepdim=True)).double().square().mean(1).sqrt()
-    # Waves finer than the features would come back as something else: leave their place to pieces.
-    kept = (norms[:, 0] > 0.7 * full) & (full > 1e-6)
-    units = (points / norms.clamp_min(1e-12))[kept]
-    return torch.einsum("sh,cd->scdh", units, axes.double()).flatten(2).flatten(0, 1)[:most]
+    waves = coords.new_ones(count, len(coords))
+    for axis in range(dim):
+        waves *= torch.cos(0.5 * math.pi * torch.outer(order[:, axis], coords[:, axis] + 1))
+    return waves
+
+
+def _independent(points: Float[Tensor, "S q"], most: int) -> Float[Tensor, "N q"]:
+    """An orthonormal basis from the first points that those before do not already hold (Gram and Schmidt)."""
+    basis = points.new_zeros(0, points.shape[1])
+    for point in points:
+        # Twice, against rounding. On a lattice a wave finer than its pixels looks like a coarser one.
+        rest = point - (point @ basis.t()) @ basis
+        rest = rest - (rest @ basis.t()) @ basis
+        if rest.norm() > 0.3:
+            basis = torch.cat([basis, rest[None] / rest.norm()])
+        if len(basis) == most:
+            break
+    return basis
 
 
 def _channel_axes(signals: Float[Tensor, "S C d"]) -> Float[Tensor, "d d"]:
@@ -153,7 +187,7 @@ def _pieces(
     centres = coords[torch.randint(len(coords), (count,), generator=generator)]
     widths = 0.2 + 0.3 * torch.rand(count, 1, generator=generator)
     parts = [space.project(signals[:0])]
-    step = max(1, _NUMBERS // signals[0].numel())
+    step = max(1, _NUMBERS // max(1, signals[:1].numel()))
     for first in range(0, count, step):
         part = slice(first, first + step)
         distance = (coords[None] - centres[part, None]).square().sum(-1)

@@ -1,8 +1,8 @@
 """Frequencies whose random Fourier features have a given kernel: exact draws from its spectral density.
 
 E[cos(w . (x - y))] = k(x - y) when w follows the kernel's spectral density (Bochner; Rahimi and Recht 2007). Every
-isotropic kernel here is a scale mixture of Gaussian kernels, so that w = a * z with z ~ N(0, I_m) and a random amplitude
-a: one formula for any dimension, without Markov chains. With r = |x - y| * scale, scale = 1 / length scale:
+isotropic kernel here is a scale mixture of Gaussian kernels, so that w = a * z with z ~ N(0, I_m) and a random
+amplitude a: one formula for any dimension, without Markov chains. With r = |x - y| * scale, scale = 1 / length scale:
 
 | kind | kernel | a |
 |---|---|---|
@@ -73,15 +73,15 @@ def frequencies(
 
 
 def _log_gamma_variable(shape: float, count: int, generator: torch.Generator) -> Float[Tensor, "count"]:
-    # log G of G ~ Gamma(shape, rate shape), of mean 1. Gamma(s) = Gamma(s + 1) * U^(1/s): the logarithm of small shapes,
-    # whose G underflows, stays exact.
+    # log G of G ~ Gamma(shape, rate shape), of mean 1. Gamma(s) = Gamma(s + 1) * U^(1/s): the logarithm stays exact for
+    # small shapes, whose G underflows.
     above = torch._standard_gamma(torch.full((count,), shape + 1, dtype=torch.float64), generator=generator)
     return above.log() + _positive_uniform(count, generator).log() / shape - math.log(shape)
 
 
 def _log_positive_stable(index: float, count: int, generator: torch.Generator) -> Float[Tensor, "count"]:
-    # log A of A > 0 with E[exp(-t A)] = exp(-t^index), index in (0, 1]: Kanter 1975, eq. (4.1); in other words
-    # Chambers, Mallows and Stuck 1976 for the one-sided law.
+    # log A of A > 0 with E[exp(-t A)] = exp(-t^index), index in (0, 1]: Kanter 1975, the one-sided case
+    # of Chambers, Mallows and Stuck 1976.
     if index == 1:
         return torch.zeros(count, dtype=torch.float64)
     angle = math.pi * _positive_uniform(count, generator)

@@ -1,8 +1,9 @@
 """Linear heads b_j(x) = W_j phi(x) + c_j, and their merge: sum_j alpha_j b_j is again ONE linear head."""
 
+from collections.abc import Sequence
+
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.coding.code import Code
@@ -38,6 +39,16 @@ class LinearHeads(nn.Module):
         """c of every expert, a view of `rows`."""
         return self.rows[:, self.channels * self.width :]
 
+    @property
+    def numbers_per_coordinate(self) -> int:
+        """Numbers that evaluating one expert at one coordinate keeps in memory."""
+        return self.channels
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """What `evaluate` needs of the experts, their number first in each."""
+        return self.weight, self.offset
+
     def merge(self, code: Code) -> Float[Tensor, "T r"]:
         """The merged head sum_j alpha_j (W_j, c_j) over the experts held here.
 
@@ -47,11 +58,7 @@ class LinearHeads(nn.Module):
         Returns:
             One row of r = d * (h + 1) numbers per signal.
         """
-        if code.indices is None:
-            return code.values @ self.rows
-        if _product_is_cheaper(code.values.shape[1], self.experts):
-            return code.dense(self.experts) @ self.rows
-        return F.embedding_bag(code.indices, self.rows, per_sample_weights=code.values, mode="sum")
+        return code.weighted_sum(self.rows)
 
     def evaluate_merged(
         self, features: Float[Tensor, "*shared C h"], merged: Float[Tensor, "T r"]
@@ -74,20 +81,31 @@ class LinearHeads(nn.Module):
         flat = torch.addmm(offsets.reshape(-1), features, heads.reshape(signals * channels, width).t())
         return flat.unflatten(1, (signals, channels)).transpose(0, 1)
 
-    def atoms(self, features: Float[Tensor, "C h"], first: int, last: int) -> Float[Tensor, "U C d"]:
-        """Evaluate the experts first ... last - 1 at shared coordinates, U = last - first."""
-        weight = self.weight[first:last].reshape(-1, self.width)
-        flat = torch.addmm(self.offset[first:last].reshape(-1), features, weight.t())
-        return flat.unflatten(1, (last - first, self.channels)).transpose(0, 1)
+    def evaluate(self, features: Float[Tensor, "C h"], tensors: Sequence[Tensor]) -> Float[Tensor, "U C d"]:
+        """Evaluate U experts at shared coordinates.
 
-    def atoms_per_signal(
-        self, features: Float[Tensor, "P C h"], experts: Int[Tensor, "P"]
+        Args:
+            features: phi.
+            tensors: the experts' parts of `tensors`.
+
+        Returns:
+            The atoms b_j(x).
+        """
+        weight, offset = tensors
+        flat = torch.addmm(offset.reshape(-1), features, weight.reshape(-1, self.width).t())
+        return flat.unflatten(1, offset.shape).transpose(0, 1)
+
+    def evaluate_per_signal(
+        self, features: Float[Tensor, "P C h"], tensors: Sequence[Tensor]
     ) -> Float[Tensor, "P C d"]:
-        """Evaluate expert experts[p] at the p-th set of coordinates."""
-        return torch.baddbmm(self.offset[experts][:, None], features, self.weight[experts].transpose(1, 2))
+        """Evaluate P experts, each at its own coordinates.
 
+        Args:
+            features: phi of each.
+            tensors: the experts' parts of `tensors`, one expert per set of coordinates.
 
-def _product_is_cheaper(support: int, experts: int) -> bool:
-    # A product with the dense [T, E] code costs T*E*r fused operations, the gather T*k*r uncached reads and, backward,
-    # as many scattered writes: measured on CPU, they break even between E = 4k and E = 8k.
-    return experts <= 4 * support
+        Returns:
+            The atoms b_j(x).
+        """
+        weight, offset = tensors
+        return torch.baddbmm(offset[:, None], features, weight.transpose(1, 2))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,6 +11,7 @@ Field = Callable[[Tensor], Tensor]
 """A vector-valued function of coordinates, [C, m] to [C, p]."""
 
 
+@runtime_checkable
 class Measurement(Protocol):
     """A linear operator R from functions to M numbers per channel."""
 

@@ -1,12 +1,14 @@
 """What drives a training step: one small protocol, and its plain-PyTorch form for one process."""
 
+import math
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Owns the optimiser: `prepare` once, then `backward` per micro-batch and `step` per optimiser step."""
 
@@ -42,13 +44,13 @@ class LocalEngine:
     def step(self, clip_norm: float | None) -> float:
         """Clip, step, clear; a step with a non-finite gradient norm changes nothing and returns that norm."""
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = float(nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None]))
-        if norm == norm and norm != float("inf"):
-            if clip_norm is not None and norm > clip_norm:
-                nn.utils.clip_grads_with_norm_(parameters, clip_norm, torch.tensor(norm))
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if math.isfinite(norm):
+            if clip_norm is not None:
+                nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return norm
+        return float(norm)
 
     def state(self) -> dict[str, Tensor]:
         """Adam's moments and step counts by the parameters' names; created as zeros before the first step."""

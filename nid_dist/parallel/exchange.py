@@ -5,7 +5,7 @@ experts here, nothing sent) or one that crosses ranks.
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from nid_dist.coding.code import Code
 
 
+@runtime_checkable
 class Exchange(Protocol):
     """Moves codes to experts and partial sums back, differentiably.
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from nid_dist.errors import UserError
+
 
 @dataclass(frozen=True)
 class Topology:
@@ -12,12 +14,25 @@ class Topology:
         world_size: ranks in all.
         rank: this one.
         expert_parallel_size: R, consecutive ranks that share one set of experts.
+
+    Raises:
+        UserError: when R does not divide n, or the number of ranks.
     """
 
     experts: int
     world_size: int = 1
     rank: int = 0
     expert_parallel_size: int = 1
+
+    def __post_init__(self) -> None:
+        for where, found in (("dictionary.experts", self.experts), ("the number of processes", self.world_size)):
+            if found % self.expert_parallel_size:
+                raise UserError(
+                    where,
+                    found=str(found),
+                    expected=f"a multiple of parallel.expert_parallel_size, {self.expert_parallel_size}",
+                    mend="change one of the two",
+                )
 
     @property
     def local_experts(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
+from skimage.transform import resize
 from torch import Tensor
 
 from nid_dist.coding.fitting import Fit, Method, fit_signals
@@ -14,9 +15,12 @@ from nid_dist.data.preparation import prepare
 from nid_dist.data.sampler import batch_ids, coordinate_subset, symmetries
 from nid_dist.data.signals import ImageSignals
 from nid_dist.data.sources import ImageRef, list_images
-from nid_dist.data.tiling import Query, Tiling
+from nid_dist.data.splits import Split
+from nid_dist.data.tiling import Tiling
 from nid_dist.model import Model
 from nid_dist.training.losses import Batch
+
+_VALUES = 2**26  # features evaluated at a time: 256 MiB
 
 ImageArray = Float32[np.ndarray, "H W d"]
 
@@ -27,11 +31,32 @@ class ImageFit:
 
     Args:
         fit: codes of its signals.
-        image: f on the image's pixels, not clipped.
+        tiling: where the signals lie in the image.
     """
 
     fit: Fit
-    image: ImageArray
+    tiling: Tiling
+
+    @torch.no_grad()
+    def render(self, model: Model, height: int | None = None, width: int | None = None) -> ImageArray:
+        """Evaluate f at any resolution.
+
+        Args:
+            model: the one that was fitted.
+            height: rows; None: the image's own.
+            width: columns; None: the image's own.
+
+        Returns:
+            The image, clipped to [0, 1].
+        """
+        code, parts = self.fit.solution.code, []
+        query = self.tiling.query(height or self.tiling.height, width or self.tiling.width)
+        step = max(1, _VALUES // (query.coords.shape[-2] * model.dictionary.trunk.out_dim))
+        for first in range(0, code.signals, step):
+            part = slice(first, first + step)
+            coords = query.coords if query.coords.dim() == 2 else query.coords[part]
+            parts.append(model.dictionary(code.rows(part), coords))
+        return query.assemble(torch.cat(parts)).clamp(0, 1).numpy()
 
 
 class ImageTask:
@@ -72,7 +97,7 @@ class ImageTask:
         ids = batch_ids(self.config.training.seed, 0, min(count, len(self.signals)), len(self.signals))
         return self.signals.values(ids, None)
 
-    def images(self, split: str, limit: int | None = None) -> Iterator[tuple[str, ImageArray]]:
+    def images(self, split: Split, limit: int | None = None) -> Iterator[tuple[str, ImageArray]]:
         """The prepared images of a split, by name."""
         for ref in self.refs[split][:limit]:
             yield ref.name, prepared(ref, self.config)
@@ -85,11 +110,7 @@ def prepared(ref: ImageRef, config: Config) -> ImageArray:
 
 
 def fit_image(
-    model: Model,
-    image: ImageArray,
-    methods: Sequence[Method],
-    stride: int | None = None,
-    resolution: tuple[int, int] | None = None,
+    model: Model, image: ImageArray, methods: Sequence[Method], stride: int | None = None
 ) -> dict[str, ImageFit]:
     """Represent an image of any size by each method.
 
@@ -98,32 +119,18 @@ def fit_image(
         image: in [0, 1].
         methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
-        resolution: (rows, columns) at which f is evaluated; None: the image's own.
 
     Returns:
-        Codes and reconstructions by the methods' labels.
+        Codes by the methods' labels, to be rendered.
     """
     patch = model.config.signals.patch
-    height, width = image.shape[:2]
-    tiling = Tiling(height, width, patch, stride or patch)
+    tiling = Tiling(*image.shape[:2], patch, stride or patch)
     values = tiling.split(image)
     coords, seen = None, None
-    if values.shape[1] != len(model.coords):
+    if patch is None and image.shape[:2] != model.grid:
         # A whole image of another size than the gate's lattice: solvers use all its pixels, the gate a resized copy.
-        coords = tiling.query(height, width).coords
-        resized = prepare(image, crop=None, short_side=None, size=model.grid[0])
+        coords = tiling.coords
+        resized = resize(image, model.grid, order=1, anti_aliasing=True).astype(np.float32)
         seen = torch.from_numpy(resized).reshape(1, -1, image.shape[2])
     fits = fit_signals(model, values, coords, methods, seen)
-    rows, columns = resolution or (height, width)
-    query = tiling.query(rows, columns)
-    return {label: ImageFit(fit, _evaluate(model, fit, query)) for label, fit in fits.items()}
-
-
-@torch.no_grad()
-def _evaluate(model: Model, fit: Fit, query: Query) -> ImageArray:
-    code, parts = fit.solution.code, []
-    for first in range(0, code.signals, 512):
-        part = slice(first, first + 512)
-        coords = query.coords if query.coords.dim() == 2 else query.coords[part]
-        parts.append(model.dictionary(code.rows(part), coords))
-    return query.assemble(torch.cat(parts)).numpy()
+    return {label: ImageFit(fit, tiling) for label, fit in fits.items()}

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from nid_dist.coding.fitting import Method
+from nid_dist.data.splits import Split
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import error_map
 from nid_dist.model import Model
@@ -20,7 +21,7 @@ def methods_of(model: Model, blocks: int) -> list[Method]:
     return methods
 
 
-def split_to_evaluate(task: ImageTask) -> str:
+def split_to_evaluate(task: ImageTask) -> Split:
     """`val`, or `train` where no image is kept for validation; never `test`."""
     return "val" if task.refs["val"] else "train"
 
@@ -40,7 +41,7 @@ def evaluate(model: Model, task: ImageTask) -> dict[str, float]:
     scores: dict[str, list[float]] = {method.label: [] for method in methods}
     for _, image in task.images(split, _IMAGES):
         for label, result in fit_image(model, image, methods).items():
-            scores[label].append(psnr(result.image.clip(0, 1), image))
+            scores[label].append(psnr(result.render(model), image))
     return {f"{split}/db_{label}": float(np.mean(values)) for label, values in scores.items()}
 
 
@@ -59,7 +60,7 @@ def pictures(model: Model, task: ImageTask, atoms: torch.Tensor, usage: torch.Te
     split = split_to_evaluate(task)
     name, image = next(iter(task.images(split, 1)))
     method = Method("omp", task.config.coding.blocks)
-    result = fit_image(model, image, [method])[method.label].image.clip(0, 1)
+    result = fit_image(model, image, [method])[method.label].render(model)
     error = error_map(result, image)
     error = np.broadcast_to(error.reshape(*error.shape[:2], -1).mean(2, keepdims=True), image.shape)
     side_by_side = np.concatenate([image, result, np.clip(8 * error, 0, 1)], 1)

@@ -225,7 +225,7 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         config = self.config.optimizer
-        parts = {"experts": self.model.dictionary.experts, "trunk": self.model.dictionary.trunk}
+        parts: dict[str, torch.nn.Module] = {"experts": self.model.dictionary.experts, "trunk": self.model.dictionary.trunk}
         if self.model.gate is not None:
             parts["gate"] = self.model.gate
         groups = [{"params": list(part.parameters()), "name": name} for name, part in parts.items()]

@@ -1,8 +1,8 @@
 """What every gate takes and gives: signals in, one logit per expert and one bias per channel out.
 
-A gate is an `nn.Module` with `forward(values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput`. `values` are
-the signals on their shared lattice, in [0, 1], rows first; `ids` says which training signal each one is (only a codebook
-asks). A gate predicts dense, signed logits; choosing the support from them is `nid_dist/coding/topk.py`.
+A gate is an `nn.Module` with `forward(values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput`. `values`
+are the signals on their shared lattice, in [0, 1], rows first; `ids` says which training signal each one is (only a
+codebook asks). A gate predicts dense, signed logits; choosing the support from them is `nid_dist/coding/topk.py`.
 """
 
 from dataclasses import dataclass

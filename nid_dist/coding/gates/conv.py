@@ -11,8 +11,8 @@ from nid_dist.coding.gates.layers import CodeHead, convolution
 class ConvGate(nn.Module):
     """A gate that sees what a signal contains, but, pooled over the lattice, not where.
 
-    The reference sums over the lattice. The mean gives the same functions, up to a factor in the last layer's weights, and
-    lets one learning rate serve lattices of any size: what a step of Adam changes in a sum grows with the pixels.
+    The reference sums over the lattice. The mean gives the same functions, up to a factor in the last layer's weights,
+    and lets one learning rate serve lattices of any size: what a step of Adam changes in a sum grows with the pixels.
 
     Args:
         experts: n.

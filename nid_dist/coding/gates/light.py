@@ -1,6 +1,7 @@
 """The light gate, the default: strided convolutions and a linear view of the signal, on contrast-free input."""
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -21,9 +22,9 @@ class LightGate(nn.Module):
     """A small gate for lattices of any size.
 
     f is linear in its code: when a signal's contrast doubles or its mean shifts, the best code doubles or its bias
-    shifts. Built in, this need not be learnt: the network sees (values - mean) / contrast, its logits are multiplied by the
-    contrast, and its biases are added to the mean. The linear view of the pixels next to the convolutions' features gives
-    it the correlations that sparse codes start from. Positions are kept: features are flattened, not pooled.
+    shifts. Built in, this need not be learnt: the network sees (values - mean) / contrast, its logits are multiplied by
+    the contrast, and its biases are added to the mean. The linear view of the pixels next to the convolutions' features
+    gives it the correlations that sparse codes start from. Positions are kept: features are flattened, not pooled.
 
     Args:
         experts: n.
@@ -42,7 +43,7 @@ class LightGate(nn.Module):
         stages = max(1, math.ceil(math.log2(max(lattice) / GRID)))
         widths = [channels] + [width] * stages
         self.stages = nn.ModuleList()
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             norm = nn.GroupNorm(math.gcd(outputs, 8), outputs)
             self.stages.append(nn.Sequential(convolution(inputs, outputs, 3, generator, stride=2), norm, nn.ReLU()))
         grid = math.ceil(lattice[0] / 2**stages) * math.ceil(lattice[1] / 2**stages)

@@ -11,7 +11,7 @@ BLOCKS = 4
 
 
 class ResNetGate(nn.Module):
-    """3x3 to width/2, 3x3 to width, four residual blocks of two 5x5, 1x1, all pixels of a channel to one number, linear.
+    """3x3 to width/2, 3x3 to width, four residual blocks of two 5x5, 1x1, all pixels of a channel to one, linear.
 
     Args:
         experts: n.

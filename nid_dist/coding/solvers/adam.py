@@ -1,17 +1,24 @@
 """The paper's fit: a few Adam steps on the code (alpha and beta) from the gate's, the support fixed."""
 
+import math
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from nid_dist.coding.code import Code
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Solution, residual
 
+_GATHER_NUMBERS = 2**25  # numbers gathered at a time
 
+
+@torch.no_grad()
 def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.02) -> Solution:
     """Minimise the mean squared error by Adam on (alpha, beta), the dictionary frozen (Wang et al. 2022, sec. 3.3).
 
     The rate is relative: coefficients are measured in units of the root mean square of the signal's own start, so that
-    one rate serves all scales of signals and atoms; each signal has its own moments.
+    one rate serves all scales of signals and atoms.
 
     Args:
         problem: the reduced problem.
@@ -23,23 +30,55 @@ def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.02)
         The solution, on the start's support.
     """
     assert start.indices is not None
-    rows, means = problem.atoms[start.indices], problem.atom_means[start.indices]
-    values, bias = start.values.clone(), start.bias.clone()
-    unit = values.square().mean(1, keepdim=True).sqrt().clamp_min(1e-8)
-    first = [torch.zeros_like(values), torch.zeros_like(bias)]
-    second = [torch.zeros_like(values), torch.zeros_like(bias)]
-    log: list[dict[str, float]] = []
-    for step in range(1, steps + 1):
+    support = start.indices.shape[1]
+    step = max(1, _GATHER_NUMBERS // max(1, support * problem.atoms.shape[1]))
+    parts = [
+        _descend(problem.signals(part), start.rows(part), steps, lr)
+        for part in (slice(first, first + step) for first in range(0, max(1, start.signals), step))
+    ]
+    code = Code.concatenate([part for part, _ in parts])
+    error = residual(problem, code)
+    trace = [*torch.cat([part for _, part in parts], 1).mean(1).tolist(), error.mean().item()]
+    return Solution(code, error, [{"step": i, "residual": r} for i, r in enumerate(trace) if i])
+
+
+def _descend(problem: Problem, start: Code, steps: int, lr: float) -> tuple[Code, Float[Tensor, "steps T"]]:
+    """The code after all steps, and the mean squared errors before each."""
+    indices = start.indices
+    assert indices is not None
+    rows, means = problem.atoms[indices], problem.atom_means[indices]
+    values, bias = start.values.to(rows.dtype, copy=True), start.bias.to(rows.dtype, copy=True)
+    slope_state, offset_state = _Moments(values), _Moments(bias)
+    unit = _unit(problem, values)
+    errors = [problem.unreachable.new_zeros(0, len(values))]
+    for step in range(steps):
         error = torch.einsum("tk,tkp->tp", values, rows) - problem.targets
         offset = bias + torch.einsum("tk,tkd->td", values, means) - problem.target_means
         slope = torch.einsum("tkp,tp->tk", rows, error) + torch.einsum("tkd,td->tk", means, offset)
         squared = error.square().sum(1) + offset.square().sum(1) + problem.unreachable
-        log.append({"step": step, "residual": squared.mean().item() / offset.shape[1]})
-        rate = lr * (0.5 + 0.5 * torch.cos(torch.tensor(torch.pi * (step - 1) / steps))).item()
-        for position, (variable, gradient, scale) in enumerate(((values, slope, unit), (bias, offset, 1.0))):
-            first[position].mul_(0.9).add_(gradient, alpha=0.1)
-            second[position].mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-            move = first[position] / (1 - 0.9**step) / ((second[position] / (1 - 0.999**step)).sqrt() + 1e-12)
-            variable.sub_(rate * scale * move)
-    code = Code(values, bias, start.indices)
-    return Solution(code, residual(problem, code), log)
+        errors.append(squared[None] / offset.shape[1])
+        rate = lr * (0.5 + 0.5 * math.cos(math.pi * step / steps))
+        values -= rate * unit * slope_state.direction(slope)
+        bias -= rate * offset_state.direction(offset)
+    return Code(values, bias, indices), torch.cat(errors)
+
+
+def _unit(problem: Problem, values: Float[Tensor, "T k"]) -> Float[Tensor, "T 1"]:
+    scale = values.square().mean(1, keepdim=True).sqrt()
+    # From a start of zeros: the coefficients that k orthogonal atoms would need.
+    atom = problem.atoms.square().sum(1).mean().clamp_min(1e-30) * values.shape[1]
+    needed = (problem.targets.square().sum(1, keepdim=True) / atom).sqrt()
+    return torch.where(scale > 1e-6 * needed, scale, needed)
+
+
+class _Moments:
+    """Adam's running averages of a gradient and of its square (Kingma and Ba 2015, algorithm 1)."""
+
+    def __init__(self, like: Tensor) -> None:
+        self.first, self.second, self.step = torch.zeros_like(like), torch.zeros_like(like), 0
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        self.step += 1
+        self.first.mul_(0.9).add_(gradient, alpha=0.1)
+        self.second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
+        return self.first / (1 - 0.9**self.step) / ((self.second / (1 - 0.999**self.step)).sqrt() + 1e-12)

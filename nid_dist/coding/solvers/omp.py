@@ -10,6 +10,7 @@ from nid_dist.coding.solvers.ridge import ridge_values
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 
 
+@torch.no_grad()
 def solve_omp(
     problem: Problem, k: int, blocks: int | None = None, ridge: float = 1e-5, tolerance: float = 0.0
 ) -> Solution:
@@ -47,25 +48,22 @@ def solve_omp(
         indices = torch.cat([indices, chosen], 1)
         values = ridge_values(problem, indices, ridge, gram, initial)
         code = Code(values, best_bias(problem, indices, values), indices)
-        if block < blocks - 1:
-            correlation = _correlation(problem, initial, code, gram)
-        if tolerance > 0:
+        last = block == blocks - 1
+        if last or tolerance > 0:
             error = residual(problem, code)
             log.append({"support": float(indices.shape[1]), "residual": error.mean().item()})
-            if (error <= tolerance).all():
-                return Solution(code, error, log)
-    error = residual(problem, code)
-    log.append({"support": float(indices.shape[1]), "residual": error.mean().item()})
+            if last or bool((error <= tolerance).all()):
+                break
+        correlation = _correlation(problem, initial, code, gram)
     return Solution(code, error, log)
 
 
 def _correlation(
     problem: Problem, initial: Float[Tensor, "T n"], code: Code, gram: Float[Tensor, "n n"] | None
 ) -> Float[Tensor, "T n"]:
-    alpha = code.dense(len(problem.atoms))
     if gram is not None:
-        return torch.addmm(initial, alpha, gram, alpha=-1)
-    return (problem.targets - alpha @ problem.atoms) @ problem.atoms.t()
+        return initial - code.weighted_sum(gram)
+    return (problem.targets - code.weighted_sum(problem.atoms)) @ problem.atoms.t()
 
 
 def _gram_is_cheaper(problem: Problem, k: int, blocks: int) -> bool:

@@ -1,11 +1,13 @@
 """The least-squares problem of a code, reduced to as few numbers as carry the whole measurement.
 
-f is linear in (alpha, beta), so a solver needs the atoms and the signals only up to inner products. For linear heads these
-pass through K = Phi^T Phi and z = Phi^T y, Phi = R phi: with K = L L^T the atoms become the rows W_j L and the signal
-L^-1 z, d*h numbers each, however many measurements there were. The bias is eliminated by centring.
+f is linear in (alpha, beta), so a solver needs the atoms and the signals only up to inner products. For linear heads
+these pass through K = Phi^T Phi and z = Phi^T y, Phi = R phi: with K = L L^T the atoms become the rows W_j L and the
+signal L^-1 z, d*h numbers each, however many measurements there were. The bias is eliminated by centring.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -14,9 +16,10 @@ from torch import Tensor
 
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.dictionary.trunk import Trunk
 from nid_dist.measurements.sampling import Measurement
 
-_ROWS = 16384  # measurements per pass: bounds memory at any number of measurements
+_NUMBERS = 2**24  # evaluated per pass: bounds memory at any number of measurements and experts
 
 
 @dataclass(frozen=True)
@@ -41,9 +44,7 @@ class Problem:
 
     def signals(self, part: slice) -> "Problem":
         """The problem of some of the signals."""
-        return Problem(
-            self.atoms, self.targets[part], self.atom_means, self.target_means[part], self.unreachable[part]
-        )
+        return Problem(self.atoms, self.targets[part], self.atom_means, self.target_means[part], self.unreachable[part])
 
 
 @torch.no_grad()
@@ -76,21 +77,25 @@ def reduce_problem(
 
 
 def _through_atoms(dictionary: Dictionary, measurement: Measurement, measured: Tensor) -> Problem:
-    experts, channels = dictionary.size, dictionary.channels
-    parts = [
-        flat.unflatten(1, (experts, channels))
-        for _, flat in measurement.chunks(lambda x: dictionary.atoms(x).transpose(0, 1).flatten(1), _ROWS)
-    ]
-    atoms = torch.cat(parts).transpose(0, 1)
-    means, target_means = atoms.mean(1), measured.mean(1)
+    atoms = torch.cat([part for _, part in _atoms(dictionary, measurement)]).transpose(0, 1)
+    targets = measured.to(atoms.dtype)
+    means, target_means = atoms.mean(1), targets.mean(1)
     scale = measurement.size**-0.5
     return Problem(
         ((atoms - means[:, None]) * scale).flatten(1),
-        ((measured - target_means[:, None]) * scale).flatten(1),
+        ((targets - target_means[:, None]) * scale).flatten(1),
         means,
         target_means,
-        measured.new_zeros(len(measured)),
+        targets.new_zeros(len(targets)),
     )
+
+
+def _atoms(dictionary: Dictionary, measurement: Measurement) -> Iterator[tuple[slice, Float[Tensor, "P n d"]]]:
+    """R b_j of all experts, some measurements at a time."""
+    experts, channels = dictionary.size, dictionary.channels
+    rows = max(1, _NUMBERS // (experts * dictionary.experts.numbers_per_coordinate))
+    for part, flat in measurement.chunks(lambda x: dictionary.atoms(x).transpose(0, 1).flatten(1), rows):
+        yield part, flat.unflatten(1, (experts, channels))
 
 
 def _through_features(
@@ -109,54 +114,51 @@ def _through_features(
 
 
 def _through_gram(dictionary: Dictionary, measurement: Measurement, measured: Tensor) -> Problem:
-    experts, channels = dictionary.size, dictionary.channels
-    gram = measured.new_zeros(experts, experts, dtype=torch.float64)
-    cross = measured.new_zeros(len(measured), experts, dtype=torch.float64)
-    means = measured.new_zeros(experts, channels, dtype=torch.float64)
-    target_means = measured.double().mean(1)
-    rows = max(1, _ROWS * 256 // (experts * channels))
-    for part, flat in measurement.chunks(lambda x: dictionary.atoms(x).transpose(0, 1).flatten(1), rows):
-        atoms = flat.double().unflatten(1, (experts, channels))
+    experts, channels, size = dictionary.size, dictionary.channels, measurement.size
+    double = partial(torch.zeros, dtype=torch.float64, device=measured.device)
+    gram, means, cross = double(experts, experts), double(experts, channels), double(len(measured), experts)
+    energy, target_means = double(len(measured)), measured.mean(1, dtype=torch.float64)
+    shift, dtype = None, measured.dtype
+    for part, values in _atoms(dictionary, measurement):
+        dtype, atoms = values.dtype, values.double()
+        # About their first means: a large mean would drown the variances in rounding.
+        shift = atoms.mean(0) if shift is None else shift
+        atoms = atoms - shift
+        signals = measured[:, part].double() - target_means[:, None]
         means += atoms.sum(0)
         joined = atoms.transpose(0, 1).flatten(1)
-        gram += joined @ joined.t()
-        cross += (measured[:, part].double() - target_means[:, None]).flatten(1) @ joined.t()
-    means /= measurement.size
-    gram = gram / measurement.size - means @ means.t()
-    cross /= measurement.size
-    factor, inverse = _factorise(gram)
+        gram.addmm_(joined, joined.t())
+        cross.addmm_(signals.flatten(1), joined.t())
+        energy += signals.square().sum((1, 2))
+    assert shift is not None
+    means, cross, energy = means / size, cross / size, energy / size
+    factor, inverse = _factorise(gram / size - means @ means.t())
     reduced = cross @ inverse.t()
-    energy = (measured.double() - target_means[:, None]).square().sum(2).mean(1)
-    dtype = measured.dtype
-    return Problem(
-        factor.to(dtype),
-        reduced.to(dtype),
-        means.to(dtype),
-        target_means.to(dtype),
-        (energy - reduced.square().sum(1)).clamp_min(0).to(dtype),
-    )
+    unreachable = (energy - reduced.square().sum(1)).clamp_min(0)
+    return Problem(*(x.to(dtype) for x in (factor, reduced, means + shift, target_means, unreachable)))
 
 
-def _statistics(
-    trunk: torch.nn.Module, measurement: Measurement, measured: Tensor
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _statistics(trunk: Trunk, measurement: Measurement, measured: Tensor) -> tuple[Tensor, ...]:
     # In float64: in float32 the factorisation fails at relative eigenvalues of 1e-5, which features reach.
-    width, dtype = trunk.out_dim, torch.float64
-    gram = measured.new_zeros(width, width, dtype=dtype)  # type: ignore[call-overload]
-    total = measured.new_zeros(width, dtype=dtype)  # type: ignore[call-overload]
-    cross = measured.new_zeros(len(measured), width, measured.shape[2], dtype=dtype)  # type: ignore[call-overload]
-    target_means = measured.mean(1, dtype=dtype)
-    energy = measured.new_zeros(len(measured), dtype=dtype)
-    for part, phi in measurement.chunks(trunk, _ROWS):
-        features, signals = phi.to(dtype), measured[:, part].to(dtype) - target_means[:, None]
-        gram += features.t() @ features
-        total += features.sum(0)
+    width, size = trunk.out_dim, measurement.size
+    double = partial(torch.zeros, dtype=torch.float64, device=measured.device)
+    gram, mean, cross = double(width, width), double(width), double(len(measured), width, measured.shape[2])
+    energy, target_means = double(len(measured)), measured.mean(1, dtype=torch.float64)
+    shift = None
+    for part, phi in measurement.chunks(trunk, max(1, _NUMBERS // width)):
+        features = phi.double()
+        # About their first mean: a large mean would drown the variances in rounding.
+        shift = features.mean(0) if shift is None else shift
+        features = features - shift
+        signals = measured[:, part].double() - target_means[:, None]
+        gram.addmm_(features.t(), features)
+        mean += features.sum(0)
         cross += torch.einsum("ch,tcd->thd", features, signals)
         energy += signals.square().sum((1, 2))
-    size = measurement.size
-    mean = total / size
+    assert shift is not None
+    mean = mean / size
     # `cross` needs no correction: the centred signals sum to zero.
-    return gram / size - torch.outer(mean, mean), cross / size, mean, target_means, energy / size
+    return gram / size - torch.outer(mean, mean), cross / size, mean + shift, target_means, energy / size
 
 
 def _factorise(gram: Float[Tensor, "p p"]) -> tuple[Float[Tensor, "p q"], Float[Tensor, "q p"]]:

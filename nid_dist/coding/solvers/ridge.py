@@ -1,7 +1,7 @@
 """Ridge regression on a given support: the best values where a gate has chosen the experts."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nid_dist.coding.code import Code
@@ -10,8 +10,11 @@ from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.errors import UserError
 
 _GATHER_NUMBERS = 2**25  # numbers gathered at a time
+# Pivots below this share of the largest inner product are no information.
+_ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
 
 
+@torch.no_grad()
 def solve_ridge(problem: Problem, indices: Int[Tensor, "T k"], weight: float = 1e-5) -> Solution:
     """Minimise |A_S^T alpha - y|^2 + weight * (mean squared norm of all atoms) * |alpha|^2 over alpha, and beta.
 
@@ -54,9 +57,11 @@ def ridge_values(
     Raises:
         UserError: when a signal's system is singular.
     """
-    penalty = weight * problem.atoms.square().sum(1).mean().double()
-    step = max(1, _GATHER_NUMBERS // (indices.shape[1] * problem.atoms.shape[1]))
-    out = []
+    energy = problem.atoms.square().sum(1).mean().double()
+    # Where all atoms are flat on the measurements, every code fits alike: the penalty alone decides for zero.
+    penalty = weight * torch.where(energy > 0, energy, torch.ones_like(energy))
+    step = max(1, _GATHER_NUMBERS // max(1, indices.shape[1] * problem.atoms.shape[1]))
+    out = [problem.atoms.new_zeros(0, indices.shape[1])]
     for first in range(0, len(indices), step):
         part = slice(first, first + step)
         support = indices[part]
@@ -67,21 +72,37 @@ def ridge_values(
             rows = problem.atoms[support]
             system = rows @ rows.transpose(1, 2)
             right = torch.einsum("tkp,tp->tk", rows, problem.targets[part])
-        out.append(_cholesky_solve(system.double(), right.double(), penalty, first).to(problem.atoms.dtype))
-    return torch.cat(out) if out else problem.atoms.new_zeros(indices.shape)
+        values, failed = _cholesky_solve(system.double(), right.double(), penalty, _ROUNDING[system.dtype])
+        if failed.any():
+            # The rounding of inner products in float32 can exceed the penalty; that of float64 cannot.
+            again = failed.nonzero()[:, 0]
+            rows = problem.atoms[support[again]].double()
+            right = torch.einsum("tkp,tp->tk", rows, problem.targets[part][again].double())
+            values[again], singular = _cholesky_solve(
+                rows @ rows.transpose(1, 2), right, penalty, _ROUNDING[torch.float64]
+            )
+            if singular.any():
+                raise _singular(first + int(again[singular][0]))
+        out.append(values.to(problem.atoms.dtype))
+    return torch.cat(out)
 
 
 def _cholesky_solve(
-    system: Float[Tensor, "T k k"], right: Float[Tensor, "T k"], penalty: Tensor, first: int
-) -> Float[Tensor, "T k"]:
+    system: Float[Tensor, "T k k"], right: Float[Tensor, "T k"], penalty: Float[Tensor, ""], rounding: float
+) -> tuple[Float[Tensor, "T k"], Bool[Tensor, "T"]]:
+    """The solutions, and where there is none."""
+    limit = rounding * system.diagonal(dim1=1, dim2=2).amax(1).clamp_min(torch.finfo(system.dtype).tiny)
     system.diagonal(dim1=1, dim2=2).add_(penalty)
     factor, failed = torch.linalg.cholesky_ex(system)
-    if failed.any():
-        signal = first + int(failed.nonzero()[0])
-        raise UserError(
-            f"ridge, signal {signal}",
-            found="a singular system (repeated or dependent atoms in the support)",
-            expected="independent atoms",
-            mend="raise coding.ridge (--ridge), for example to 1e-5",
-        )
-    return torch.cholesky_solve(right[..., None], factor)[..., 0]
+    # Dependent atoms leave a pivot of rounding, on either side of zero.
+    pivots = factor.diagonal(dim1=1, dim2=2).square().amin(1)
+    return torch.cholesky_solve(right[..., None], factor)[..., 0], (failed > 0) | (pivots <= limit)
+
+
+def _singular(signal: int) -> UserError:
+    return UserError(
+        f"ridge, signal {signal}",
+        found="a singular system (repeated or dependent atoms in the support)",
+        expected="independent atoms",
+        mend="raise coding.ridge (--ridge), for example to 1e-5",
+    )

@@ -35,13 +35,11 @@ def residual(problem: Problem, code: Code) -> Float[Tensor, "T"]:
 
     Args:
         problem: the reduced problem.
-        code: sparse codes of its signals.
+        code: codes of its signals.
 
     Returns:
         One number per signal, in squared units of the signal.
     """
-    assert code.indices is not None
-    alpha = code.dense(len(problem.atoms))
-    centred = (alpha @ problem.atoms - problem.targets).square().sum(1)
-    offset = (code.bias + alpha @ problem.atom_means - problem.target_means).square().sum(1)
+    centred = (code.weighted_sum(problem.atoms) - problem.targets).square().sum(1)
+    offset = (code.bias + code.weighted_sum(problem.atom_means) - problem.target_means).square().sum(1)
     return (centred + offset + problem.unreachable) / problem.target_means.shape[1]

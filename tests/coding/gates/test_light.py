@@ -16,7 +16,7 @@ def gate(lattice=(16, 16), channels: int = 3, width: int = 64, experts: int = 10
 @pytest.mark.parametrize(
     ("lattice", "expected"),
     [
-        # 3x3 convolutions 3 to 64, then 64 to 64 until the longer side is 4 or less; two numbers a channel of each norm.
+        # 3x3 convolutions 3 to 64, then 64 to 64 until the longer side is 4 or less; norms: two numbers a channel.
         ((4, 4), 1_792 + 128),
         ((8, 8), 1_792 + 128),
         ((16, 16), 1_792 + 36_928 + 2 * 128),

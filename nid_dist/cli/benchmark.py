@@ -1,0 +1,50 @@
+"""`nid-benchmark`: measure speed, memory and quality; a table on stdout, one JSON object in a file."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from nid_dist.benchmarks import quality, step
+from nid_dist.cli.entry import guarded
+from nid_dist.errors import UserError
+from nid_dist.evaluation.report import machine, replacing, write_json
+
+BENCHMARKS = {"step": step.run, "quality": quality.run}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="nid-benchmark", description="Measure nid_dist on this machine.")
+    parser.add_argument("name", choices=sorted(BENCHMARKS), help="what to measure")
+    parser.add_argument("--json", type=Path, required=True, help="where the figures go; the table goes beside it (.md)")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; figures mean nothing")
+    parser.add_argument("--threads", type=int, help="CPU threads; default PyTorch's choice")
+    return parser
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    if options.threads is not None:
+        if options.threads < 1:
+            raise UserError("--threads", found=str(options.threads), expected="1 or more", mend="choose such a number")
+        torch.set_num_threads(options.threads)
+    if not options.json.parent.is_dir():
+        raise UserError(f"--json {options.json}", found="no such folder", expected="an existing one", mend="make it")
+    given = shlex.join(["launch/benchmark.py", *(sys.argv[1:] if arguments is None else arguments)])
+    figures, table = BENCHMARKS[options.name](options.quick)
+    facts = machine()
+    write_json(options.json, {"name": options.name, "command": f"python {given}", "machine": facts, "figures": figures})
+    print(table.text())
+    words = ", ".join(f"{key} {value}" for key, value in facts.items())
+    with replacing(options.json.with_suffix(".md")) as temporary:
+        temporary.write_text(f"# {options.name}\n\n`python {given}`\n\n{words}\n\n{table.markdown()}\n")
+    print(f"wrote {options.json} and {options.json.with_suffix('.md')}")
+    return 0
+
+
+main = guarded("nid-benchmark", command)

@@ -1,0 +1,60 @@
+"""`nid-evaluate`: measure a trained dictionary on images it was not trained on."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.cli.fit import chosen_methods
+from nid_dist.data.sources import list_images
+from nid_dist.errors import UserError
+from nid_dist.export import load
+from nid_dist.tasks.image_report import report_images
+from nid_dist.tasks.images import prepared
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="nid-evaluate", description="Evaluate a dictionary on a split of its images.")
+    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export")
+    parser.add_argument("--split", choices=["val", "test"], default="test", help="which images (default test)")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for the table and pictures")
+    parser.add_argument("--limit", type=int, help="at most so many images")
+    parser.add_argument("--blocks", type=int, default=0, help="rounds of selection of omp; 0: one atom a round")
+    parser.add_argument("--ridge", type=float, default=1e-5, help="relative ridge of ridge and omp (default 1e-5)")
+    return parser
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    options.solver = None
+    model = load(options.dictionary)
+    refs = list_images(model.config.signals)[options.split][: options.limit]
+    if not refs:
+        raise UserError(
+            f"signals.{options.split} of {options.dictionary}",
+            found="no image",
+            expected="images kept apart from training",
+            mend="train with signals.val or signals.test, or fit images with nid-fit",
+        )
+    new_folder(options.out)
+    images = ((ref.name, prepared(ref, model.config)) for ref in refs)
+    table = report_images(
+        model,
+        tqdm(images, total=len(refs), unit="image", disable=not sys.stderr.isatty()),
+        chosen_methods(options, model),
+        options.out,
+        command=shlex.join(["nid-evaluate", *(sys.argv[1:] if arguments is None else arguments)]),
+    )
+    print(table.text())
+    print(f"wrote {options.out}: table.md, results.json, and a folder per image")
+    print(f"next: nid-export --dictionary {options.dictionary} --out DICTIONARY")
+    return 0
+
+
+main = guarded("nid-evaluate", command)

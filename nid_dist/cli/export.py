@@ -1,0 +1,29 @@
+"""`nid-export`: a trained dictionary as one folder that `nid_dist.load` opens."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from nid_dist.cli.entry import guarded
+from nid_dist.export import export, load
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="nid-export", description="Export a trained dictionary.")
+    parser.add_argument("--dictionary", type=Path, required=True, help="a run or a checkpoint")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    return parser
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    folder = export(load(options.dictionary), options.out)
+    size = sum(file.stat().st_size for file in folder.iterdir())
+    print(f"wrote {folder}: model.safetensors, config.yaml, model.json ({size / 2**20:.1f} MiB)")
+    print(f"next: nid-fit --dictionary {folder} --input IMAGES --out DIR, or in Python nid_dist.load({str(folder)!r})")
+    return 0
+
+
+main = guarded("nid-export", command)
