@@ -46,11 +46,11 @@ def export(model: Model, folder: Path) -> Path:
         (temporary / _CONFIG).write_text(dump_config(model.config))
         write_json(temporary / _FACTS, {**_facts(model), "sha256": _digest(temporary / _WEIGHTS)})
         os.replace(temporary, folder)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(str(folder), found=reason, expected="a writable place", mend="choose another --out") from error
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(
-            str(folder), found=error.strerror or str(error), expected="a writable place", mend="choose another --out"
-        ) from error
     return folder
 
 
@@ -68,12 +68,14 @@ def load(path: str | Path) -> Model:
         UserError: when there is no model, or it is damaged.
     """
     path = Path(path)
-    if (path / _WEIGHTS).is_file():
-        model = _load_export(path)
-    elif (path / CHECKPOINTS).is_dir():
+    place = path.absolute()
+    if (place / CHECKPOINTS).is_dir():
         model = _load_run(RunFolder(path), path / CHECKPOINTS)
-    elif path.parent.name == CHECKPOINTS and path.is_dir():
-        model = _load_run(RunFolder(path.parent.parent), path)
+    elif (place / _WEIGHTS).exists() or (place / _FACTS).exists():
+        model = _load_export(path)
+    elif checkpoint.has_checkpoint(place):
+        above = place.parent if (place.parent / _CONFIG).is_file() else place.parent.parent
+        model = _load_run(RunFolder(above), path)
     else:
         raise UserError(
             str(path),
@@ -108,7 +110,7 @@ def _load_export(path: Path) -> Model:
             )
         model = _build(load_config(path / _CONFIG), facts)
         model.load_state_dict(load_file(path / _WEIGHTS))
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             str(path), found=f"a damaged export ({error})", expected="a complete one", mend="export it again"
         ) from error
@@ -119,14 +121,14 @@ def _load_run(run: RunFolder, source: Path) -> Model:
     config = run.read_config()
     try:
         facts = json.loads((run.path / _FACTS).read_text())
-    except (OSError, ValueError) as error:
+        model = _build(config, facts)
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             str(run.path / _FACTS),
-            found=f"an unreadable file ({error})",
+            found=f"a missing or damaged file ({error})",
             expected="what the training wrote when it started",
             mend="resume the training once, which writes it again",
         ) from error
-    model = _build(config, facts)
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     checkpoint.load_newest(source, state, partial=True)
     return model

@@ -18,6 +18,18 @@ from nid_dist.measurements.sampling import Sampling
 from nid_dist.parallel.exchange import Exchange
 
 
+def seeded(seed: int) -> torch.Generator:
+    """A generator on the CPU from a seed of any size.
+
+    Args:
+        seed: not negative; PyTorch itself takes 64 bits.
+
+    Returns:
+        The generator.
+    """
+    return torch.Generator().manual_seed(seed % 2**63)
+
+
 class Model(nn.Module):
     """Dictionary and gate.
 
@@ -42,7 +54,7 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.channels, self.grid, self.signals = config, channels, grid, signals
-        generator = torch.Generator().manual_seed(config.training.seed)
+        generator = seeded(config.training.seed)
         self.dictionary = Dictionary(config.dictionary, len(grid), channels, generator, exchange)
         self.gate: nn.Module | None = None
         if config.coding.gate.kind != "none":
@@ -75,16 +87,31 @@ class Model(nn.Module):
         Raises:
             UserError: without a gate, or when a codebook is asked about a new signal.
         """
-        if self.gate is None or (ids is None and self.config.coding.gate.kind == "codebook"):
+        if self.gate is None or ids is None:
+            self.require_gate()
+            assert self.gate is not None
+        known = ids if ids is not None else torch.zeros(len(values), dtype=torch.long, device=values.device)
+        output: GateOutput = self.gate(values, known)
+        return output
+
+    @property
+    def sees(self) -> bool:
+        """Whether there is a gate that predicts codes of new signals."""
+        return self.config.coding.gate.kind not in ("none", "codebook")
+
+    def require_gate(self) -> None:
+        """Refuse what needs codes of new signals predicted, where no gate can.
+
+        Raises:
+            UserError: without a gate, or with a codebook, which knows its training signals only.
+        """
+        if not self.sees:
             raise UserError(
-                "the gate's code (init)",
+                "the gate's code (init, and adam and ridge from it)",
                 found=f"coding.gate.kind {self.config.coding.gate.kind!r}",
                 expected="a gate that looks at the signal",
                 mend="fit with --solver omp, which needs no gate, or train with another coding.gate.kind",
             )
-        known = ids if ids is not None else torch.zeros(len(values), dtype=torch.long, device=values.device)
-        output: GateOutput = self.gate(values, known)
-        return output
 
     @torch.no_grad()
     def encode(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"] | None = None) -> Code:

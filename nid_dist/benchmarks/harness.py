@@ -1,6 +1,7 @@
 """Timing side by side, and peak memory, on a machine that may be busy."""
 
 import gc
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -28,17 +29,21 @@ def alternate(variants: Mapping[str, Callable[[], object]], repeats: int = 7, wa
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def peak_bytes(run: Callable[[], object]) -> int:
+def peak_bytes(run: Callable[[], object]) -> float:
     """How far the process's resident memory rises above its level before, while `run` runs.
 
     Args:
         run: what to measure; what it keeps alive counts.
 
     Returns:
-        Bytes, from the kernel's high-water mark (Linux), which is set back before.
+        Bytes, from the kernel's high-water mark (Linux), which is set back before; not a number where the system does
+        not let it be set back.
     """
     gc.collect()
-    Path("/proc/self/clear_refs").write_text("5")
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return math.nan
     before = _status("VmRSS")
     run()
     return max(0, _status("VmHWM") - before)

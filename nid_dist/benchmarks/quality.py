@@ -11,7 +11,7 @@ from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.tasks.images import fit_image
 
-CONFIG = Path("configs/quickstart.yaml")
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 MODES = {
     "gate": ["coding.phases=[{mode: gate}]", "optimizer.gate_lr=1e-3"],
     "solve": ["coding.phases=[{mode: solve}]"],
@@ -55,8 +55,6 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
             )
             trainer, _ = train(config)
         model = trainer.model.eval().requires_grad_(False)
-        if mode == "solve":
-            model.synchronise_gate()
         _, image = next(trainer.task.images("test"))
         fits = fit_image(model, image, [Method("init"), Method("ridge"), Method("omp")])
         scores = {label: psnr(fit.render(model), image) for label, fit in fits.items()}

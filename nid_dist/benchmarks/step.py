@@ -4,6 +4,7 @@ The dense reference evaluates all n experts at all C coordinates, [C, n*d], and 
 Both start from the same trunk, weights and codes, in one process, and take turns.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -55,11 +56,11 @@ class Case:
         self.sizes = (experts, support, width)
 
     def ours(self) -> torch.Tensor:
-        """f by the dictionary, and all gradients."""
+        """Evaluate f by the dictionary, and all gradients."""
         return self._backward(self.dictionary(self.code, self.coords))
 
     def dense(self) -> torch.Tensor:
-        """F by all outputs and a matrix product, and all gradients."""
+        """Evaluate f by all outputs and a matrix product, and all gradients."""
         heads = self.dictionary.experts
         assert isinstance(heads, LinearHeads)
         features = self.dictionary.trunk(self.coords)
@@ -111,7 +112,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
         memory = {"ours": peak_bytes(case.ours), "dense": peak_bytes(case.dense)}
         rate = case.flops() / seconds["ours"]
         measured[size] = {"seconds": seconds["ours"], "speedup": seconds["dense"] / seconds["ours"], "rate": rate}
-        measured[size]["memory_ratio"] = memory["ours"] / max(1, memory["dense"])
+        measured[size]["memory_ratio"] = memory["ours"] / memory["dense"] if memory["dense"] else math.nan
         figures[f"relative_error_n{size[0]}_k{size[1]}_h{size[2]}"] = float(error)
         ours, dense = (memory[name] / 2**20 for name in ("ours", "dense"))
         times = [1e3 * seconds[name] for name in ("ours", "dense")]

@@ -33,8 +33,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         if options.threads < 1:
             raise UserError("--threads", found=str(options.threads), expected="1 or more", mend="choose such a number")
         torch.set_num_threads(options.threads)
-    if not options.json.parent.is_dir():
-        raise UserError(f"--json {options.json}", found="no such folder", expected="an existing one", mend="make it")
+    _check_output(options.json)
     given = shlex.join(["launch/benchmark.py", *(sys.argv[1:] if arguments is None else arguments)])
     figures, table = BENCHMARKS[options.name](options.quick)
     facts = machine()
@@ -45,6 +44,17 @@ def command(arguments: Sequence[str] | None = None) -> int:
         temporary.write_text(f"# {options.name}\n\n`python {given}`\n\n{words}\n\n{table.markdown()}\n")
     print(f"wrote {options.json} and {options.json.with_suffix('.md')}")
     return 0
+
+
+def _check_output(path: Path) -> None:
+    """Before minutes of measuring, not after."""
+    if not path.parent.is_dir():
+        raise UserError(f"--json {path}", found="no such folder", expected="an existing one", mend="make it")
+    if path.is_dir() or path.suffix != ".json":
+        found = "a folder" if path.is_dir() else f"the ending {path.suffix!r}"
+        raise UserError(
+            f"--json {path}", found=found, expected="a file name ending in .json", mend="choose such a name"
+        )
 
 
 main = guarded("nid-benchmark", command)

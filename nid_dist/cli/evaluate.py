@@ -3,18 +3,19 @@
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
 
-from nid_dist.cli.entry import guarded, new_folder
-from nid_dist.cli.fit import chosen_methods
+from nid_dist.cli.entry import guarded, new_folder, without_result
+from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
 from nid_dist.data.sources import list_images
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.tasks.image_report import report_images
-from nid_dist.tasks.images import prepared
+from nid_dist.tasks.images import ImageArray, prepared
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,37 +25,39 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", choices=["val", "test"], default="test", help="which images (default test)")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the table and pictures")
     parser.add_argument("--limit", type=int, help="at most so many images")
-    parser.add_argument("--blocks", type=int, default=0, help="rounds of selection of omp; 0: one atom a round")
-    parser.add_argument("--ridge", type=float, default=1e-5, help="relative ridge of ridge and omp (default 1e-5)")
+    add_method_options(parser)
     return parser
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    options.solver = None
+    check_ranges(options)
     model = load(options.dictionary)
+    methods = chosen_methods(options, model)
     refs = list_images(model.config.signals)[options.split][: options.limit]
     if not refs:
         raise UserError(
             f"signals.{options.split} of {options.dictionary}",
             found="no image",
             expected="images kept apart from training",
-            mend="train with signals.val or signals.test, or fit images with nid-fit",
+            mend="choose the other --split, train with signals.val or signals.test, or fit images with nid-fit",
         )
     new_folder(options.out)
-    images = ((ref.name, prepared(ref, model.config)) for ref in refs)
-    table = report_images(
+    images: Iterable[tuple[str, Callable[[], ImageArray]]]
+    images = [(ref.name, partial(prepared, ref, model.config)) for ref in refs]
+    report = report_images(
         model,
-        tqdm(images, total=len(refs), unit="image", disable=not sys.stderr.isatty()),
-        chosen_methods(options, model),
+        tqdm(images, unit="image", disable=not sys.stderr.isatty()),
+        methods,
         options.out,
         command=shlex.join(["nid-evaluate", *(sys.argv[1:] if arguments is None else arguments)]),
     )
-    print(table.text())
-    print(f"wrote {options.out}: table.md, results.json, and a folder per image")
-    print(f"next: nid-export --dictionary {options.dictionary} --out DICTIONARY")
-    return 0
+    if report.rows:
+        print(report.table.text())
+        print(f"wrote {options.out}: table.md, results.json, and a folder per image")
+        print(f"next: nid-export --dictionary {options.dictionary} --out DICTIONARY")
+    return without_result("nid-evaluate", report.failed, len(refs))
 
 
 main = guarded("nid-evaluate", command)

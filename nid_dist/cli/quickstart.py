@@ -1,9 +1,11 @@
 """`make quickstart`: train on the embedded photographs, fit the one held out, compare, and say what to do next."""
 
+import argparse
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,14 +16,14 @@ from nid_dist.cli.train import train
 from nid_dist.coding.fitting import Method
 from nid_dist.config import load_config
 from nid_dist.data.tiling import Tiling
+from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
 from nid_dist.model import Model
 from nid_dist.tasks.images import ImageArray, ImageFit, ImageTask, fit_image
 
-CONFIG = Path("configs/quickstart.yaml")
-OUT = Path("runs/quickstart")
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _LABELS = {
     "omp": "NID, OMP",
     "ridge": "NID, ridge on the gate's support",
@@ -31,6 +33,17 @@ _LABELS = {
     "dct_best": "DCT, best k",
 }
 _KEYS = {"omp": "db_omp", "ridge": "db_ridge_gate", "init": "db_gate_init"}
+_ATOMS = 54
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="quickstart", description="Train on photographs, fit the one held out.")
+    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="where pictures and the table go")
+    parser.add_argument(
+        "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
+    )
+    return parser
 
 
 def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArray]:
@@ -45,7 +58,8 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
         Reconstructions.
     """
     side = task.grid[0]
-    tiling = Tiling(*image.shape[:2], side, side)
+    height, width = image.shape[:2]
+    tiling = Tiling(height, width, side, side)
     patches = tiling.split(image).unflatten(1, task.grid)
     learned = pca.fit_pca(task.sample(len(task.signals)).unflatten(1, task.grid), centre="patch")
     results = {
@@ -57,50 +71,93 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
 
 
 def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray, list[str]]:
-    """The atoms that carry most of an image, and their share of all |coefficient| x |atom|."""
+    """The atoms that carry most of an image, and their share of all |coefficient| x |atom|.
+
+    Args:
+        model: trained.
+        fit: of the image.
+        count: of atoms, at most.
+
+    Returns:
+        Atoms [count, H, W, d], and a label for each.
+    """
     atoms = model.dictionary.atoms(model.coords).detach()
     code = fit.fit.solution.code
     weight = code.dense(model.dictionary.size).abs().sum(0) * atoms.flatten(1).norm(dim=1)
     order = weight.argsort(descending=True)[:count]
-    shares = (100 * weight / weight.sum())[order]
+    shares = (100 * weight / weight.sum().clamp_min(1e-30))[order]
     return atoms[order].unflatten(1, model.grid).numpy(), [f"{share:.1f} %" for share in shares]
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the quickstart."""
     begin = time.perf_counter()
-    config = load_config(CONFIG, [*(sys.argv[1:] if arguments is None else arguments)])
+    options = parser().parse_args(arguments)
+    out = options.out
+    config = load_config(CONFIG, [f"logging.run_dir={out / 'train'}", *options.overrides])
     trainer, _ = train(config, resume="auto")
+    if trainer.stopped_by is not None:
+        print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written")
+        print("next: the same command goes on from there")
+        return 0
     task, model = trainer.task, trainer.model.eval().requires_grad_(False)
-    name, image = next(task.images("test"))
-    fits = fit_image(model, image, [Method("init"), Method("ridge"), Method("omp")])
-    pictures = {label: fits[label].render(model) for label in ("omp", "ridge", "init")}
-    pictures |= baselines(task, image, model.support)
+    name, image = _held_out(task)
+    methods = [Method("omp"), *([Method("ridge"), Method("init")] if model.sees else [])]
+    fits = fit_image(model, image, methods)
+    pictures = {label: fit.render(model) for label, fit in fits.items()} | baselines(task, image, model.support)
     scores = {label: psnr(picture, image) for label, picture in pictures.items()}
-
-    OUT.mkdir(parents=True, exist_ok=True)
-    shown = {_LABELS[label]: pictures[label] for label in ("omp", "init", "pca_best", "dct_best")}
-    comparison(OUT / "comparison.png", image, shown, title=f"{name}, held out: 16 x 16 patches, {model.support} coefficients each")
-    atoms, shares = strongest_atoms(model, fits["omp"], 54)
-    atoms_sheet(OUT / "atoms.png", atoms, shares, title=f"The strongest atoms on {name} (share of the code's magnitude)")
-    columns = [Column("method"), Column("PSNR", "dB", ".2f"), Column("SSIM", "", ".4f"), Column("coefficients", "per patch")]
-    rows = [[_LABELS[x], score, ssim(pictures[x], image), model.support] for x, score in scores.items()]
-    table = Table(columns, sorted(rows, key=lambda row: -float(row[1] or 0)))
-    # A continued or repeated quickstart counts the training's own seconds, wherever they were spent.
-    seconds = time.perf_counter() - begin
-    results = {_KEYS.get(label, f"db_{label}"): score for label, score in scores.items()}
+    # A continued or repeated quickstart counts all of the training, wherever it was done.
+    seconds = time.perf_counter() - begin + trainer.seconds_before
+    _draw(out, name, image, pictures, model, fits["omp"])
+    table = _table(scores, pictures, image, model.support)
+    results: dict[str, Any] = {_KEYS.get(label, f"db_{label}"): score for label, score in scores.items()}
     results |= {"seconds": seconds, "training_seconds": trainer.progress.seconds, "held_out": name}
     results |= {"experts": model.dictionary.size, "support": model.support, "threads": torch.get_num_threads()}
-    write_json(OUT / "results.json", {**results, "machine": machine()})
-    with replacing(OUT / "table.md") as temporary:
+    write_json(out / "results.json", {**results, "machine": machine()})
+    with replacing(out / "table.md") as temporary:
         temporary.write_text(table.markdown() + "\n")
-
-    print(f"\n{name}, held out; {model.dictionary.size} experts, {model.support} coefficients a patch; {seconds:.0f} s in all\n")
-    print(table.text())
-    print(f"\nwrote {OUT}: comparison.png and atoms.png (look at these first), table.md, results.json, train/ (the run)")
+    size = f"{model.dictionary.size} experts, {model.support} coefficients a patch"
+    print(f"\n{name}, held out; {size}; {seconds:.0f} s in all\n\n{table.text()}")
+    print(
+        f"\nwrote {out}: comparison.png and atoms.png (look at these first), table.md, results.json, train/ (the run)"
+    )
     print(f"next: .venv/bin/nid-fit --dictionary {config.logging.run_dir} --input YOUR_IMAGES --out runs/my-fit")
     print("      your own dictionary: .venv/bin/nid-train --config configs/images.yaml --set signals.path=YOUR_FOLDER")
     return 0
+
+
+def _held_out(task: ImageTask) -> tuple[str, ImageArray]:
+    for name, image in task.images("test", 1):
+        return name, image
+    raise UserError("signals.test", found="no image", expected="one to hold out", mend="set signals.test=[astronaut]")
+
+
+def _draw(
+    out: Path, name: str, image: ImageArray, pictures: dict[str, ImageArray], model: Model, fit: ImageFit
+) -> None:
+    shown = {_LABELS[label]: pictures[label] for label in ("omp", "init", "pca_best", "dct_best") if label in pictures}
+    side = " x ".join(str(length) for length in model.grid)
+    comparison(
+        out / "comparison.png",
+        image,
+        shown,
+        title=f"{name}, held out: {side} patches, {model.support} coefficients each",
+    )
+    atoms, shares = strongest_atoms(model, fit, _ATOMS)
+    atoms_sheet(
+        out / "atoms.png", atoms, shares, title=f"The strongest atoms on {name} (share of the code's magnitude)"
+    )
+
+
+def _table(scores: dict[str, float], pictures: dict[str, ImageArray], image: ImageArray, k: int) -> Table:
+    columns = [
+        Column("method"),
+        Column("PSNR", "dB", ".2f"),
+        Column("SSIM", "", ".4f"),
+        Column("coefficients", "per patch"),
+    ]
+    best_first = sorted(scores, key=lambda label: -scores[label])
+    return Table(columns, [[_LABELS[label], scores[label], ssim(pictures[label], image), k] for label in best_first])
 
 
 main = guarded("quickstart", command)

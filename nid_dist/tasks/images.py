@@ -1,5 +1,6 @@
 """Image regression: images as signals, on a lattice, whole or in patches."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,11 @@ from nid_dist.data.signals import ImageSignals
 from nid_dist.data.sources import ImageRef, list_images
 from nid_dist.data.splits import Split
 from nid_dist.data.tiling import Tiling
+from nid_dist.errors import UserError
 from nid_dist.model import Model
 from nid_dist.training.losses import Batch
 
-_VALUES = 2**26  # features evaluated at a time: 256 MiB
+_NUMBERS = 2**26  # of features evaluated at a time: 256 MiB
 
 ImageArray = Float32[np.ndarray, "H W d"]
 
@@ -49,14 +51,19 @@ class ImageFit:
         Returns:
             The image, clipped to [0, 1].
         """
-        code, parts = self.fit.solution.code, []
+        code, trunk = self.fit.solution.code, model.dictionary.trunk
         query = self.tiling.query(height or self.tiling.height, width or self.tiling.width)
-        step = max(1, _VALUES // (query.coords.shape[-2] * model.dictionary.trunk.out_dim))
-        for first in range(0, code.signals, step):
-            part = slice(first, first + step)
-            coords = query.coords if query.coords.dim() == 2 else query.coords[part]
-            parts.append(model.dictionary(code.rows(part), coords))
-        return query.assemble(torch.cat(parts)).clamp(0, 1).numpy()
+        coords = query.coords
+        count = coords.shape[-2]
+        values = coords.new_empty(code.signals, count, model.channels)
+        # Coordinates that the signals share are evaluated once for all of a group.
+        at_once = max(1, _NUMBERS // max(trunk.out_dim, trunk.encoding.out_dim))
+        signals = max(1, at_once // count)
+        for first, begin in itertools.product(range(0, code.signals, signals), range(0, count, at_once)):
+            part, where = slice(first, first + signals), slice(begin, begin + at_once)
+            here = coords[where] if coords.dim() == 2 else coords[part, where]
+            values[part, where] = model.dictionary(code.rows(part), here)
+        return query.assemble(values).clamp(0, 1).numpy()
 
 
 class ImageTask:
@@ -64,10 +71,20 @@ class ImageTask:
 
     Args:
         config: the whole configuration.
+
+    Raises:
+        UserError: when the images cannot be listed or measured, or do not fit the configuration.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        if config.signals.augment and config.coding.gate.kind == "codebook":
+            raise UserError(
+                "signals.augment",
+                found="true with coding.gate.kind codebook",
+                expected="false, as a row of a codebook is the code of one signal in one orientation",
+                mend="set signals.augment to false, or choose another coding.gate.kind",
+            )
         self.channels = 3 if config.signals.colour == "rgb" else 1
         self.refs = list_images(config.signals)
         self.signals = ImageSignals(self.refs["train"], config.signals, channels=self.channels)
@@ -89,8 +106,12 @@ class ImageTask:
         subset = None
         if training.coordinates is not None and training.coordinates < len(self.signals.coords):
             subset = coordinate_subset(training.seed, step, len(self.signals.coords), training.coordinates)
-        generator = torch.Generator().manual_seed((training.seed * 1_000_003 + step) * 1_009 + micro)
-        return Batch(self.signals.values(ids, turns), ids, subset, generator)
+        noise = np.random.SeedSequence([training.seed, step, micro]).generate_state(1, np.uint64)
+        return Batch(self.signals.values(ids, turns), ids, subset, int(noise[0]))
+
+    def prefetch(self, step: int) -> None:
+        """Start to read the images of a step in the background."""
+        self.signals.prefetch(batch_ids(self.config.training.seed, step, self.config.training.batch, len(self.signals)))
 
     def sample(self, count: int) -> Float[Tensor, "S C d"]:
         """Training signals for data-dependent initial values."""
@@ -106,7 +127,7 @@ class ImageTask:
 def prepared(ref: ImageRef, config: Config) -> ImageArray:
     """An image cropped and resized as the configuration says."""
     signals = config.signals
-    return prepare(ref.load(), crop=signals.crop, short_side=signals.short_side, size=signals.size)
+    return prepare(ref.load(), crop=signals.crop, short_side=signals.short_side, size=signals.size, name=ref.name)
 
 
 def fit_image(
@@ -122,15 +143,26 @@ def fit_image(
 
     Returns:
         Codes by the methods' labels, to be rendered.
+
+    Raises:
+        UserError: when the image has other channels than the dictionary, or a method needs a gate that is not there.
     """
+    if image.shape[2] != model.channels:
+        raise UserError(
+            "the image",
+            found=f"{image.shape[2]} channel(s)",
+            expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
+            mend=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
+        )
     patch = model.config.signals.patch
-    tiling = Tiling(*image.shape[:2], patch, stride or patch)
+    height, width = image.shape[:2]
+    tiling = Tiling(height, width, patch, stride or patch)
     values = tiling.split(image)
     coords, seen = None, None
-    if patch is None and image.shape[:2] != model.grid:
+    if patch is None and (height, width) != model.grid:
         # A whole image of another size than the gate's lattice: solvers use all its pixels, the gate a resized copy.
         coords = tiling.coords
-        resized = resize(image, model.grid, order=1, anti_aliasing=True).astype(np.float32)
-        seen = torch.from_numpy(resized).reshape(1, -1, image.shape[2])
+        resized = resize(image, model.grid, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
+        seen = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2])
     fits = fit_signals(model, values, coords, methods, seen)
     return {label: ImageFit(fit, tiling) for label, fit in fits.items()}

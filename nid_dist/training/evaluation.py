@@ -2,23 +2,27 @@
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
+from torch import Tensor
 
 from nid_dist.coding.fitting import Method
 from nid_dist.data.splits import Split
+from nid_dist.evaluation.effective_rank import effective_rank
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import error_map
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageTask, fit_image
+from nid_dist.tasks.images import ImageArray, ImageTask, fit_image
 
 _IMAGES = 4
+_SIDE = 512  # of the part of a larger image that is fitted: an evaluation takes seconds, whatever the camera
+_ATOMS = 2048  # whose rank is taken: its cost grows with the cube
+_SHOWN = 64
 
 
 def methods_of(model: Model, blocks: int) -> list[Method]:
     """The methods that a running training is measured by."""
     methods = [Method("omp", blocks)]
-    if model.gate is not None and model.config.coding.gate.kind != "codebook":
-        methods = [Method("init"), Method("ridge"), *methods]
-    return methods
+    return [Method("init"), Method("ridge"), *methods] if model.sees else methods
 
 
 def split_to_evaluate(task: ImageTask) -> Split:
@@ -27,7 +31,7 @@ def split_to_evaluate(task: ImageTask) -> Split:
 
 
 def evaluate(model: Model, task: ImageTask) -> dict[str, float]:
-    """Mean PSNR over a few images, by method.
+    """Mean PSNR over a few images (the middle of large ones), by method.
 
     Args:
         model: as trained so far.
@@ -39,36 +43,67 @@ def evaluate(model: Model, task: ImageTask) -> dict[str, float]:
     split = split_to_evaluate(task)
     methods = methods_of(model, task.config.coding.blocks)
     scores: dict[str, list[float]] = {method.label: [] for method in methods}
-    for _, image in task.images(split, _IMAGES):
+    for _, whole in task.images(split, _IMAGES):
+        image = _middle(whole, task)
         for label, result in fit_image(model, image, methods).items():
             scores[label].append(psnr(result.render(model), image))
     return {f"{split}/db_{label}": float(np.mean(values)) for label, values in scores.items()}
 
 
-def pictures(model: Model, task: ImageTask, atoms: torch.Tensor, usage: torch.Tensor) -> dict[str, np.ndarray]:
+@torch.no_grad()
+def atoms_rank(model: Model) -> float:
+    """Effective rank of the atoms without their means: it falls when a dictionary collapses.
+
+    Args:
+        model: as trained so far.
+
+    Returns:
+        The rank of all atoms, or of 2048 evenly chosen ones where there are more.
+    """
+    count = model.dictionary.size
+    chosen = torch.arange(min(count, _ATOMS)) * count // min(count, _ATOMS)
+    atoms = _atoms(model, chosen)
+    return effective_rank((atoms - atoms.mean(1, keepdim=True)).flatten(1))
+
+
+def pictures(model: Model, task: ImageTask, usage: Int[Tensor, "n"]) -> dict[str, ImageArray]:
     """Pictures for TensorBoard: an image beside its reconstruction and error, and the most used atoms.
 
     Args:
         model: as trained so far.
         task: its images.
-        atoms: all atoms on the model's lattice [n, C, d].
-        usage: how often each expert was chosen [n].
+        usage: how often each expert was chosen.
 
     Returns:
-        Arrays [H, W, d] by name.
+        Pictures by name.
     """
     split = split_to_evaluate(task)
-    name, image = next(iter(task.images(split, 1)))
+    name, whole = next(iter(task.images(split, 1)))
+    image = _middle(whole, task)
     method = Method("omp", task.config.coding.blocks)
     result = fit_image(model, image, [method])[method.label].render(model)
-    error = error_map(result, image)
-    error = np.broadcast_to(error.reshape(*error.shape[:2], -1).mean(2, keepdims=True), image.shape)
-    side_by_side = np.concatenate([image, result, np.clip(8 * error, 0, 1)], 1)
-    strongest = usage.argsort(descending=True)[:64]
-    return {f"{split}/{name}": side_by_side, "experts/most_used": _sheet(atoms[strongest], model.grid)}
+    # Eight times enlarged: what is white is off by 32 grey levels or more.
+    error = np.clip(8 / 255 * error_map(result, image), 0, 1).astype(np.float32)
+    side_by_side = np.concatenate([image, result, np.broadcast_to(error[..., None], image.shape)], 1)
+    strongest = usage.argsort(descending=True)[:_SHOWN]
+    return {f"{split}/{name}": side_by_side, "experts/most_used": _sheet(_atoms(model, strongest), model.grid)}
 
 
-def _sheet(atoms: torch.Tensor, grid: tuple[int, int]) -> np.ndarray:
+def _middle(image: ImageArray, task: ImageTask) -> ImageArray:
+    if task.config.signals.patch is None:
+        return image  # one signal, whose cost does not grow with its pixels
+    height, width = image.shape[:2]
+    top, left = max(0, height - _SIDE) // 2, max(0, width - _SIDE) // 2
+    return image[top : top + _SIDE, left : left + _SIDE]
+
+
+@torch.no_grad()
+def _atoms(model: Model, chosen: Int[Tensor, "U"]) -> Float[Tensor, "U C d"]:
+    experts = model.dictionary.experts
+    return experts.evaluate(model.dictionary.trunk(model.coords), [tensor[chosen] for tensor in experts.tensors])
+
+
+def _sheet(atoms: Float[Tensor, "U C d"], grid: tuple[int, int]) -> ImageArray:
     scale = atoms.abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
     tiles = (0.5 + 0.5 * atoms / scale).unflatten(1, grid)
     rows = int(np.ceil(len(tiles) ** 0.5))

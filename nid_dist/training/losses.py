@@ -18,14 +18,14 @@ from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.solvers import reduce_problem, solve_omp
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
-from nid_dist.config.schema import Config, Phase
+from nid_dist.config.schema import Config
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.objectives import data_loss, importance, sparsity, squared_variation
 
 Statistics: TypeAlias = dict[str, Tensor]
 
-_NOISE = 0.3  # of the noisy top-k, relative to the logits' standard deviation
+_NOISE = 0.3  # of the noisy top-k, relative to the standard deviation of a signal's logits
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,6 @@ LOSSES: dict[str, Callable[[Model, Prepared, Statistics, Config], Loss]] = {
     "solve": solve_loss,
     "distill": distill_loss,
 }
-assert LOSSES.keys() == set(Phase.model_fields["mode"].annotation.__args__)  # type: ignore[union-attr]
 
 
 def code_regression(
@@ -228,8 +227,9 @@ def _gate_code(model: Model, batch: Batch, config: Config, warm: bool) -> tuple[
     if warm:
         code = Code(output.logits, output.bias)
     elif config.coding.gate.noisy:
-        # The noise follows the logits' own scale, so that it means the same for every gate and dictionary.
-        scale = (_NOISE * output.logits.detach().std()).expand_as(output.logits).clamp_min(1e-8)
+        # The noise follows the logits' own scale, so that it means the same for every signal, gate and dictionary.
+        spread = output.logits.detach().std(1, correction=0, keepdim=True)
+        scale = (_NOISE * spread).clamp_min(1e-8).expand_as(output.logits)
         generator = torch.Generator().manual_seed(batch.noise_seed)
         code, load = noisy_top_k(output.logits, scale, output.bias, model.support, generator)
     else:

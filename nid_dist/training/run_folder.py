@@ -89,6 +89,22 @@ class RunFolder:
         self.close()
 
 
+def refuse_unfit(run_dir: Path, resume: str | None = None) -> None:
+    """Refuses early, before anything is made or read, what `create` would refuse.
+
+    Args:
+        run_dir: the folder, which may be missing.
+        resume: as in `create`.
+
+    Raises:
+        UserError: the folder holds something else than the run to be resumed.
+    """
+    if run_dir.is_dir():
+        _refuse_foreign(run_dir)
+        if RunFolder(run_dir).config.is_file():
+            _refuse_other_run(run_dir, resume)
+
+
 def create(run_dir: Path, config: Config, resume: str | None = None) -> RunFolder:
     """Makes and locks the folder of a run, or takes up an existing one, and writes the resolved configuration.
 

@@ -1,26 +1,27 @@
 """The training loop: phases, steps, evaluation, checkpoints, and a clean stop."""
 
-import signal
+import math
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import NoReturn
 
 import torch
 
 from nid_dist.config.schema import Config
 from nid_dist.dictionary.initialisation import initialise_heads, whiten_features
 from nid_dist.errors import UserError
-from nid_dist.evaluation.effective_rank import effective_rank
-from nid_dist.model import Model
+from nid_dist.model import Model, seeded
 from nid_dist.parallel.engine import Engine
 from nid_dist.tasks.images import ImageTask
 from nid_dist.training import checkpoint
-from nid_dist.training.evaluation import evaluate, pictures
-from nid_dist.training.losses import Loss, distill_loss, gate_loss, solve_loss
+from nid_dist.training.evaluation import atoms_rank, evaluate, pictures
+from nid_dist.training.losses import LOSSES, average, prepare
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.run_folder import RunFolder
 from nid_dist.training.schedule import Position, position, rate_factor
+from nid_dist.training.stopping import StopRequest
 from nid_dist.training.usage import ExpertUsage
 
 _INITIAL_SIGNALS = 8192
@@ -53,8 +54,11 @@ class Trainer:
     def __init__(self, config: Config, task: ImageTask, model: Model, engine: Engine, folder: RunFolder) -> None:
         self.config, self.task, self.model, self.engine, self.folder = config, task, model, engine, folder
         self.progress = Progress()
+        self.seconds_before = 0.0
+        """Spent on training before this process."""
         self.usage = ExpertUsage(model.dictionary.size)
-        self._stop: str | None = None
+        self.stopped_by: str | None = None
+        """The signal that stopped the last `run` early, or None."""
         self.optimizer = self._make_optimizer()
         engine.prepare([model], self.optimizer)
 
@@ -64,21 +68,36 @@ class Trainer:
         if config.whiten:
             whiten_features(dictionary, self.model.coords)
         if config.init != "random" and dictionary.linear:
-            generator = torch.Generator().manual_seed(self.config.training.seed)
             count = max(16, min(_INITIAL_SIGNALS, _INITIAL_NUMBERS // (len(self.model.coords) * self.model.channels)))
             sample = self.task.sample(count)
-            initialise_heads(dictionary, self.model.coords, sample, config.init, generator)
+            initialise_heads(dictionary, self.model.coords, sample, config.init, seeded(self.config.training.seed))
         self.model.synchronise_gate()
 
-    def resume(self, source: Path) -> None:
-        """Continue from one checkpoint, or from the newest good one of a folder."""
-        _, facts = checkpoint.load_newest(source, self._tensors())
+    def resume(self, source: Path) -> Path:
+        """Continue from one checkpoint, or from the newest good one of a folder.
+
+        Args:
+            source: a checkpoint, or a folder of checkpoints.
+
+        Returns:
+            The checkpoint that was read; damaged ones are passed over with a warning.
+        """
+        path, facts = checkpoint.load_newest(
+            source, self._tensors(), warn=lambda text: warnings.warn(text, stacklevel=2)
+        )
         self.progress = Progress(**facts["progress"])
+        self.seconds_before = self.progress.seconds
+        return path
 
     @property
     def step(self) -> int:
         """Optimiser steps done."""
         return self.progress.step
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps (or all of `training.max_seconds`) are done."""
+        return self._done() >= 1.0
 
     def run(self, monitor: Monitor) -> dict[str, float]:
         """Train until the end, or until asked to stop.
@@ -87,37 +106,34 @@ class Trainer:
             monitor: of the run.
 
         Returns:
-            The last evaluation's figures.
+            The last evaluation's figures; none for a run that was stopped, or had finished before.
 
         Raises:
             UserError: when the loss is not a number.
         """
-        training, self.monitor = self.config.training, monitor
-        previous = {s: signal.signal(s, self._ask_to_stop) for s in (signal.SIGTERM, signal.SIGINT)}
-        figures: dict[str, float] = {}
-        try:
-            while not self._finished() and self._stop is None:
+        training, self.monitor, self.stopped_by = self.config.training, monitor, None
+        if self.finished:
+            return {}
+        with StopRequest(monitor.message) as stop:
+            while not self.finished and stop.signal is None:
                 self._step()
-                step = self.progress.step
-                if training.checkpoint_every and step % training.checkpoint_every == 0 and not self._finished():
+                if training.checkpoint_every and self.step % training.checkpoint_every == 0 and not self.finished:
                     self.save()
-                if training.eval_every and step % training.eval_every == 0 and not self._finished():
-                    figures = self._evaluate()
+                if training.eval_every and self.step % training.eval_every == 0 and not self.finished:
+                    self._evaluate()
             self.save()
-            if self._stop is None:
-                figures = self._evaluate()
-        finally:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
-        return figures
-
-    @property
-    def stopped_by(self) -> str | None:
-        """The signal that stopped the run early, or None."""
-        return self._stop
+            self.stopped_by = stop.signal
+            return {} if self.stopped_by else self._evaluate()
 
     def save(self) -> Path:
-        """Write a checkpoint of the present state."""
+        """Write a checkpoint of the present state.
+
+        Raises:
+            UserError: when a parameter is not a number: an earlier, good checkpoint is not to be replaced by it.
+        """
+        self._update_gate()
+        if not self._parameters_are_finite():
+            self._diverged("parameters that are not numbers")
         path = checkpoint.save(
             self.folder.checkpoints,
             self.progress.step,
@@ -132,92 +148,112 @@ class Trainer:
         begin = time.perf_counter()
         config, progress = self.config, self.progress
         place = self._enter_phase()
-        factor = rate_factor(config.optimizer, progress.step - progress.phase_start, place.progress)
-        rates = {
-            "experts": config.optimizer.lr * factor,
-            "trunk": config.optimizer.trunk_lr * factor,
-            "gate": config.optimizer.gate_lr * factor,
-        }
-        for group in self.optimizer.param_groups:
-            group["lr"] = rates[group["name"]]
-        accumulation = config.optimizer.accumulation
-        parts: dict[str, float] = {}
-        total = 0.0
-        for micro in range(accumulation):
-            loss = self._loss(place, micro)
-            self.engine.backward(loss.total / accumulation)
-            self.usage.add(loss.code)
-            total += loss.total.item() / accumulation
-            for name, value in loss.parts.items():
-                parts[name] = parts.get(name, 0.0) + value / accumulation
+        rates = self._set_rates(place)
+        try:
+            total, parts = self._accumulate(place)
+        except (torch.linalg.LinAlgError, UserError) as error:
+            # Solvers meet what is not a number before the loss does.
+            if isinstance(error, UserError) and self._parameters_are_finite():
+                raise
+            self._diverged(f"that codes cannot be solved ({error})")
+        if not math.isfinite(total):
+            self._diverged(f"loss {total:g}")
         norm = self.engine.step(config.optimizer.clip_norm)
-        if not (total == total and abs(total) != float("inf") and norm == norm and norm != float("inf")):
-            self._diverged(total, norm)
+        if not math.isfinite(norm):
+            self._diverged(f"loss {total:g} and gradient norm {norm:g}")
         progress.step += 1
         progress.seconds += time.perf_counter() - begin
-        if progress.step % config.logging.log_every == 0:
-            facts = {"loss": total, **parts, "gradient_norm": norm, "lr": rates["experts"]}
+        if progress.step % config.logging.log_every == 0 or self.finished:
+            facts = {"loss": total, **parts, "gradient_norm": norm}
+            facts["lr"] = rates["gate" if place.phase.mode == "distill" else "experts"]
             facts["ms_per_step"] = 1e3 * progress.seconds / progress.step
             self.monitor.scalars(progress.step, facts | self.usage.facts(), text={"phase": place.phase.mode})
 
-    def _loss(self, place: Position, micro: int) -> Loss:
-        batch = self.task.batch(self.progress.step, micro)
-        bf16 = self.config.training.precision == "bf16"
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            if place.phase.mode == "solve":
-                return solve_loss(self.model, batch, self.config)
-            if place.phase.mode == "distill":
-                return distill_loss(self.model, batch, self.config)
-            return gate_loss(self.model, batch, self.config, self.progress.step < self.config.coding.warmup_steps)
+    def _set_rates(self, place: Position) -> dict[str, float]:
+        config, progress = self.config.optimizer, self.progress
+        factor = rate_factor(config, progress.step - progress.phase_start, place.progress)
+        rates = {"experts": config.lr * factor, "trunk": config.trunk_lr * factor, "gate": config.gate_lr * factor}
+        for group in self.optimizer.param_groups:
+            group["lr"] = rates[group["name"]]
+        return rates
+
+    def _accumulate(self, place: Position) -> tuple[float, dict[str, float]]:
+        """Gradients of the whole batch, micro-batch by micro-batch; its loss and the loss's parts."""
+        config, mode, step = self.config, place.phase.mode, self.progress.step
+        count = config.optimizer.accumulation
+        if mode == "gate":
+            self.model.synchronise_gate(analysis=False)
+        warm = step < config.coding.warmup_steps
+        parts: dict[str, float] = {}
+        losses: list[float] = []
+        with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
+            batches = (self.task.batch(step, micro) for micro in range(count))
+            prepared = [prepare(self.model, b, config, mode, warm=warm, alone=count == 1) for b in batches]
+            shared = average([each.statistics for each in prepared])
+            self.task.prefetch(step + 1)
+            for each in prepared:
+                loss = LOSSES[mode](self.model, each, shared, config)
+                self.engine.backward(loss.total / count)
+                self.usage.add(loss.code)
+                losses.append(loss.total.item())
+                for name, value in loss.parts.items():
+                    parts[name] = parts.get(name, 0.0) + value / count
+        return math.fsum(losses) / count, parts
 
     def _enter_phase(self) -> Position:
-        place = position(self.config.coding.phases, self._done())
-        if place.index != self.progress.phase:
-            self.progress.phase, self.progress.phase_start = place.index, self.progress.step
-            if place.phase.mode == "distill":
-                self.model.synchronise_gate()
+        phases, progress = self.config.coding.phases, self.progress
+        place = position(phases, self._done())
+        if place.index != progress.phase:
+            # While codes are solved an unrolled gate does not learn; then it starts anew, from the dictionary as it is.
+            self.model.synchronise_gate(analysis="solve" in (self._last_mode(), place.phase.mode))
+            progress.phase, progress.phase_start = place.index, progress.step
         self.model.dictionary.requires_grad_(place.phase.mode != "distill")
         return place
+
+    def _update_gate(self) -> None:
+        """Bring what the gate knows of the dictionary up to date, for others to read; no later step depends on it."""
+        self.model.synchronise_gate(analysis=self._last_mode() == "solve")
+
+    def _last_mode(self) -> str | None:
+        """Of the phase that the last step belonged to; None before the first, or when the phases were changed."""
+        phases, index = self.config.coding.phases, self.progress.phase
+        return phases[index].mode if 0 <= index < len(phases) else None
 
     def _done(self) -> float:
         training = self.config.training
         done = self.progress.step / training.steps
         return max(done, self.progress.seconds / training.max_seconds) if training.max_seconds else done
 
-    def _finished(self) -> bool:
-        return self._done() >= 1.0
-
     def _evaluate(self) -> dict[str, float]:
-        step, model = self.progress.step, self.model
-        mode = self.config.coding.phases[self.progress.phase].mode
-        if mode == "solve":
-            model.synchronise_gate()
-        figures = evaluate(model, self.task)
-        atoms = model.dictionary.atoms(model.coords).detach()
-        figures["effective_rank"] = effective_rank((atoms - atoms.mean(1, keepdim=True)).flatten(1))
-        self.monitor.scalars(step, figures, event="eval")
-        self.monitor.histogram(step, "experts/load", self.usage.counts)
+        self._update_gate()
+        figures = evaluate(self.model, self.task)
+        figures["effective_rank"] = atoms_rank(self.model)
+        figures |= self.usage.facts()
+        self.monitor.scalars(self.step, figures, event="eval")
+        self.monitor.histogram(self.step, "experts/load", self.usage.counts)
         every = self.config.logging.pictures_every
-        if every and (step % every == 0 or self._finished()):
-            for name, picture in pictures(model, self.task, atoms, self.usage.counts).items():
-                self.monitor.picture(step, name, picture)
+        if every and (self.step % every == 0 or self.finished):
+            for name, picture in pictures(self.model, self.task, self.usage.counts).items():
+                self.monitor.picture(self.step, name, picture)
         self.usage.reset()
         return figures
 
-    def _diverged(self, total: float, norm: float) -> None:
+    def _parameters_are_finite(self) -> bool:
+        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+
+    def _diverged(self, found: str) -> NoReturn:
+        config = self.config.optimizer
         good = checkpoint.newest(self.folder.checkpoints)
         kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
+        self.monitor.scalars(self.step, {}, event="warning", text={"message": f"diverged: {found}"})
         raise UserError(
-            f"training step {self.progress.step + 1}",
-            found=f"loss {total:g} and gradient norm {norm:g}",
+            f"training step {self.step + 1}",
+            found=found,
             expected="finite numbers",
-            mend=f"{kept}; the likely cause is a learning rate that is too high (optimizer.lr "
-            f"{self.config.optimizer.lr:g}): lower it, raise optimizer.warmup_steps or lower optimizer.clip_norm",
+            mend=f"{kept}; the likely cause is a learning rate that is too high (optimizer.lr {config.lr:g}, "
+            f"trunk_lr {config.trunk_lr:g}, gate_lr {config.gate_lr:g}): lower it, raise optimizer.warmup_steps or "
+            f"{'lower' if config.clip_norm else 'set'} optimizer.clip_norm",
         )
-
-    def _ask_to_stop(self, number: int, _: FrameType | None) -> None:
-        # Python runs handlers between byte codes: the step is finished first, then a checkpoint is written.
-        self._stop = signal.Signals(number).name
 
     def _tensors(self) -> dict[str, torch.Tensor]:
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
@@ -225,7 +261,10 @@ class Trainer:
 
     def _make_optimizer(self) -> torch.optim.Optimizer:
         config = self.config.optimizer
-        parts: dict[str, torch.nn.Module] = {"experts": self.model.dictionary.experts, "trunk": self.model.dictionary.trunk}
+        parts: dict[str, torch.nn.Module] = {
+            "experts": self.model.dictionary.experts,
+            "trunk": self.model.dictionary.trunk,
+        }
         if self.model.gate is not None:
             parts["gate"] = self.model.gate
         groups = [{"params": list(part.parameters()), "name": name} for name, part in parts.items()]

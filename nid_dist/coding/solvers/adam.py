@@ -39,7 +39,7 @@ def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.02)
     code = Code.concatenate([part for part, _ in parts])
     error = residual(problem, code)
     trace = [*torch.cat([part for _, part in parts], 1).mean(1).tolist(), error.mean().item()]
-    return Solution(code, error, [{"step": i, "residual": r} for i, r in enumerate(trace) if i])
+    return Solution(code, error, [{"step": float(i), "residual": r} for i, r in enumerate(trace) if i])
 
 
 def _descend(problem: Problem, start: Code, steps: int, lr: float) -> tuple[Code, Float[Tensor, "steps T"]]:

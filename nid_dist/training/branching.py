@@ -1,0 +1,48 @@
+"""A training that goes back to an earlier checkpoint: the later ones are set aside, and nothing is lost."""
+
+import os
+from pathlib import Path
+
+from nid_dist.errors import UserError
+from nid_dist.training.run_folder import RunFolder
+
+ABANDONED = "abandoned"
+
+
+def set_aside_later(folder: RunFolder, step: int) -> list[Path]:
+    """Move checkpoints that are later than a step out of the way, to `abandoned/` in the run's folder.
+
+    They belong to another course of the training: left in place, the next `--resume auto` or `nid_dist.load` would
+    take them for its end.
+
+    Args:
+        folder: of the run, locked.
+        step: at which the training continues.
+
+    Returns:
+        Where they are now.
+
+    Raises:
+        UserError: when they cannot be moved.
+    """
+    moved = []
+    for path in sorted(folder.checkpoints.glob("step-*")):
+        number = path.name.removeprefix("step-")
+        if not number.isdigit() or int(number) <= step:
+            continue
+        target, copies = folder.path / ABANDONED / path.name, 1
+        while target.exists():
+            copies += 1
+            target = target.with_name(f"{path.name}-{copies}")
+        try:
+            target.parent.mkdir(exist_ok=True)
+            os.rename(path, target)
+        except OSError as error:
+            raise UserError(
+                str(path),
+                found=f"that it cannot be moved to {ABANDONED}/ ({error.strerror or error})",
+                expected="a writable run folder",
+                mend="move it away yourself, or choose another logging.run_dir",
+            ) from error
+        moved.append(target)
+    return moved

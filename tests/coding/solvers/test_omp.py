@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import orthogonal_mp
+
+from nid_dist.coding.solvers import omp as module
+from nid_dist.coding.solvers import reduce_problem, solve_omp, solve_ridge
+from nid_dist.coding.solvers.problem import Problem
+from nid_dist.errors import UserError
+
+
+@pytest.mark.parametrize("k", [1, 4, 8])
+@pytest.mark.parametrize("gram", [False, True])
+def test_one_atom_a_block_is_scikit_learns_pursuit(setting, monkeypatch, k, gram):
+    monkeypatch.setattr(module, "_gram_is_cheaper", lambda *_: gram)
+    problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
+    solution = solve_omp(problem, k, ridge=0.0)
+    columns, rows = (x.reshape(len(x), -1, 2) for x in (setting.columns().T, setting.rows()))
+    columns, rows = ((x - x.mean(1, keepdims=True)).reshape(len(x), -1) for x in (columns, rows))
+    norms = np.linalg.norm(columns, axis=1)
+    for i in range(4):
+        expected = orthogonal_mp(columns.T / norms, rows[i], n_nonzero_coefs=k) / norms
+        assert set(solution.code.indices[i].tolist()) == set(np.flatnonzero(expected))
+        np.testing.assert_allclose(solution.code.dense(20)[i], expected, rtol=1e-7, atol=1e-9)
+        error = columns.T @ expected - rows[i]
+        assert solution.residual[i].item() == pytest.approx((error**2).mean(), rel=1e-7)
+
+
+@pytest.mark.parametrize("blocks", [1, 2, 3, 7, 100, None])
+@pytest.mark.parametrize("gram", [False, True])
+def test_blocks_by_plain_loops(setting, monkeypatch, blocks, gram):
+    monkeypatch.setattr(module, "_gram_is_cheaper", lambda *_: gram)
+    problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
+    solution = solve_omp(problem, 7, blocks)
+    rounds = min(blocks or 7, 7)
+    sizes = [len(part) for part in np.array_split(np.arange(7), rounds)]
+    atoms, targets = problem.atoms.numpy(), problem.targets.numpy()
+    for i in range(4):
+        chosen, rest = [], targets[i]
+        for size in sizes:
+            score = np.abs(atoms @ rest) / np.linalg.norm(atoms, axis=1)
+            score[chosen] = -1
+            chosen += np.argsort(-score)[:size].tolist()
+            system = atoms[chosen] @ atoms[chosen].T + 1e-5 * (atoms**2).sum(1).mean() * np.eye(len(chosen))
+            values = np.linalg.solve(system, atoms[chosen] @ targets[i])
+            rest = targets[i] - values @ atoms[chosen]
+        expected = np.zeros(20)
+        expected[chosen] = values
+        np.testing.assert_allclose(solution.code.dense(20)[i], expected, rtol=1e-7, atol=1e-9)
+
+
+def orthonormal(targets: torch.Tensor) -> Problem:
+    n, t = targets.shape[1], len(targets)
+    zeros = torch.zeros(n + 1, 1).double(), torch.zeros(t, 1).double(), torch.zeros(t).double()
+    # The last atom vanishes on the measurements.
+    return Problem(torch.cat([torch.eye(n), torch.zeros(1, n)]).double(), targets.double(), *zeros)
+
+
+def test_the_tolerance_stops_when_all_signals_are_below_it():
+    targets = torch.tensor([[0, 3, 0, -4, 0.0], [0, 0, 0, 0, 2]])
+    solution = solve_omp(orthonormal(targets), 5, ridge=0.0, tolerance=1e-12)
+    assert solution.code.indices.tolist()[0] == [3, 1]
+    torch.testing.assert_close(solution.code.dense(6)[:, :5], targets.double())
+    # After one atom, 9 and 0 are left over: a mean of 4.5.
+    assert [(entry["support"], round(entry["residual"], 9)) for entry in solution.log] == [(1, 4.5), (2, 0)]
+
+
+def test_a_tolerance_that_is_not_reached_changes_nothing():
+    targets = torch.tensor([[5.0, 4, 3, 2, 1]])
+    solution = solve_omp(orthonormal(targets), 3, tolerance=1e-12)
+    assert torch.equal(solution.code.values, solve_omp(orthonormal(targets), 3).code.values)
+    assert [entry["support"] for entry in solution.log] == [1, 2, 3]
+
+
+def test_a_vanishing_atom_is_chosen_last_and_gets_zero():
+    solution = solve_omp(orthonormal(torch.tensor([[5.0, 4, 3, 2, 1]])), 6)
+    assert solution.code.indices[0, -1] == 5
+    assert solution.code.values[0, -1] == 0
+
+
+@pytest.mark.parametrize("k", [20, 21, 1000])
+def test_no_more_atoms_than_there_are(setting, k):
+    problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
+    solution = solve_omp(problem, k)
+    assert solution.code.indices.sort(1).values.tolist() == [list(range(20))] * 4
+    torch.testing.assert_close(solution.residual, solve_ridge(problem, torch.arange(20).expand(4, 20)).residual)
+
+
+def test_dependent_atoms_without_ridge_are_refused(make_setting):
+    # 20 atoms in 12 dimensions.
+    setting = make_setting()
+    with pytest.raises(UserError, match="signal 0: found a singular system"):
+        solve_omp(reduce_problem(setting.dictionary, setting.measurement, setting.signals), 20, ridge=0.0)
+
+
+@pytest.mark.parametrize("private", [1, 2])
+def test_a_single_measurement_is_all_bias(make_setting, private):
+    setting = make_setting(private, count=1)
+    solution = solve_omp(reduce_problem(setting.dictionary, setting.measurement, setting.signals), 3)
+    assert not solution.code.values.any()
+    torch.testing.assert_close(solution.code.bias, setting.signals[:, 0])
+
+
+def test_no_signals():
+    assert solve_omp(orthonormal(torch.zeros(0, 4)), 2).code.values.shape == (0, 2)

@@ -1,0 +1,44 @@
+"""A stop that was asked for is noted, and the second Ctrl-C is not."""
+
+import os
+import signal
+import threading
+
+import pytest
+
+from nid_dist.training.stopping import StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_noted_and_said_once(number: signal.Signals) -> None:
+    said: list[str] = []
+    before = signal.getsignal(number)
+    with StopRequest(said.append) as stop:
+        assert stop.signal is None
+        os.kill(os.getpid(), number)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert stop.signal is not None
+    assert len(said) == 1 and said[0].startswith(number.name)
+    assert signal.getsignal(number) is before
+
+
+def test_the_second_ctrl_c_stops_at_once() -> None:
+    with StopRequest(lambda _: None) as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.signal == "SIGINT"
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_in_another_thread_nothing_happens() -> None:
+    seen: list[str | None] = []
+
+    def work() -> None:
+        with StopRequest(lambda _: None) as stop:
+            seen.append(stop.signal)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert seen == [None]
