@@ -8,6 +8,7 @@ from PIL import Image
 
 from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
+from nid_dist.tasks import image_report
 
 NAMES = ("a.png", "b.png", "c.png", "d.png", "e.png")
 SIZES = """
@@ -50,6 +51,12 @@ def write_sizes(folder: Path) -> Path:
 def tiny(images: Path, run: Path, *overrides: str) -> Config:
     """A configuration of small sizes on a folder of pictures."""
     return load_config(write_sizes(images), [f"signals.path={images}", f"logging.run_dir={run}", *overrides])
+
+
+@pytest.fixture
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take longer than all the rest of a fit."""
+    monkeypatch.setattr(image_report, "comparison", lambda path, *_, **__: path.touch())
 
 
 @pytest.fixture(scope="session")

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from nid_dist.parallel.memory import release_freed_memory
+
 
 def alternate(variants: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 1) -> dict[str, float]:
     """Median seconds of each variant, run in turns so that what else the machine does hits all alike.
@@ -40,13 +42,14 @@ def peak_bytes(run: Callable[[], object]) -> float:
         not let it be set back.
     """
     gc.collect()
+    release_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return math.nan
     before = _status("VmRSS")
     run()
-    return max(0, _status("VmHWM") - before)
+    return float(max(0, _status("VmHWM") - before))
 
 
 def _status(key: str) -> int:

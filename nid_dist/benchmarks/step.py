@@ -5,6 +5,7 @@ Both start from the same trunk, weights and codes, in one process, and take turn
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -31,6 +32,7 @@ _COLUMNS = [
     Column("dense", "MiB", ".0f"),
     Column("memory", "ours/dense", ".3f"),
     Column("ours", "GFLOP/s", ".0f"),
+    Column("ours", "of a GEMM", ".2f"),
 ]
 
 
@@ -77,17 +79,35 @@ class Case:
         merge = 3 * SIGNALS * support * CHANNELS * (width + 1)
         return 2.0 * (COORDINATES * (trunk + head) + merge)
 
-    def _backward(self, values: torch.Tensor) -> torch.Tensor:
+    def peak_memory(self) -> dict[str, float]:
+        """Bytes that one step of each needs beyond the parameters, gradients included."""
+        memory = {}
+        for name, run_once in (("ours", self.ours), ("dense", self.dense)):
+            self.clear()
+            memory[name] = peak_bytes(run_once)
+        return memory
+
+    def clear(self) -> None:
+        """Drop all gradients."""
         for parameter in (*self.dictionary.parameters(), self.code.values, self.code.bias):
             parameter.grad = None
+
+    def _backward(self, values: torch.Tensor) -> torch.Tensor:
+        self.clear()
         values.backward(self.upstream)
         return values.detach()
 
 
-def gemm_flops_per_second(side: int = 2048) -> float:
-    """What a square matrix product reaches here, in operations per second."""
-    left, right = torch.randn(side, side), torch.randn(side, side)
-    return 2.0 * side**3 / alternate({"gemm": lambda: left @ right}, repeats=9)["gemm"]
+class Gemm:
+    """A square matrix product, the yardstick of what this machine can do."""
+
+    def __init__(self, side: int = 2048) -> None:
+        self.left, self.right = torch.randn(side, side), torch.randn(side, side)
+        self.flops = 2.0 * side**3
+
+    def run(self) -> torch.Tensor:
+        """Multiply once."""
+        return self.left @ self.right
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
@@ -102,29 +122,39 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     sizes = [(n, k, h) for n in EXPERTS for k in SUPPORTS for h in WIDTHS]
     if quick:
         sizes = [(64, 8, 16), (128, 8, 16)]
+    gemm = Gemm()
     rows: list[list[Any]] = []
     figures: dict[str, Any] = {}
-    measured: dict[tuple[int, int, int], dict[str, float]] = {}
     for size in tqdm(sizes, unit="size"):
         case = Case(*size)
         error = (case.ours() - case.dense()).abs().max() / case.dense().abs().max()
-        seconds = alternate({"ours": case.ours, "dense": case.dense})
-        memory = {"ours": peak_bytes(case.ours), "dense": peak_bytes(case.dense)}
-        rate = case.flops() / seconds["ours"]
-        measured[size] = {"seconds": seconds["ours"], "speedup": seconds["dense"] / seconds["ours"], "rate": rate}
-        measured[size]["memory_ratio"] = memory["ours"] / memory["dense"] if memory["dense"] else math.nan
-        figures[f"relative_error_n{size[0]}_k{size[1]}_h{size[2]}"] = float(error)
-        ours, dense = (memory[name] / 2**20 for name in ("ours", "dense"))
+        seconds = alternate({"ours": case.ours, "dense": case.dense, "gemm": gemm.run})
+        memory = case.peak_memory()
+        found = {
+            "speedup": seconds["dense"] / seconds["ours"],
+            "memory_ratio": memory["ours"] / memory["dense"] if memory["dense"] else math.nan,
+            "gemm_fraction": case.flops() / seconds["ours"] * seconds["gemm"] / gemm.flops,
+            "relative_error": error.item(),
+        }
+        figures |= {f"{name}_n{size[0]}_k{size[1]}_h{size[2]}": value for name, value in found.items()}
         times = [1e3 * seconds[name] for name in ("ours", "dense")]
-        ratios = measured[size]
-        rows.append([*size, *times, ratios["speedup"], ours, dense, ratios["memory_ratio"], rate / 1e9])
-        for name in ("speedup", "memory_ratio"):
-            figures[f"{name}_n{size[0]}_k{size[1]}_h{size[2]}"] = ratios[name]
-    gemm = gemm_flops_per_second()
-    figures["gemm_gflops"] = gemm / 1e9
+        megabytes = [memory[name] / 2**20 for name in ("ours", "dense")]
+        rate = case.flops() / seconds["ours"] / 1e9
+        rows.append([*size, *times, found["speedup"], *megabytes, found["memory_ratio"], rate, found["gemm_fraction"]])
     if not quick:
-        largest, base = measured[16384, 256, 512], measured[1024, 256, 512]
-        figures["time_ratio_n16384_n1024"] = largest["seconds"] / base["seconds"]
-        figures["memory_ratio_n4096"] = measured[4096, 256, 512]["memory_ratio"]
-        figures["gemm_fraction_n4096"] = measured[4096, 256, 512]["rate"] / gemm
+        figures |= _side_by_side(gemm)
+        figures["memory_ratio_n4096"] = figures["memory_ratio_n4096_k256_h512"]
     return figures, Table(_COLUMNS, rows)
+
+
+def _side_by_side(gemm: Gemm) -> dict[str, float]:
+    """What compares one n with another is timed in one loop, as the machine's speed changes over minutes."""
+    cases = {n: Case(n, 256, 512) for n in (1024, 4096, 16384)}
+    runs: dict[str, Callable[[], object]] = {str(n): case.ours for n, case in cases.items()}
+    seconds = alternate({**runs, "gemm": gemm.run}, repeats=15)
+    rate = gemm.flops / seconds["gemm"]
+    return {
+        "gemm_gflops": rate / 1e9,
+        "time_ratio_n16384_n1024": seconds["16384"] / seconds["1024"],
+        "gemm_fraction_n4096": cases[4096].flops() / seconds["4096"] / rate,
+    }

@@ -12,6 +12,7 @@ from nid_dist.benchmarks import quality, step
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
+from nid_dist.parallel.memory import keep_freed_memory
 
 BENCHMARKS = {"step": step.run, "quality": quality.run}
 
@@ -35,6 +36,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
     given = shlex.join(["launch/benchmark.py", *(sys.argv[1:] if arguments is None else arguments)])
+    keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts = machine()
     write_json(options.json, {"name": options.name, "command": f"python {given}", "machine": facts, "figures": figures})

@@ -13,6 +13,7 @@ from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.export import describe
 from nid_dist.parallel.engine import LocalEngine
+from nid_dist.parallel.memory import keep_freed_memory
 from nid_dist.parallel.topology import Topology
 from nid_dist.tasks.images import ImageTask
 from nid_dist.training.branching import set_aside_later
@@ -52,6 +53,7 @@ def train(config: Config, resume: str | None = None) -> tuple[Trainer, dict[str,
     source = resolve_resume(resume, run_dir)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
+    keep_freed_memory()
     topology = Topology(config.dictionary.experts, expert_parallel_size=config.parallel.expert_parallel_size)
     if topology.expert_parallel_size > topology.world_size:
         raise UserError(

@@ -93,5 +93,5 @@ class Code:
 
 def _product_is_cheaper(support: int, experts: int) -> bool:
     # A product with the dense [T, n] code costs T*n*p fused operations, the gather T*k*p uncached reads and, backward,
-    # as many scattered writes: measured on CPU, they break even between n = 4k and n = 8k.
-    return experts <= 4 * support
+    # as many scattered writes: measured on CPU, they break even between n = 10k and n = 16k.
+    return experts <= 12 * support

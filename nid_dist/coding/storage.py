@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,13 @@ def save_codes(path: Path, codes: Mapping[str, Code], experts: int, facts: Mappi
         facts: anything that JSON can hold, for example the image's size and tiling.
     """
     tensors = {}
+    # Copies, as the format takes neither views nor memory under two names: methods may share a support or a bias.
+    copy = partial(torch.Tensor.to, copy=True, memory_format=torch.contiguous_format)
     for method, code in codes.items():
         assert code.indices is not None
-        tensors[f"{method}.indices"] = code.indices.to(_index_type(experts)).contiguous()
-        tensors[f"{method}.values"] = code.values.float().contiguous()
-        tensors[f"{method}.bias"] = code.bias.float().contiguous()
+        tensors[f"{method}.indices"] = copy(code.indices.detach(), _index_type(experts))
+        tensors[f"{method}.values"] = copy(code.values.detach(), torch.float32)
+        tensors[f"{method}.bias"] = copy(code.bias.detach(), torch.float32)
     header = {"nid_dist": json.dumps({"experts": experts, "methods": list(codes), **facts})}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)

@@ -49,9 +49,17 @@ class Encoding(Section):
     """How a coordinate becomes the first features (see `nid_dist/dictionary/encodings.py`)."""
 
     kind: Literal[
-        "identity", "positional", "fourier", "rbf", "laplacian", "matern", "rational_quadratic", "gamma_exponential"
-    ] = "fourier"
-    features: PositiveInt = Field(256, description="frequencies or centres; sine and cosine give twice as many")
+        "cosine",
+        "identity",
+        "positional",
+        "fourier",
+        "rbf",
+        "laplacian",
+        "matern",
+        "rational_quadratic",
+        "gamma_exponential",
+    ] = "cosine"
+    features: PositiveInt = Field(255, description="cosines, centres or frequencies (sine and cosine of each)")
     scale: PositiveFloat = Field(
         10.0, description="of the frequencies, in radians per unit of x in [-1, 1]; random kernels: 1 / length scale"
     )
@@ -67,7 +75,7 @@ class Dictionary(Section):
     experts: PositiveInt = Field(1024, description="n, the TOTAL number of experts over all ranks")
     encoding: Encoding = Encoding()
     width: PositiveInt = Field(256, description="h, the width of the shared layers")
-    shared_layers: NonNegativeInt = 2
+    shared_layers: NonNegativeInt = 1
     private_layers: PositiveInt = Field(1, description="1: linear heads; 2 or more: deep experts")
     private_width: PositiveInt = Field(64, description="width inside deep experts")
     activation: Literal["relu", "gelu", "sine", "tanh"] = "gelu"
@@ -93,8 +101,11 @@ class Gate(Section):
 
 
 class Phase(Section):
-    """A part of the training: `gate`: all jointly (the paper); `solve`: experts on solved codes, the gate learns
-    them; `distill`: the gate alone learns the solved codes of the frozen dictionary."""
+    """A part of the training, in one mode.
+
+    `gate`: all jointly (the paper); `solve`: experts on solved codes, which the gate learns meanwhile; `distill`: the
+    gate alone learns the codes of the frozen dictionary.
+    """
 
     mode: Literal["gate", "solve", "distill"]
     share: PositiveFloat = Field(1.0, description="of the steps, relative to the other phases")

@@ -51,6 +51,15 @@ class Dictionary(nn.Module):
                 first=config.shared_layers == 0,
                 generator=generator,
             )
+        if self.exchange.ranks > 1:
+            self._keep_owned()
+
+    def _keep_owned(self) -> None:
+        # All n are drawn on every rank and the others' dropped, so that initial values do not depend on R.
+        owned = slice(self.exchange.first_expert, self.exchange.first_expert + self.size // self.exchange.ranks)
+        for parameter in self.experts.parameters():
+            parameter.data = parameter.data[owned].clone()
+        self.experts.experts = owned.stop - owned.start
 
     @property
     def size(self) -> int:
@@ -97,6 +106,9 @@ class Dictionary(nn.Module):
     def _strategy(self, code: Code, coords: Tensor) -> str:
         if self.config.strategy != "auto":
             return self.config.strategy
+        if self.exchange.ranks > 1:
+            # All ranks must choose alike, whatever their batches; and merged heads are the smaller message.
+            return "merge"
         return cheaper_strategy(
             signals=code.signals,
             coordinates=coords.shape[-2],

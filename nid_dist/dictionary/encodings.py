@@ -45,6 +45,40 @@ class Identity(Encoding):
         return coords
 
 
+class Cosines(Encoding):
+    """Eigenfunctions of the Laplacian on the cube with reflecting walls: products of cos(pi q_i (x_i + 1) / 2).
+
+    They are orthonormal over the cube and, up to P^m of them, on a lattice of P^m pixel centres too (the DCT-II basis).
+    So what a signal is between its pixels follows from the pixels: no other encoding here has that property.
+
+    Args:
+        in_dim: m.
+        features: how many, lowest frequencies first, out of the smallest cube of frequencies q that holds them; the
+            constant is left out.
+    """
+
+    orders: Tensor
+    amplitudes: Tensor
+
+    def __init__(self, in_dim: int, features: int) -> None:
+        super().__init__(in_dim, features)
+        side = round((features + 1) ** (1 / in_dim))
+        side += side**in_dim < features + 1
+        grid = torch.cartesian_prod(*[torch.arange(side)] * in_dim).reshape(-1, in_dim)
+        squared = grid.square().sum(1)
+        orders = grid[squared.argsort(stable=True)][1 : features + 1].to(torch.get_default_dtype())
+        self.register_buffer("orders", 0.5 * math.pi * orders)
+        self.register_buffer("amplitudes", 2.0 ** (0.5 * (orders > 0).sum(1)))
+
+    def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
+        """Encode coordinates, each feature of unit mean square over the cube."""
+        with torch.autocast(coords.device.type, enabled=False):
+            waves = self.amplitudes.to(coords.dtype)
+            for axis in range(self.in_dim):
+                waves = waves * torch.cos((coords[..., axis : axis + 1] + 1) * self.orders[:, axis].to(coords.dtype))
+            return waves
+
+
 class Positional(Encoding):
     """[x, sin(pi 2^l x_i), cos(pi 2^l x_i)], octaves l = 0 ... L - 1 (Mildenhall et al. 2020, eq. 4).
 
@@ -129,6 +163,8 @@ def make_encoding(config: EncodingConfig, in_dim: int, generator: torch.Generato
     match config.kind:
         case "identity":
             return Identity(in_dim)
+        case "cosine":
+            return Cosines(in_dim, config.features)
         case "positional":
             return Positional(in_dim, config.octaves)
         case "rbf":

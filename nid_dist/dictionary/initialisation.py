@@ -4,7 +4,6 @@ Joint training of gate and experts from random values tends to collapse to a few
 mean. Started on a basis and on pieces of signals, all atoms differ and the rank is full.
 """
 
-import itertools
 import math
 from typing import Literal
 
@@ -13,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.dictionary.encodings import Cosines
 from nid_dist.dictionary.linear_heads import LinearHeads
 
 _NUMBERS = 2**24  # of windowed signals at a time: bounds memory
@@ -134,7 +134,7 @@ def _cosines(
 ) -> Float[Tensor, "N D"]:
     # No more waves than the features have dimensions, which are fewer than the coordinates.
     count = min(math.ceil(most / len(axes)), space.rank)
-    waves = _waves(coords, _CANDIDATES * count)
+    waves = Cosines(coords.shape[1], _CANDIDATES * count).to(coords.dtype)(coords).t()
     deviation = waves.std(1, correction=0)
     points = space.project(waves[..., None])
     # Waves finer than the features would come back as something else: leave their place to pieces. On a lattice the
@@ -142,18 +142,6 @@ def _cosines(
     points = points[(points.norm(dim=1) > 0.7 * deviation) & (deviation > 0.05)]
     basis = _independent(points / points.norm(dim=1, keepdim=True), count)
     return torch.einsum("sq,cd->scdq", basis, axes.double()).flatten(2).flatten(0, 1)[:most]
-
-
-def _waves(coords: Float[Tensor, "C m"], count: int) -> Float[Tensor, "count C"]:
-    """Products of cosines, lowest frequencies first, the constant left out."""
-    dim = coords.shape[1]
-    side = math.ceil((count + 1) ** (1 / dim)) + 1
-    grid = sorted(itertools.product(range(2 * side), repeat=dim), key=lambda q: (sum(i * i for i in q), q))
-    order = torch.tensor(grid[1 : count + 1], dtype=coords.dtype)
-    waves = coords.new_ones(count, len(coords))
-    for axis in range(dim):
-        waves *= torch.cos(0.5 * math.pi * torch.outer(order[:, axis], coords[:, axis] + 1))
-    return waves
 
 
 def _independent(points: Float[Tensor, "S q"], most: int) -> Float[Tensor, "N q"]:

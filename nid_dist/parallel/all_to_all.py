@@ -1,9 +1,9 @@
 """The exchange across ranks: DeepSpeed MoE's differentiable all-to-all, dropless, one partial sum back per signal.
 
-An owner receives the part of every code that concerns its experts, sums over these experts, and returns ONE partial sum
-per signal: d * (h + 1) numbers for merged heads, C * d for evaluated experts, whatever k is. The all-to-all has equal
-splits, so rows are padded: signals to the largest batch of the group, coefficients to the longest part of a code. Nothing
-is ever dropped for capacity.
+An owner receives the part of every code that concerns its experts, sums over these experts, and returns ONE partial
+sum per signal: d * (h + 1) numbers for merged heads, C * d for evaluated experts, whatever k is. The all-to-all has
+equal splits, so rows are padded: signals to the largest batch of the group, coefficients to the longest part of a code.
+Nothing is ever dropped for capacity.
 """
 
 from typing import Any
@@ -27,6 +27,7 @@ class AllToAllExchange:
 
     def __init__(self, topology: Topology, group: Any) -> None:
         self.topology, self.group = topology, group
+        self.ranks = topology.expert_parallel_size
         self.first_expert = topology.first_expert
         self.bytes_sent = 0
         self._rows = (0, 0)  # signals here, and in the largest batch of the group, since the last dispatch
@@ -92,8 +93,8 @@ class AllToAllExchange:
         counts.scatter_add_(1, owner, torch.ones_like(owner))
         begins = counts.cumsum(1) - counts
         slot = torch.arange(owner.shape[1], device=owner.device)[None] - begins.gather(1, sorted_owner)
-        longest = int(counts.max()) if counts.numel() else 0
-        rows, longest = self._largest(code.signals, longest)
+        longest = int(counts.max()) if counts.numel() else 1
+        rows, longest = self._largest(code.signals, max(1, longest))
         signal = torch.arange(code.signals, device=owner.device)[:, None].expand_as(owner)
         place = (sorted_owner, signal, slot)
         values = code.values.new_zeros(ranks, code.signals, longest).index_put(place, code.values.gather(1, order))

@@ -20,6 +20,9 @@ class Exchange(Protocol):
     R ranks share n experts, E = n / R each; S = R * T is the number of signals of all of them.
     """
 
+    ranks: int
+    """R, over how many ranks the experts are spread."""
+
     first_expert: int
     """Global index of the first expert held here; the E experts held here are consecutive."""
 
@@ -43,6 +46,7 @@ class Exchange(Protocol):
 class LocalExchange:
     """All experts are here: nothing is sent."""
 
+    ranks: int = 1
     first_expert: int = 0
     bytes_sent: int = 0
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
 from nid_dist.coding.fitting import Method
@@ -89,7 +89,7 @@ def pictures(model: Model, task: ImageTask, usage: Int[Tensor, "n"]) -> dict[str
     return {f"{split}/{name}": side_by_side, "experts/most_used": _sheet(_atoms(model, strongest), model.grid)}
 
 
-def _middle(image: ImageArray, task: ImageTask) -> ImageArray:
+def _middle(image: ImageArray, task: ImageTask) -> Float32[np.ndarray, "h w d"]:
     if task.config.signals.patch is None:
         return image  # one signal, whose cost does not grow with its pixels
     height, width = image.shape[:2]

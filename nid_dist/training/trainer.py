@@ -17,7 +17,7 @@ from nid_dist.parallel.engine import Engine
 from nid_dist.tasks.images import ImageTask
 from nid_dist.training import checkpoint
 from nid_dist.training.evaluation import atoms_rank, evaluate, pictures
-from nid_dist.training.losses import LOSSES, average, prepare
+from nid_dist.training.losses import LOSSES, Batch, average, prepare
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.run_folder import RunFolder
 from nid_dist.training.schedule import Position, position, rate_factor
@@ -149,11 +149,12 @@ class Trainer:
         config, progress = self.config, self.progress
         place = self._enter_phase()
         rates = self._set_rates(place)
+        batches = self._read_batches()
         try:
-            total, parts = self._accumulate(place)
+            total, parts = self._accumulate(place, batches)
         except (torch.linalg.LinAlgError, UserError) as error:
-            # Solvers meet what is not a number before the loss does.
-            if isinstance(error, UserError) and self._parameters_are_finite():
+            # A solver meets a dictionary that ran away before the loss does; at the first step the error is its own.
+            if isinstance(error, UserError) and progress.step == 0:
                 raise
             self._diverged(f"that codes cannot be solved ({error})")
         if not math.isfinite(total):
@@ -177,20 +178,27 @@ class Trainer:
             group["lr"] = rates[group["name"]]
         return rates
 
-    def _accumulate(self, place: Position) -> tuple[float, dict[str, float]]:
+    def _read_batches(self) -> list[Batch]:
+        """The step's micro-batches; a picture that has become unreadable costs no step that was done."""
+        try:
+            return [self.task.batch(self.step, micro) for micro in range(self.config.optimizer.accumulation)]
+        except UserError:
+            if self.step > 0:
+                self.monitor.message(f"an image cannot be read; wrote {self.save()}")
+            raise
+
+    def _accumulate(self, place: Position, batches: list[Batch]) -> tuple[float, dict[str, float]]:
         """Gradients of the whole batch, micro-batch by micro-batch; its loss and the loss's parts."""
-        config, mode, step = self.config, place.phase.mode, self.progress.step
-        count = config.optimizer.accumulation
+        config, mode, count = self.config, place.phase.mode, len(batches)
         if mode == "gate":
             self.model.synchronise_gate(analysis=False)
-        warm = step < config.coding.warmup_steps
+        warm = self.step < config.coding.warmup_steps
         parts: dict[str, float] = {}
         losses: list[float] = []
         with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
-            batches = (self.task.batch(step, micro) for micro in range(count))
             prepared = [prepare(self.model, b, config, mode, warm=warm, alone=count == 1) for b in batches]
             shared = average([each.statistics for each in prepared])
-            self.task.prefetch(step + 1)
+            self.task.prefetch(self.step + 1)
             for each in prepared:
                 loss = LOSSES[mode](self.model, each, shared, config)
                 self.engine.backward(loss.total / count)

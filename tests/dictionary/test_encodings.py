@@ -1,12 +1,15 @@
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.fft import dctn
 
 from nid_dist.config.schema import Encoding as EncodingConfig
-from nid_dist.dictionary.encodings import RadialBasis, Sinusoids, make_encoding
+from nid_dist.dictionary.encodings import Cosines, RadialBasis, Sinusoids, make_encoding
 
 KINDS = {
+    "cosine": lambda m: 10,
     "identity": lambda m: m,
     "positional": lambda m: m * 9,
     "fourier": lambda m: 20,
@@ -112,3 +115,29 @@ def test_phases_are_exact_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = encoding(x)
     assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize(("side", "dim"), [(16, 2), (8, 1), (5, 3)])
+def test_cosines_are_the_dct_basis_on_a_lattice(side: int, dim: int) -> None:
+    axis = -1 + (2 * torch.arange(side, dtype=torch.float64) + 1) / side
+    coords = torch.cartesian_prod(*[axis] * dim).reshape(-1, dim)
+    waves = Cosines(dim, side**dim - 1)(coords)
+    # scipy's orthonormal DCT-II of the unit impulses holds the basis; all of it but the constant must be found.
+    impulses = np.eye(side**dim).reshape(-1, *[side] * dim)
+    basis = dctn(impulses, type=2, norm="ortho", axes=tuple(range(1, dim + 1))).reshape(side**dim, -1)
+    overlap = np.abs(waves.numpy().T @ basis) / side ** (dim / 2)
+    np.testing.assert_allclose(np.sort(overlap, axis=1)[:, -1], 1.0, atol=1e-5)
+    assert sorted(overlap.argmax(1)) == list(range(1, side**dim))
+
+
+def test_cosines_have_unit_mean_square_between_pixels_too() -> None:
+    axis = -1 + (2 * torch.arange(160, dtype=torch.float64) + 1) / 160
+    waves = Cosines(2, 255)(torch.cartesian_prod(axis, axis))
+    gram = waves.T @ waves / len(waves)
+    torch.testing.assert_close(gram, torch.eye(255, dtype=torch.float64), atol=1e-5, rtol=0.0)
+
+
+def test_cosines_come_lowest_frequency_first() -> None:
+    orders = Cosines(2, 5).orders / (0.5 * np.pi)
+    assert sorted(map(tuple, orders[:2].round().int().tolist())) == [(0, 1), (1, 0)]
+    assert tuple(orders[2].round().int().tolist()) == (1, 1)

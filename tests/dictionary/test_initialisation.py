@@ -10,9 +10,8 @@ from nid_dist.dictionary.initialisation import initialise_heads, whiten_features
 
 
 def make(m: int = 2, d: int = 1, experts: int = 60, width: int = 40, scale: float = 6.0, **options) -> Dictionary:
-    config = DictionaryConfig(
-        experts=experts, width=width, encoding=Encoding(features=40, scale=scale), shared_layers=2, **options
-    )
+    encoding = Encoding(kind="fourier", features=40, scale=scale)
+    config = DictionaryConfig(experts=experts, width=width, encoding=encoding, shared_layers=2, **options)
     return Dictionary(config, m, d, torch.Generator().manual_seed(0))
 
 

@@ -20,14 +20,14 @@ def test_features_equal_the_oracle(layers, activation, output):
 
 @pytest.mark.parametrize(("layers", "width"), [(0, 12), (1, 5), (2, 5)])
 def test_width_of_the_features(layers, width):
-    config = DictionaryConfig(encoding=Encoding(features=6), width=5, shared_layers=layers)
+    config = DictionaryConfig(encoding=Encoding(kind="fourier", features=6), width=5, shared_layers=layers)
     trunk = Trunk(config, 3, torch.Generator().manual_seed(0))
     assert trunk.out_dim == width
     assert trunk(torch.zeros(4, 3)).shape == (4, width)
 
 
 def test_all_values_come_from_the_generator():
-    config = DictionaryConfig(encoding=Encoding(features=6), width=5)
+    config = DictionaryConfig(encoding=Encoding(kind="fourier", features=6), width=5)
     made = []
     for global_seed in (1, 2):
         torch.manual_seed(global_seed)

@@ -1,4 +1,4 @@
-"""Training: every mode learns, a seed decides everything, and a resumed run is the run that never stopped."""
+"""Training: every mode and option learns, and says what it does."""
 
 import json
 import math
@@ -7,14 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from torch import Tensor
 
 from nid_dist.cli.train import train
-from nid_dist.config.schema import Config
-from nid_dist.errors import UserError
-from nid_dist.training import trainer as module
-from nid_dist.training.checkpoint import load
 from nid_dist.training.trainer import Trainer
 from tests.tiny import tiny, write_pictures
 
@@ -26,16 +20,6 @@ ALL = ["signals.stride=8", "training.batch=36", "optimizer.schedule=constant", "
 def log(run: Path, event: str = "train") -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if line["event"] == event]
-
-
-def everything(trainer: Trainer) -> dict[str, Tensor]:
-    model = {f"model.{name}": value for name, value in trainer.model.state_dict().items()}
-    return model | {f"optimizer.{name}": value for name, value in trainer.engine.state().items()}
-
-
-def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
-    assert one.keys() == other.keys()
-    assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
 def steps(images: Path, run: Path, *overrides: str, resume: str | None = None) -> tuple[Trainer, dict[str, float]]:
@@ -51,13 +35,14 @@ def test_every_mode_gate_and_kind_of_expert_learns(
     images: Path, tmp_path: Path, mode: str, kind: str, layers: int, whole: bool
 ) -> None:
     overrides = [f"coding.phases=[{{mode: {mode}}}]", f"coding.gate={{kind: {kind}, width: 8, iterations: 3}}"]
-    overrides += [f"dictionary.private_layers={layers}", "dictionary.private_width=8", "training.steps=15"]
+    overrides += [f"dictionary.private_layers={layers}", "dictionary.private_width=8", "training.steps=10"]
     if whole:
         overrides += ["signals.patch=null", "signals.size=10", "training.batch=3"]
+    overrides += ["objective.balance=1e-4"]  # which jumps with the choice of experts
     rate = "2e-4" if kind == "unrolled" else "3e-3"  # it starts next to its best
     trainer, figures = steps(images, tmp_path / "run", *ALL, f"optimizer.gate_lr={rate}", *overrides)
     losses = [line["loss"] for line in log(tmp_path / "run")]
-    assert len(losses) == 15 and all(map(math.isfinite, losses))
+    assert len(losses) == 10 and all(map(math.isfinite, losses))
     assert sum(losses[-3:]) < sum(losses[:3])
     assert all(math.isfinite(value) for value in figures.values())
     assert ("val/db_init" in figures) == (kind not in ("none", "codebook"))
@@ -86,7 +71,7 @@ def test_every_mode_gate_and_kind_of_expert_learns(
     ids=lambda overrides: " ".join(overrides)[:60],
 )
 def test_options_learn(images: Path, tmp_path: Path, overrides: list[str]) -> None:
-    steps(images, tmp_path / "run", *ALL, "training.steps=15", "coding.phases=[{mode: solve}]", *overrides)
+    steps(images, tmp_path / "run", *ALL, "training.steps=10", "coding.phases=[{mode: solve}]", *overrides)
     losses = [line["loss"] for line in log(tmp_path / "run")]
     assert all(map(math.isfinite, losses)) and sum(losses[-5:]) < sum(losses[:5])
 
@@ -106,199 +91,14 @@ def test_accumulated_micro_batches_train_as_the_whole_batch(images: Path, tmp_pa
     assert losses[1][0] == pytest.approx(losses[0][0], rel=1e-5)
 
 
-PHASES = {
-    "one": "[{mode: solve}]",
-    "border at the checkpoint": "[{mode: solve, share: 0.5}, {mode: distill, share: 0.5}]",
-    "border elsewhere": "[{mode: gate, share: 0.3}, {mode: solve, share: 0.4}, {mode: distill, share: 0.3}]",
-    "gate": "[{mode: gate}]",
-}
-
-
-@pytest.mark.parametrize(
-    ("kind", "phases"),
-    [(kind, phases) for kind in ("light", "unrolled") for phases in PHASES]
-    + [(kind, "border elsewhere") for kind in ("conv", "resnet", "codebook")],
-)
-def test_same_seed_same_run_and_resumed_bit_for_bit(images: Path, tmp_path: Path, kind: str, phases: str) -> None:
-    common = [f"coding.gate={{kind: {kind}, width: 8, iterations: 3, noisy: true}}", f"coding.phases={PHASES[phases]}"]
-    common += [
-        "training.steps=12",
-        "training.checkpoint_every=6",
-        "training.batch=8",
-        "coding.warmup_steps=2",
-        "training.coordinates=40",
-    ]
-    common += ["optimizer.warmup_steps=3", "optimizer.name=adamw", "optimizer.weight_decay=0.01"]
-    straight, _ = steps(images, tmp_path / "straight", *common)
-    again, _ = steps(images, tmp_path / "again", *common, "training.eval_every=3")  # looking must not change anything
-    start = tmp_path / "straight" / "checkpoints" / "step-00000006"
-    resumed, _ = steps(images, tmp_path / "resumed", *common, resume=str(start))
-    assert (straight.step, again.step, resumed.step) == (12, 12, 12)
-    assert_same(everything(straight), everything(again))
-    assert_same(everything(straight), everything(resumed))
-    assert [line["step"] for line in log(tmp_path / "resumed")] == list(range(7, 13))
-    tail = [{key: line[key] for key in ("loss", "gradient_norm", "lr")} for line in log(tmp_path / "straight")[6:]]
-    assert [{key: line[key] for key in tail[0]} for line in log(tmp_path / "resumed")] == tail
-
-
-def test_another_seed_is_another_run_and_a_huge_one_is_fine(images: Path, tmp_path: Path) -> None:
-    losses = []
-    for seed in (0, 1, 10**30):
-        steps(images, tmp_path / str(seed), f"training.seed={seed}", "training.steps=2", "coding.gate.noisy=true")
-        losses.append(log(tmp_path / str(seed))[-1]["loss"])
-    assert len(set(losses)) == 3
-
-
-def test_the_saved_gate_knows_the_saved_dictionary(images: Path, tmp_path: Path) -> None:
-    """An unrolled gate holds a copy of the atoms: it must be that of the dictionary beside it."""
-    run = tmp_path / "run"
-    overrides = ["coding.gate={kind: unrolled, iterations: 3}", "coding.phases=[{mode: solve}]", "optimizer.lr=1e-2"]
-    trainer, _ = steps(images, run, *overrides, "training.steps=6", "training.checkpoint_every=3")
-    for step in (3, 6):
-        state = {f"model.{name}": value.clone() for name, value in trainer.model.state_dict().items()}
-        load(run / "checkpoints" / f"step-{step:08d}", state, partial=True)
-        trainer.model.load_state_dict({name.removeprefix("model."): value for name, value in state.items()})
-        atoms = trainer.model.dictionary.atoms(trainer.model.coords).detach()
-        centred = (atoms - atoms.mean(1, keepdim=True)).flatten(1)
-        directions = torch.nn.functional.normalize(centred, dim=1)
-        torch.testing.assert_close(state["model.gate.synthesis"], directions, atol=1e-5, rtol=1e-4)
-
-
-def test_what_the_gate_learned_stays_from_one_of_its_phases_to_the_next(images: Path, tmp_path: Path) -> None:
-    common = ["coding.gate={kind: unrolled, iterations: 3}", "training.steps=8", "optimizer.schedule=constant"]
-    one, _ = steps(images, tmp_path / "one", *common, "coding.phases=[{mode: distill}]")
-    two, _ = steps(images, tmp_path / "two", *common, "coding.phases=[{mode: distill}, {mode: distill}]")
-    assert_same(everything(one), everything(two))
-
-
-def test_distillation_leaves_the_dictionary_alone(images: Path, tmp_path: Path) -> None:
-    phases = "coding.phases=[{mode: solve}, {mode: distill}]"
-    trainer, _ = steps(images, tmp_path / "run", phases, "training.steps=8", "training.checkpoint_every=4")
-    state = {f"model.{name}": value.clone() for name, value in trainer.model.state_dict().items()}
-    load(tmp_path / "run" / "checkpoints" / "step-00000004", state, partial=True)
-    moved = {
-        name for name, value in trainer.model.state_dict().items() if not torch.equal(value, state[f"model.{name}"])
-    }
-    assert moved and all(name.startswith("gate.") for name in moved)
-
-
-def test_time_limit_ends_the_run_and_the_schedule(images: Path, tmp_path: Path) -> None:
-    overrides = ["training.steps=1000000", "training.max_seconds=0.3", "optimizer.schedule=linear"]
-    trainer, figures = steps(images, tmp_path / "run", *overrides)
-    assert 1 < trainer.step < 1000 and trainer.finished and figures
-    lines = log(tmp_path / "run")
-    assert lines[0]["phase"] == "solve" and lines[-1]["phase"] == "distill"
-
-
-def test_a_finished_run_does_nothing_more(images: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    steps(images, run, "training.steps=3")
-    before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    trainer, figures = steps(images, run, "training.steps=3", resume="auto")
-    assert (trainer.step, figures, trainer.stopped_by) == (3, {}, None)
-    del before[run / "model.json"]  # said again, with the same content
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def test_a_finished_run_can_be_trained_on(images: Path, tmp_path: Path) -> None:
-    steps(images, tmp_path / "run", "training.steps=3")
-    trainer, figures = steps(images, tmp_path / "run", "training.steps=5", resume="auto")
-    assert trainer.step == 5 and figures
-    assert [line["step"] for line in log(tmp_path / "run")] == [1, 2, 3, 4, 5]
-    assert (tmp_path / "run" / "config.1.yaml").is_file()
-
-
-def test_going_back_sets_the_later_checkpoints_aside(images: Path, tmp_path: Path) -> None:
-    run, common = tmp_path / "run", ["training.steps=6", "training.checkpoint_every=2"]
-    straight, _ = steps(images, run, *common)
-    state = {name: value.clone() for name, value in everything(straight).items()}
-    trainer, _ = steps(images, run, *common, resume=str(run / "checkpoints" / "step-00000002"))
-    assert_same(everything(trainer), state)
-    assert sorted(path.name for path in (run / "abandoned").iterdir()) == ["step-00000004", "step-00000006"]
-    assert len(list((run / "checkpoints").iterdir())) == 3
-
-
-def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(images: Path, tmp_path: Path) -> None:
-    run, common = tmp_path / "run", ["training.steps=6", "training.checkpoint_every=2"]
-    straight, _ = steps(images, run, *common)
-    shard = next((run / "checkpoints" / "step-00000006").glob("*.safetensors"))
-    content = bytearray(shard.read_bytes())
-    content[-1] ^= 1
-    shard.write_bytes(content)
-    with pytest.warns(UserWarning, match="step-00000006.*passed over"):
-        trainer, _ = steps(images, run, *common, resume="auto")
-    assert_same(everything(trainer), everything(straight))
-
-
-@pytest.mark.parametrize(
-    ("override", "named"),
-    [
-        ("dictionary.experts=16", "dictionary.experts"),
-        ("dictionary.width=8", "dictionary.width"),
-        ("coding.gate.kind=conv", "coding.gate"),
-        ("signals.colour=grey", "signals.colour"),
-    ],
-)
-def test_a_checkpoint_of_another_configuration_changes_nothing(
-    images: Path, tmp_path: Path, override: str, named: str
-) -> None:
-    run = tmp_path / "run"
-    steps(images, run, "training.steps=2")
-    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match=named):
-        steps(images, run, "training.steps=4", override, resume="auto")
-    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
-
-
-def spoiled(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    """From a step on, the loss of mode `solve` is not a number."""
-    original, calls = module.LOSSES["solve"], []
-
-    def loss(*args: Any) -> Any:
-        calls.append(1)
-        made = original(*args)
-        factor = math.nan if len(calls) > at else 1.0
-        return type(made)(made.total * factor, made.code, made.parts)
-
-    monkeypatch.setitem(module.LOSSES, "solve", loss)
-
-
-def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
-    images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = tmp_path / "run"
-    spoiled(monkeypatch, at=5)
-    with pytest.raises(UserError) as caught:
-        steps(images, run, "coding.phases=[{mode: solve}]", "training.steps=9", "training.checkpoint_every=2")
-    text = str(caught.value)
-    assert text.startswith("training step 6: found loss nan") and "step-00000004" in text and "optimizer.lr" in text
-    assert sorted(path.name for path in (run / "checkpoints").iterdir()) == ["step-00000002", "step-00000004"]
-    assert log(run, "warning")[0]["step"] == 5
-
-
-def test_without_a_checkpoint_it_says_so(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    spoiled(monkeypatch, at=0)
-    with pytest.raises(UserError, match="training step 1: .*no checkpoint was written yet"):
-        steps(images, tmp_path / "run", "coding.phases=[{mode: solve}]")
-
-
-@pytest.mark.parametrize("mode", ["gate", "solve", "distill"])
-def test_an_exploding_rate_ends_in_one_clear_error_or_in_finite_numbers(
-    images: Path, tmp_path: Path, mode: str
-) -> None:
-    run = tmp_path / "run"
-    overrides = [f"coding.phases=[{{mode: {mode}}}]", "optimizer.lr=1e30", "optimizer.gate_lr=1e30"]
-    overrides += ["optimizer.trunk_lr=1e30", "optimizer.clip_norm=null", "training.checkpoint_every=1"]
-    with pytest.raises(UserError, match="training step .*finite numbers.*likely cause is a learning rate"):
-        steps(images, run, *overrides)
-    for path in (run / "checkpoints").iterdir():
-        state = {f"model.{name}": value for name, value in fresh(tiny(images, run, *overrides)).items()}
-        load(path, state, partial=True)
-        assert all(bool(value.isfinite().all()) for value in state.values())
-
-
-def fresh(config: Config) -> dict[str, Tensor]:
-    return module.ImageTask(config).model().state_dict()
+def test_the_balance_penalty_balances(images: Path, tmp_path: Path) -> None:
+    figures = []
+    for weight in (0.0, 1.0):
+        overrides = ["coding.phases=[{mode: gate}]", f"objective.balance={weight}", "training.steps=30"]
+        steps(images, tmp_path / str(weight), *ALL, *overrides, "optimizer.gate_lr=3e-3")
+        figures.append([line["balance"] for line in log(tmp_path / str(weight))])
+    free, balanced = figures
+    assert balanced[-1] < 0.7 * balanced[0] and balanced[-1] < 0.7 * free[-1]
 
 
 def test_no_warning_and_no_leftover_in_a_normal_run(images: Path, tmp_path: Path) -> None:

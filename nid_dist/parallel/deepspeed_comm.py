@@ -1,0 +1,16 @@
+"""DeepSpeed's communication on top of a process group that exists."""
+
+import torch.distributed as dist
+
+
+def adopt_process_group() -> None:
+    """Let DeepSpeed use the default process group, without compiling anything.
+
+    On CPU `init_distributed` would build the operator `deepspeed_shm_comm`, which takes a minute, needs a compiler, and
+    hangs on the lock that a killed build leaves behind. Nothing here uses it.
+    """
+    import deepspeed
+    import deepspeed.ops
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
