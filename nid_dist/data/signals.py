@@ -46,7 +46,7 @@ class ImageSignals:
         self.coords: Float[Tensor, "C 2"] = lattice((side, side))
         self.names = [ref.name for ref in self._refs]
         self._shapes = [self._measure(index) for index in range(len(self._refs))]
-        counts = [len(self._grid(height)) * len(self._grid(width)) for height, width in self._shapes]
+        counts = [self._steps(height) * self._steps(width) for height, width in self._shapes]
         self._ends = np.cumsum(counts, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -143,19 +143,18 @@ class ImageSignals:
             )
         return height, width
 
-    def _grid(self, length: int) -> list[int]:
-        last = length - self._side
-        starts = list(range(0, last + 1, self._stride))
-        return starts if starts[-1] == last else [*starts, last]
+    def _steps(self, length: int) -> int:
+        """Patches along an axis; where the stride does not divide, the last one is shifted inwards."""
+        return -(-(length - self._side) // self._stride) + 1
 
     def _place(self, signal: int) -> tuple[int, int, int]:
         """Image, first row and first column of a signal."""
         if not 0 <= signal < len(self):
             raise IndexError(f"signal {signal} of {len(self)}")
         index = int(np.searchsorted(self._ends, signal, side="right"))
-        rows, cols = (self._grid(length) for length in self._shapes[index])
-        local = signal - (int(self._ends[index - 1]) if index else 0)
-        return index, rows[local // len(cols)], cols[local % len(cols)]
+        height, width = self._shapes[index]
+        row, col = divmod(signal - (int(self._ends[index - 1]) if index else 0), self._steps(width))
+        return index, min(row * self._stride, height - self._side), min(col * self._stride, width - self._side)
 
 
 def _turned(patch: Shaped[np.ndarray, "P P d"], symmetry: int) -> Shaped[np.ndarray, "P P d"]:

@@ -57,11 +57,13 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert f"next: nid-train --config {images / 'tiny.yaml'} --single-process --set " in out and "--resume auto" in out
     assert f"{number.name}: finishing this step" in err and "Traceback" not in err
     stopped = int(words[words.index("step") + 1].rstrip(","))
-    more = stopped + 3
+    more = stopped + 1
     assert main([*arguments(images, run, *ENDLESS, f"training.steps={more}"), "--resume", "auto"]) == 0
     captured = capsys.readouterr()
     assert f"resumed {run}/checkpoints/step-{stopped:08d} at step {stopped}" in captured.err
     assert captured.out.startswith(f"trained {more} steps: val/db_")
+    if number == signal.SIGINT:
+        return  # the same code from here on
     straight = tmp_path / "straight"
     assert main(arguments(images, straight, *ENDLESS, f"training.steps={more}")) == 0
     one, other = parameters(run, more), parameters(straight, more)
