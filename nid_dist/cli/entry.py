@@ -67,7 +67,9 @@ def without_result(program: str, failed: Mapping[str, str], count: int) -> int:
         print(f"{program}: error: {reason}", file=sys.stderr)
     if failed and count > 1:
         print(
-            f"{program}: error: {len(failed)} of {count} images have no result; the others are written", file=sys.stderr
+            f"{program}: error: {len(failed)} of {count} images have no result"
+            + ("" if len(failed) == count else "; the others are written"),
+            file=sys.stderr,
         )
     return 2 if failed else 0
 
