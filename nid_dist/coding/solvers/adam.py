@@ -14,11 +14,12 @@ _GATHER_NUMBERS = 2**25  # numbers gathered at a time
 
 
 @torch.no_grad()
-def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.02) -> Solution:
+def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.5) -> Solution:
     """Minimise the mean squared error by Adam on (alpha, beta), the dictionary frozen (Wang et al. 2022, sec. 3.3).
 
-    The rate is relative: coefficients are measured in units of the root mean square of the signal's own start, so that
-    one rate serves all scales of signals and atoms.
+    Adam's first steps move every variable by the rate, whatever its gradient. So the rate is relative to what a
+    signal's variables need: the root mean square of its Newton steps at the start, atoms taken as orthogonal. One rate
+    then serves all scales of signals and atoms, and a good start is not made worse.
 
     Args:
         problem: the reduced problem.
@@ -49,7 +50,8 @@ def _descend(problem: Problem, start: Code, steps: int, lr: float) -> tuple[Code
     rows, means = problem.atoms[indices], problem.atom_means[indices]
     values, bias = start.values.to(rows.dtype, copy=True), start.bias.to(rows.dtype, copy=True)
     slope_state, offset_state = _Moments(values), _Moments(bias)
-    unit = _unit(problem, values)
+    curvature = (rows.square().sum(2) + means.square().sum(2)).clamp_min(1e-30)
+    units: tuple[Tensor, Tensor] | None = None
     errors = [problem.unreachable.new_zeros(0, len(values))]
     for step in range(steps):
         error = torch.einsum("tk,tkp->tp", values, rows) - problem.targets
@@ -57,18 +59,16 @@ def _descend(problem: Problem, start: Code, steps: int, lr: float) -> tuple[Code
         slope = torch.einsum("tkp,tp->tk", rows, error) + torch.einsum("tkd,td->tk", means, offset)
         squared = error.square().sum(1) + offset.square().sum(1) + problem.unreachable
         errors.append(squared[None] / offset.shape[1])
+        if units is None:
+            units = _root_mean_square(slope / curvature), _root_mean_square(offset)
         rate = lr * (0.5 + 0.5 * math.cos(math.pi * step / steps))
-        values -= rate * unit * slope_state.direction(slope)
-        bias -= rate * offset_state.direction(offset)
+        values -= rate * units[0] * slope_state.direction(slope)
+        bias -= rate * units[1] * offset_state.direction(offset)
     return Code(values, bias, indices), torch.cat(errors)
 
 
-def _unit(problem: Problem, values: Float[Tensor, "T k"]) -> Float[Tensor, "T 1"]:
-    scale = values.square().mean(1, keepdim=True).sqrt()
-    # From a start of zeros: the coefficients that k orthogonal atoms would need.
-    atom = problem.atoms.square().sum(1).mean().clamp_min(1e-30) * values.shape[1]
-    needed = (problem.targets.square().sum(1, keepdim=True) / atom).sqrt()
-    return torch.where(scale > 1e-6 * needed, scale, needed)
+def _root_mean_square(steps: Float[Tensor, "T p"]) -> Float[Tensor, "T 1"]:
+    return steps.square().mean(1, keepdim=True).sqrt()
 
 
 class _Moments:
@@ -81,4 +81,4 @@ class _Moments:
         self.step += 1
         self.first.mul_(0.9).add_(gradient, alpha=0.1)
         self.second.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-        return self.first / (1 - 0.9**self.step) / ((self.second / (1 - 0.999**self.step)).sqrt() + 1e-12)
+        return self.first / (1 - 0.9**self.step) / ((self.second / (1 - 0.999**self.step)).sqrt() + 1e-30)

@@ -23,25 +23,46 @@ def test_against_pytorchs_adam_on_the_dense_loss(setting, monkeypatch, steps, at
     monkeypatch.setattr(module, "_GATHER_NUMBERS", at_a_time)
     problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     solution = solve_adam(problem, start(), steps, lr=0.05)
-    unit = start().values.square().mean(1, keepdim=True).sqrt()
+
+    def loss_of(values: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        found = oracle.f(setting.dictionary, Code(values, bias, SUPPORT), setting.measurement.coords)
+        return (found - setting.signals).square().mean()
+
+    # The units: Newton's steps at the start, atoms taken as orthogonal, from the dense loss's own derivatives.
+    values, bias = start().values.requires_grad_(), start().bias.requires_grad_()
+    # 4 = T * d / 2: half the sum over signals and channels of the mean over coordinates.
+    slope, offset = torch.autograd.grad(4 * loss_of(values, bias), (values, bias))
+    atoms = setting.dictionary.atoms(setting.measurement.coords).detach()
+    newton = slope / atoms.square().sum(2).mean(1)[SUPPORT]
+    unit = newton.square().mean(1, keepdim=True).sqrt()
+    bias_unit = offset.square().mean(1, keepdim=True).sqrt()
     relative = (start().values / unit).requires_grad_()
-    bias = start().bias.clone().requires_grad_()
-    optimizer = torch.optim.Adam([relative, bias], lr=0.05, eps=1e-12)
+    relative_bias = (start().bias / bias_unit).requires_grad_()
+    optimizer = torch.optim.Adam([relative, relative_bias], lr=0.05, eps=1e-30)
     errors = []
     for step in range(steps):
         optimizer.param_groups[0]["lr"] = 0.05 * 0.5 * (1 + math.cos(math.pi * step / steps))
-        values = oracle.f(setting.dictionary, Code(unit * relative, bias, SUPPORT), setting.measurement.coords)
-        loss = (values - setting.signals).square().mean()
+        loss = loss_of(unit * relative, bias_unit * relative_bias)
         errors.append(loss.item())
         optimizer.zero_grad()
         (4 * loss).backward()
         optimizer.step()
     torch.testing.assert_close(solution.code.values, (unit * relative).detach(), rtol=1e-7, atol=1e-9)
-    torch.testing.assert_close(solution.code.bias, bias.detach(), rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(solution.code.bias, (bias_unit * relative_bias).detach(), rtol=1e-7, atol=1e-9)
     # The log tells the error after each step.
     assert [entry["step"] for entry in solution.log] == list(range(1, steps + 1))
     assert [entry["residual"] for entry in solution.log[:-1]] == pytest.approx(errors[1:])
     assert solution.log[-1]["residual"] == pytest.approx(solution.residual.mean().item())
+
+
+@pytest.mark.parametrize("noise", [1e-3, 1e-1, 1.0])
+def test_a_start_is_improved_however_good_it_is(setting, noise):
+    problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
+    best = solve_ridge(problem, SUPPORT, 0.0)
+    moved = best.code.values * (1 + noise * torch.randn(4, 3, generator=torch.Generator().manual_seed(1)))
+    code = Code(moved, best.code.bias, SUPPORT)
+    errors = [solve_adam(problem, code, steps).residual.mean().item() for steps in (0, 5, 10)]
+    assert errors[0] > errors[1] > errors[2] > best.residual.mean().item()
 
 
 def test_the_start_is_left_as_it_was_and_no_steps_return_it(setting):
