@@ -27,7 +27,7 @@ def noisy_top_k(
     noise_scale: Float[Tensor, "T n"],
     bias: Float[Tensor, "T d"],
     k: int,
-    generator: torch.Generator,
+    noise: Float[Tensor, "T n"],
 ) -> tuple[Code, Float[Tensor, "n"]]:
     """Choose the support by noisy logits, and estimate the load smoothly.
 
@@ -41,13 +41,12 @@ def noisy_top_k(
         noise_scale: standard deviation of the noise, positive.
         bias: beta, passed through.
         k: size of the support.
-        generator: where the noise is drawn from.
+        noise: standard normal numbers.
 
     Returns:
         The code (values are the noisy logits) and the load, the expected number of signals per expert.
     """
     n = logits.shape[1]
-    noise = torch.randn(logits.shape, generator=generator, dtype=logits.dtype, device=logits.device)
     noisy = logits + noise * noise_scale
     magnitude = noisy.abs()
     top = magnitude.topk(min(k + 1, n), dim=1)

@@ -106,8 +106,8 @@ class ImageTask:
         subset = None
         if training.coordinates is not None and training.coordinates < len(self.signals.coords):
             subset = coordinate_subset(training.seed, step, len(self.signals.coords), training.coordinates)
-        noise = np.random.SeedSequence([training.seed, step, micro]).generate_state(1, np.uint64)
-        return Batch(self.signals.values(ids, turns), ids, subset, int(noise[0]))
+        noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
+        return Batch(self.signals.values(ids, turns), ids, subset, torch.from_numpy(noise.astype(np.int64)))
 
     def prefetch(self, step: int) -> None:
         """Start to read the images of a step in the background."""

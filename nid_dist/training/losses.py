@@ -36,13 +36,13 @@ class Batch:
         values: on the model's lattice.
         ids: which training signals they are.
         subset: which coordinates count in the data term; None: all.
-        noise_seed: of the noisy top-k.
+        noise_seeds: of the noisy top-k, one per signal, so that the noise does not depend on how a batch is cut.
     """
 
     values: Float[Tensor, "T C d"]
     ids: Int[Tensor, "T"]
     subset: Int[Tensor, "c"] | None
-    noise_seed: int
+    noise_seeds: Int[Tensor, "T"]
 
 
 @dataclass(frozen=True)
@@ -230,14 +230,21 @@ def _gate_code(model: Model, batch: Batch, config: Config, warm: bool) -> tuple[
         # The noise follows the logits' own scale, so that it means the same for every signal, gate and dictionary.
         spread = output.logits.detach().std(1, correction=0, keepdim=True)
         scale = (_NOISE * spread).clamp_min(1e-8).expand_as(output.logits)
-        generator = torch.Generator().manual_seed(batch.noise_seed)
-        code, load = noisy_top_k(output.logits, scale, output.bias, model.support, generator)
+        code, load = noisy_top_k(output.logits, scale, output.bias, model.support, _noise(output.logits, batch))
     else:
         code = signed_top_k(output.logits, output.bias, model.support)
     usage = {"importance": importance(code, model.dictionary.size, config.objective.importance)}
     if load is not None:
         usage["load"] = load
     return code, {name: value / code.signals for name, value in usage.items()}
+
+
+def _noise(logits: Float[Tensor, "T n"], batch: Batch) -> Float[Tensor, "T n"]:
+    rows = [
+        torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(seed), dtype=logits.dtype)
+        for seed in batch.noise_seeds.tolist()
+    ]
+    return torch.stack(rows).to(logits.device)
 
 
 def _regresses(model: Model, config: Config) -> bool:

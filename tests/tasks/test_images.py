@@ -53,9 +53,10 @@ def test_micro_batches_are_the_parts_of_the_batch(images: Path) -> None:
     assert torch.equal(torch.cat([part.values for part in parts]), whole.values)
     assert whole.subset is not None and len(whole.subset) == 10
     assert all(part.subset is not None and torch.equal(part.subset, whole.subset) for part in parts)
-    assert len({part.noise_seed for part in parts}) == 4
+    assert torch.equal(torch.cat([part.noise_seeds for part in parts]), whole.noise_seeds)
+    assert len(set(whole.noise_seeds.tolist())) == len(whole.ids)
     again = task(images, *overrides).batch(3, 0)
-    assert torch.equal(again.values, whole.values) and again.noise_seed == whole.noise_seed
+    assert torch.equal(again.values, whole.values) and torch.equal(again.noise_seeds, whole.noise_seeds)
 
 
 def test_values_are_the_patches_of_the_pictures(images: Path) -> None:

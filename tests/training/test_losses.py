@@ -32,11 +32,11 @@ def made(*overrides: str) -> tuple[Config, Model, Batch]:
     generator = torch.Generator().manual_seed(1)
     values = torch.rand(SIGNALS, SIDE * SIDE, 3, generator=generator, dtype=torch.float64)
     model.synchronise_gate()
-    return config, model, Batch(values, torch.arange(SIGNALS), None, 5)
+    return config, model, Batch(values, torch.arange(SIGNALS), None, torch.arange(5, 5 + SIGNALS))
 
 
 def piece(batch: Batch, part: slice) -> Batch:
-    return Batch(batch.values[part], batch.ids[part], batch.subset, batch.noise_seed)
+    return Batch(batch.values[part], batch.ids[part], batch.subset, batch.noise_seeds[part])
 
 
 def gradients(model: Model, batches: list[Batch], config: Config, mode: str, warm: bool) -> tuple[float, list[Tensor]]:
@@ -67,7 +67,7 @@ def test_a_batch_in_pieces_has_the_loss_and_gradients_of_the_whole(mode: str, ki
     subset = torch.arange(0, SIDE * SIDE, 3)
     overrides = [f"coding.gate.kind={kind}", f"dictionary.private_layers={layers}", "objective.balance=0.5"]
     config, model, batch = made(*overrides)
-    batch = Batch(batch.values, batch.ids, subset, 0)
+    batch = Batch(batch.values, batch.ids, subset, batch.noise_seeds)
     pieces = [piece(batch, slice(first, first + 2)) for first in range(0, SIGNALS, 2)]
     warm, mode = mode == "warm", "gate" if mode == "warm" else mode
     whole_loss, whole = gradients(model, [batch], config, mode, warm)
@@ -107,13 +107,23 @@ def test_noisy_top_k_adds_the_load_and_repeats_with_its_seed() -> None:
     prepared = prepare(model, batch, config, "gate", warm=False, alone=True)
     first, second = (LOSSES["gate"](model, prepared, {}, config) for _ in range(2))
     assert first.total.item() == second.total.item()
-    other = Batch(batch.values, batch.ids, None, 6)
+    other = Batch(batch.values, batch.ids, None, batch.noise_seeds + 100)
     third = LOSSES["gate"](model, prepare(model, other, config, "gate", warm=False, alone=True), {}, config)
     assert third.total.item() != first.total.item()
     silent = load_config(None, BASE)
     plain = LOSSES["gate"](model, prepare(model, batch, silent, "gate", warm=False, alone=True), {}, silent)
     assert plain.code.indices is not None and first.code.indices is not None
     assert not torch.equal(plain.code.values, first.code.values)
+
+
+def test_noise_does_not_depend_on_how_the_batch_is_cut() -> None:
+    config, model, batch = made("coding.gate.noisy=true", "objective.balance=0.5")
+    pieces = [piece(batch, slice(first, first + 2)) for first in range(0, SIGNALS, 2)]
+    whole_loss, whole = gradients(model, [batch], config, "gate", False)
+    loss, summed = gradients(model, pieces, config, "gate", False)
+    assert loss == pytest.approx(whole_loss)
+    for found, expected in zip(summed, whole, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-12)
 
 
 def test_noisy_top_k_of_a_single_expert_is_finite() -> None:
@@ -184,7 +194,7 @@ def test_distillation_by_what_f_gives_alone(kind: str, distill: float) -> None:
 
 def test_a_flat_batch_gives_a_finite_distillation_loss() -> None:
     config, model, batch = made()
-    flat = Batch(torch.full_like(batch.values, 0.5), batch.ids, None, 0)
+    flat = Batch(torch.full_like(batch.values, 0.5), batch.ids, None, batch.noise_seeds)
     prepared = prepare(model, flat, config, "distill", warm=False, alone=True)
     assert torch.isfinite(LOSSES["distill"](model, prepared, prepared.statistics, config).total)
 
@@ -213,6 +223,8 @@ def test_coordinates_that_are_not_drawn_do_not_count() -> None:
     changed[:, 1] = 0.0
     codes = []
     for values in (batch.values, changed):
-        prepared = prepare(model, Batch(values, batch.ids, subset, 0), config, "solve", warm=False, alone=True)
+        prepared = prepare(
+            model, Batch(values, batch.ids, subset, batch.noise_seeds), config, "solve", warm=False, alone=True
+        )
         codes.append(LOSSES["solve"](model, prepared, {}, config).total.item())
     assert codes[0] == codes[1]
