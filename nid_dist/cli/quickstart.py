@@ -1,6 +1,7 @@
 """`make quickstart`: train on the embedded photographs, fit the one held out, compare, and say what to do next."""
 
 import argparse
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -113,7 +114,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {_KEYS.get(label, f"db_{label}"): score for label, score in scores.items()}
     results |= {"seconds": seconds, "training_seconds": trainer.progress.seconds, "held_out": name}
     results |= {"experts": model.dictionary.size, "support": model.support, "threads": torch.get_num_threads()}
-    write_json(out / "results.json", {**results, "machine": machine()})
+    given = shlex.join(["python", "-m", "nid_dist.cli.quickstart", *(sys.argv[1:] if arguments is None else arguments)])
+    write_json(out / "results.json", {"command": given, **results, "machine": machine()})
     with replacing(out / "table.md") as temporary:
         temporary.write_text(table.markdown() + "\n")
     size = f"{model.dictionary.size} experts, {model.support} coefficients a patch"

@@ -1,6 +1,7 @@
 """Encodings: how a coordinate becomes the first features of the trunk. None of them is trained."""
 
 import math
+from abc import ABC, abstractmethod
 
 import torch
 from jaxtyping import Float
@@ -10,7 +11,7 @@ from nid_dist.config.schema import Encoding as EncodingConfig
 from nid_dist.dictionary.kernels import frequencies
 
 
-class Encoding(nn.Module):
+class Encoding(nn.Module, ABC):
     """A fixed map from R^m to `out_dim` features.
 
     Args:
@@ -22,6 +23,7 @@ class Encoding(nn.Module):
         super().__init__()
         self.in_dim, self.out_dim = in_dim, out_dim
 
+    @abstractmethod
     def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
         """Encode coordinates.
 
@@ -31,7 +33,6 @@ class Encoding(nn.Module):
         Returns:
             The features.
         """
-        raise NotImplementedError
 
 
 class Identity(Encoding):
