@@ -1,5 +1,7 @@
 """A model: the dictionary, the gate that predicts codes for it, and the configuration that made both."""
 
+import copy
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -94,6 +96,20 @@ class Model(nn.Module):
         output: GateOutput = self.gate(values, known)
         return output
 
+    def whole(self) -> "Model":
+        """The model with all n experts in this process: itself, or with sharded experts a copy, whose gate is this one's.
+
+        To be called on all ranks that share the experts; the copy needs no other rank.
+
+        Returns:
+            A model to evaluate, not to train.
+        """
+        if self.dictionary.exchange.ranks == 1:
+            return self
+        whole = copy.copy(self)
+        whole._modules = self._modules | {"dictionary": self.dictionary.whole()}
+        return whole
+
     @property
     def sees(self) -> bool:
         """Whether there is a gate that predicts codes of new signals."""
@@ -130,10 +146,12 @@ class Model(nn.Module):
     def synchronise_gate(self, analysis: bool = True) -> None:
         """Give a gate that unrolls the dictionary its present atoms; other gates need nothing.
 
+        To be called on all ranks that share the experts.
+
         Args:
             analysis: also reset the gate's learned analysis operator.
         """
         if isinstance(self.gate, UnrolledGate):
             empty = self.coords.new_zeros(0, len(self.coords), self.channels)
-            problem = reduce_problem(self.dictionary, Sampling(self.coords), empty, through="atoms")
+            problem = reduce_problem(self.dictionary.whole(), Sampling(self.coords), empty, through="atoms")
             self.gate.synchronise(problem.atoms, problem.atom_means, analysis=analysis)

@@ -3,18 +3,18 @@
 import argparse
 import shlex
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
-
-import torch
 
 from nid_dist.cli.entry import guarded
 from nid_dist.config import Config, load_config
-from nid_dist.errors import UserError
+from nid_dist.evaluation.report import write_json
 from nid_dist.export import describe
-from nid_dist.parallel.engine import LocalEngine
+from nid_dist.parallel.engine import Engine
+from nid_dist.parallel.launching import Launch, detect_launch
 from nid_dist.parallel.memory import keep_freed_memory
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.starting import make_engine, open_world
+from nid_dist.parallel.world import World
 from nid_dist.tasks.images import ImageTask
 from nid_dist.training.branching import set_aside_later
 from nid_dist.training.monitor import Monitor
@@ -27,6 +27,9 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nid-train", description="Train a neural implicit dictionary.")
     parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
     parser.add_argument("--single-process", action="store_true", help="one process, no launcher (debugging, tests)")
+    parser.add_argument(
+        "--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS
+    )  # DeepSpeed's launcher adds it
     parser.add_argument("--resume", metavar="auto|PATH", help="continue the run (auto), or from one checkpoint")
     parser.add_argument(
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
@@ -34,12 +37,13 @@ def parser() -> argparse.ArgumentParser:
     return parser
 
 
-def train(config: Config, resume: str | None = None) -> tuple[Trainer, dict[str, float]]:
-    """Train in one process.
+def train(config: Config, resume: str | None = None, launch: Launch | None = None) -> tuple[Trainer, dict[str, float]]:
+    """Train, in this process alone or together with the others of a launch.
 
     Args:
         config: the configuration.
         resume: "auto", a checkpoint, or None for a new run.
+        launch: of several processes; None: this one alone.
 
     Returns:
         The trainer and the last evaluation's figures; no figures for a run that was stopped, or had finished before.
@@ -48,45 +52,59 @@ def train(config: Config, resume: str | None = None) -> tuple[Trainer, dict[str,
         UserError: when something about the configuration, the images or the run's folder is wrong; an existing run is
             not touched then.
     """
-    run_dir = Path(config.logging.run_dir)
-    refuse_unfit(run_dir, resume)
-    source = resolve_resume(resume, run_dir)
-    if config.training.threads is not None:
-        torch.set_num_threads(config.training.threads)
+    launch = detect_launch(single_process=True) if launch is None else launch
     keep_freed_memory()
-    topology = Topology(config.dictionary.experts, expert_parallel_size=config.parallel.expert_parallel_size)
-    if topology.expert_parallel_size > topology.world_size:
-        raise UserError(
-            "parallel.expert_parallel_size",
-            found=f"{topology.expert_parallel_size} in a single process",
-            expected="1",
-            mend="set it to 1, or start as many processes with a launcher",
-        )
-    task = ImageTask(config)
-    trainer = Trainer(config, task, task.model(), LocalEngine(), RunFolder(run_dir))
+    with open_world(config, launch) as world:
+        return _train(config, resume, world, make_engine(config, launch, world))
+
+
+def _train(config: Config, resume: str | None, world: World, engine: Engine) -> tuple[Trainer, dict[str, float]]:
+    run_dir = Path(config.logging.run_dir)
+    source = world.only_first(lambda: _source(resume, run_dir))
+    task = world.together(lambda: ImageTask(config))
+    model = task.model(world.exchange).to(world.device)
+    trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world)
     # A checkpoint that does not fit is refused here, before the run's files are touched.
-    start = None if source is None else trainer.resume(source)
+    start = None if source is None else trainer.resume(Path(source))
     if start is None:
         trainer.initialise()
-    with create(run_dir, config, resume) as folder:
-        describe(trainer.model, folder)
-        aside = set_aside_later(folder, trainer.step)
-        with closing(Monitor(folder, config.logging, config.training.steps, first_step=trainer.step)) as monitor:
-            if start is not None:
-                monitor.message(f"resumed {start} at step {trainer.step}")
-            if aside:
-                names = ", ".join(path.name for path in aside)
-                monitor.message(f"later checkpoints are of another course now, moved to {aside[0].parent}: {names}")
-            monitor.message(f"{topology.in_words()}; {len(task.signals)} training signals; writing to {run_dir}")
-            figures = trainer.run(monitor)
-    return trainer, figures
+    with ExitStack() as opened:
+        aside = world.only_first(lambda: _take(opened.enter_context(create(run_dir, config, resume)), trainer))
+        monitor = Monitor(
+            trainer.folder, config.logging, config.training.steps, first_step=trainer.step, enabled=world.first
+        )
+        opened.enter_context(closing(monitor))
+        if start is not None:
+            monitor.message(f"resumed {start} at step {trainer.step}")
+        if aside:
+            folder = Path(aside[0]).parent
+            names = ", ".join(Path(path).name for path in aside)
+            monitor.message(f"later checkpoints are of another course now, moved to {folder}: {names}")
+        monitor.message(f"{world.topology.in_words()}; {len(task.signals)} training signals; writing to {run_dir}")
+        return trainer, trainer.run(monitor)
+
+
+def _source(resume: str | None, run_dir: Path) -> str | None:
+    refuse_unfit(run_dir, resume)
+    source = resolve_resume(resume, run_dir)
+    return None if source is None else str(source)
+
+
+def _take(folder: RunFolder, trainer: Trainer) -> list[str]:
+    """Write what belongs to the run as a whole; the checkpoints that are set aside."""
+    describe(trainer.model, folder)
+    write_json(folder.path / "placement.json", trainer.world.topology.as_table())
+    return [str(path) for path in set_aside_later(folder, trainer.step)]
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
+    launch = detect_launch(single_process=options.single_process)
     config = load_config(options.config, options.overrides)
-    trainer, figures = train(config, options.resume)
+    trainer, figures = train(config, options.resume, launch)
+    if not trainer.world.first:
+        return 0
     run_dir = config.logging.run_dir
     if trainer.stopped_by is not None:
         print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written to {run_dir}/checkpoints")

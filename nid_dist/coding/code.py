@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -17,11 +17,14 @@ class Code:
         bias: beta, one number per channel.
         indices: which expert each coefficient belongs to, without repeats in a row; None for a dense code,
             whose coefficient j belongs to expert j (k = n; warm-up).
+        present: where there is a coefficient at all, be it zero; what only fills a row up has value 0 and index 0.
+            None: everywhere.
     """
 
     values: Float[Tensor, "T k"]
     bias: Float[Tensor, "T d"]
     indices: Int[Tensor, "T k"] | None = None
+    present: Bool[Tensor, "T k"] | None = None
 
     @property
     def signals(self) -> int:
@@ -60,17 +63,16 @@ class Code:
 
     def detach(self) -> "Code":
         """The same code without gradient."""
-        return Code(self.values.detach(), self.bias.detach(), self.indices)
+        return Code(self.values.detach(), self.bias.detach(), self.indices, self.present)
 
     def rows(self, selection: slice) -> "Code":
         """The codes of some of the signals."""
-        return Code(
-            self.values[selection], self.bias[selection], None if self.indices is None else self.indices[selection]
-        )
+        indices, present = (None if x is None else x[selection] for x in (self.indices, self.present))
+        return Code(self.values[selection], self.bias[selection], indices, present)
 
     @staticmethod
     def concatenate(codes: "list[Code]") -> "Code":
-        """Stack codes of equal k (or all dense) over signals.
+        """Stack codes of equal k (or all dense), without fillers, over signals.
 
         Args:
             codes: at least one.

@@ -1,6 +1,6 @@
 """The configuration: one pydantic model per YAML section, strict, with every default in one place."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -166,8 +166,18 @@ class Training(Section):
 class Parallel(Section):
     """Where it runs."""
 
-    engine: Literal["local"] = "local"
-    expert_parallel_size: PositiveInt = Field(1, description="R, ranks that share one set of experts")
+    engine: Literal["auto", "local", "deepspeed", "fairscale"] = Field(
+        "auto", description="auto: local for one process, deepspeed for several"
+    )
+    expert_parallel_size: PositiveInt | None = Field(
+        None,
+        description="R, ranks that share one set of the n experts (n / R each); null: as many as fit in a node",
+    )
+    zero_stage: Literal[0, 1] = Field(0, description="deepspeed: 1 shards the optimiser's state over replicas")
+    checkpoint_gate: bool = Field(False, description="fairscale: recompute the gate's activations, saving memory")
+    timeout_seconds: PositiveFloat = Field(600.0, description="after which a rank that does not answer ends the job")
+    rendezvous_seconds: PositiveFloat = Field(120.0, description="that processes wait for each other at the start")
+    deepspeed: dict[str, Any] = Field({}, description="DeepSpeed's own configuration, passed through to it")
 
 
 class Logging(Section):
@@ -194,7 +204,7 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
-        n, k, r = self.dictionary.experts, self.coding.support, self.parallel.expert_parallel_size
+        n, k, r = self.dictionary.experts, self.coding.support, self.parallel.expert_parallel_size or 1
         if k > n:
             raise ValueError(f"coding.support {k} is larger than dictionary.experts {n}; choose k <= n")
         if n % r:

@@ -1,5 +1,7 @@
 """The dictionary: trunk, experts and the exchange between them; f(x) = beta + sum_j alpha_j b_j(x)."""
 
+import copy
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -81,13 +83,14 @@ class Dictionary(nn.Module):
         Returns:
             f at the coordinates, in the signals' units.
         """
-        features = self.trunk(coords)
-        experts = self.experts
+        arriving = self.exchange.dispatch(code)
+        features = self.trunk(coords)  # while the codes are on their way
+        experts, routed = self.experts, arriving()
         if isinstance(experts, LinearHeads) and self._strategy(code, coords) == "merge":
-            values = merge_then_evaluate(experts, features, code, self.exchange)
+            values = merge_then_evaluate(experts, features, routed, code.signals, self.exchange)
         else:
             chunk_bytes = self.config.chunk_mb * 2**20
-            values = evaluate_then_combine(experts, features, code, self.exchange, chunk_bytes)
+            values = evaluate_then_combine(experts, features, routed, code.signals, self.exchange, chunk_bytes)
         return values + code.bias[:, None]
 
     def atoms(self, coords: Float[Tensor, "C m"], first: int = 0, last: int | None = None) -> Float[Tensor, "U C d"]:
@@ -102,6 +105,21 @@ class Dictionary(nn.Module):
             The atoms b_j(x).
         """
         return self.experts.evaluate(self.trunk(coords), [tensor[first:last] for tensor in self.experts.tensors])
+
+    def whole(self) -> "Dictionary":
+        """The dictionary with all n experts in this process: itself, or with sharded experts a frozen copy.
+
+        To be called on all ranks that share the experts; the copy needs no other rank.
+
+        Returns:
+            A dictionary on the same trunk.
+        """
+        if self.exchange.ranks == 1:
+            return self
+        whole = copy.copy(self)
+        whole._modules = self._modules | {"experts": _gathered(self.experts, self.exchange)}
+        whole.exchange = LocalExchange()
+        return whole
 
     def _strategy(self, code: Code, coords: Tensor) -> str:
         if self.config.strategy != "auto":
@@ -118,3 +136,18 @@ class Dictionary(nn.Module):
             width=self.trunk.out_dim,
             shared=coords.dim() == 2,
         )
+
+
+def _gathered(module: nn.Module, exchange: Exchange) -> nn.Module:
+    """A copy of experts, or of a part of them, that holds those of all ranks."""
+    copied = copy.copy(module)
+    copied._parameters = {
+        name: None if p is None else nn.Parameter(exchange.gather(p), requires_grad=False)
+        for name, p in module._parameters.items()
+    }
+    copied._modules = {
+        name: None if child is None else _gathered(child, exchange) for name, child in module._modules.items()
+    }
+    if isinstance(copied, LinearHeads | DeepExperts):
+        copied.experts *= exchange.ranks
+    return copied

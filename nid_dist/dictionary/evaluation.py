@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
@@ -16,27 +16,29 @@ from nid_dist.parallel.exchange import Exchange
 
 
 def merge_then_evaluate(
-    heads: LinearHeads, features: Float[Tensor, "*shared C h"], code: Code, exchange: Exchange
+    heads: LinearHeads, features: Float[Tensor, "*shared C h"], routed: Code, signals: int, exchange: Exchange
 ) -> Float[Tensor, "T C d"]:
     """Merge the k heads of each signal into one, then evaluate it: no term in n*C or k*C.
 
     Args:
         heads: linear heads.
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
-        code: codes of the local batch.
-        exchange: to the experts' owners and back; r = d * (h + 1) numbers return per signal.
+        routed: codes, as `exchange` dispatched them.
+        signals: T, of the local batch.
+        exchange: back from the experts' owners; r = d * (h + 1) numbers return per signal.
 
     Returns:
         sum_j alpha_j b_j(x).
     """
-    merged = exchange.combine(heads.merge(exchange.dispatch(code)))
+    merged = exchange.combine(heads.merge(routed), signals)
     return heads.evaluate_merged(features, merged)
 
 
 def evaluate_then_combine(
     experts: LinearHeads | DeepExperts,
     features: Float[Tensor, "*shared C h"],
-    code: Code,
+    routed: Code,
+    signals: int,
     exchange: Exchange,
     chunk_bytes: int,
 ) -> Float[Tensor, "T C d"]:
@@ -48,19 +50,19 @@ def evaluate_then_combine(
     Args:
         experts: any experts.
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
-        code: codes of the local batch.
-        exchange: to the experts' owners and back; C * d numbers return per signal.
+        routed: codes, as `exchange` dispatched them.
+        signals: T, of the local batch.
+        exchange: back from the experts' owners; C * d numbers return per signal.
         chunk_bytes: memory for the atoms of one chunk, hidden layers included.
 
     Returns:
         sum_j alpha_j b_j(x).
     """
-    routed = exchange.dispatch(code)
     if features.dim() == 3:
         partial = _combine_per_signal(experts, exchange.share(features), routed, chunk_bytes)
     else:
         partial = _combine_shared(experts, features, routed, chunk_bytes)
-    return exchange.combine(partial)
+    return exchange.combine(partial, signals)
 
 
 def _combine_shared(
@@ -119,17 +121,21 @@ def _recomputed(partial: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return functools.partial(checkpoint, partial, use_reentrant=False, preserve_rng_state=False)
 
 
-def _zeros_count(code: Code) -> bool:
-    # A coefficient of zero has a gradient, too.
-    return code.values.requires_grad and torch.is_grad_enabled()
+def _counting(code: Code) -> Bool[Tensor, "T k"]:
+    """Which coefficients make a difference."""
+    if code.values.requires_grad and torch.is_grad_enabled():
+        # A coefficient of zero has a gradient, too.
+        return torch.ones_like(code.values, dtype=torch.bool) if code.present is None else code.present
+    return code.values != 0
 
 
 def _used_experts(code: Code, experts: int) -> Int[Tensor, "U"]:
     used = torch.zeros(experts, dtype=torch.bool, device=code.values.device)
+    counts = _counting(code)
     if code.indices is None:
-        used |= True if _zeros_count(code) else (code.values != 0).any(0)
+        used |= counts.any(0)
     else:
-        used[code.indices if _zeros_count(code) else code.indices[code.values != 0]] = True
+        used[code.indices[counts]] = True
     # One at least: the result must stay in the graph, or a rank without work would miss the exchange's way back.
     used[0] |= ~used.any()
     return used.nonzero()[:, 0]
@@ -142,10 +148,9 @@ def _pairs(code: Code) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"], Float[Tensor
     indices = code.indices
     if indices is None:
         indices = torch.arange(support, device=code.values.device).expand(signals, support)
-    if _zeros_count(code):
-        return indices.flatten(), signal, code.values.flatten()
-    kept = code.values.flatten() != 0
+    kept = _counting(code).flatten()
     if signals:
+        # As above: one at least.
         kept[0] |= ~kept.any()
     return indices.flatten()[kept], signal[kept], code.values.flatten()[kept]
 

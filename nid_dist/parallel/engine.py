@@ -1,7 +1,7 @@
 """What drives a training step: one small protocol, and its plain-PyTorch form for one process."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -10,10 +10,29 @@ from torch import Tensor, nn
 
 @runtime_checkable
 class Engine(Protocol):
-    """Owns the optimiser: `prepare` once, then `backward` per micro-batch and `step` per optimiser step."""
+    """Owns the optimiser: `prepare` once, then `backward` per micro-batch and `step` per optimiser step.
+
+    With several ranks, each one's losses are such that their MEAN over all ranks is the loss of the global batch, and
+    every parameter's gradient is that of this mean: replicated parameters' averaged over all ranks, sharded ones' summed
+    over the ranks that hold the same experts and divided by the number of ALL ranks.
+
+    A parameter that does not require a gradient at a step is left as it is, and so is its optimiser state; which ones do
+    is the same on all ranks.
+    """
 
     def prepare(self, modules: Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> None:
-        """Take over modules and optimiser."""
+        """Take over modules and optimiser.
+
+        Args:
+            modules: all that is trained or has buffers; parameters are equal on all ranks that hold them.
+            optimizer: PyTorch's Adam or AdamW. Its parameter groups have `name`, and `sharded`: whether the parameters
+                are of experts that only some ranks hold.
+        """
+        ...
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups whose `lr` the next step uses; `name` says which is which."""
         ...
 
     def backward(self, loss: Tensor) -> None:
@@ -21,21 +40,49 @@ class Engine(Protocol):
         ...
 
     def step(self, clip_norm: float | None) -> float:
-        """Clip by the global norm, step, clear the gradients; returns the norm before clipping."""
+        """Clip by the global norm (over all parameters of all ranks), step, clear the gradients.
+
+        Args:
+            clip_norm: the largest norm; None: no clipping.
+
+        Returns:
+            The norm before clipping; where it is not finite nothing was changed.
+        """
+        ...
+
+    def refresh(self) -> None:
+        """Parameters' values have been changed from outside (initial values, a loaded checkpoint)."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """The optimiser's tensors by name, to be saved or loaded in place."""
+        """The optimiser's tensors, whole for parameters held here: `PARAMETER.exp_avg`, `.exp_avg_sq`, `.step`.
+
+        Called on all ranks. To load, fill the tensors in place and call `restore` with them.
+        """
+        ...
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Take the optimiser's tensors from what `state` gave, filled with other values."""
         ...
 
 
 class LocalEngine:
     """Plain PyTorch in one process."""
 
+    def __init__(self) -> None:
+        self.param_groups: list[dict[str, Any]] = []
+
     def prepare(self, modules: Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> None:
         """Take over modules and optimiser."""
         self.modules = nn.ModuleList(modules)
         self.optimizer = optimizer
+        self.param_groups = optimizer.param_groups
+
+    def refresh(self) -> None:
+        """Nothing is kept besides the parameters."""
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Nothing is to be done: `state` gives the optimiser's own tensors."""
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients."""

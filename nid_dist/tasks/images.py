@@ -20,6 +20,8 @@ from nid_dist.data.splits import Split
 from nid_dist.data.tiling import Tiling
 from nid_dist.errors import UserError
 from nid_dist.model import Model
+from nid_dist.parallel.exchange import Exchange
+from nid_dist.parallel.world import World
 from nid_dist.training.losses import Batch
 
 _NUMBERS = 2**26  # of features evaluated at a time: 256 MiB
@@ -92,26 +94,54 @@ class ImageTask:
         assert side is not None
         self.grid = (side, side)
 
-    def model(self) -> Model:
-        """A new model for these images, all its values from the seed."""
-        return Model(self.config, channels=self.channels, grid=self.grid, signals=len(self.signals))
+    def model(self, exchange: Exchange | None = None) -> Model:
+        """A new model for these images, all its values from the seed.
 
-    def batch(self, step: int, micro: int) -> Batch:
-        """The signals of a micro-batch, which depend on (seed, step, micro) only."""
+        Args:
+            exchange: how codes reach the experts; all experts here by default.
+
+        Returns:
+            The model.
+        """
+        return Model(self.config, channels=self.channels, grid=self.grid, signals=len(self.signals), exchange=exchange)
+
+    def batch(self, step: int, micro: int, world: World) -> Batch:
+        """This rank's part of a micro-batch, which depends on (seed, step, micro) only.
+
+        Args:
+            step: counted from 0.
+            micro: of the step's micro-batches.
+            world: the ranks that share it.
+
+        Returns:
+            Signals, one of weight 0 where there is none for this rank.
+
+        Raises:
+            UserError: when an image cannot be read.
+        """
         training, signals = self.config.training, self.config.signals
-        size = training.batch // self.config.optimizer.accumulation
-        part = slice(micro * size, (micro + 1) * size)
+        part, weight = self._part(micro, world)
         ids = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
         turns = symmetries(training.seed, step, training.batch)[part] if signals.augment else None
         subset = None
         if training.coordinates is not None and training.coordinates < len(self.signals.coords):
             subset = coordinate_subset(training.seed, step, len(self.signals.coords), training.coordinates)
         noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
-        return Batch(self.signals.values(ids, turns), ids, subset, torch.from_numpy(noise.astype(np.int64)))
+        return Batch(self.signals.values(ids, turns), ids, subset, torch.from_numpy(noise.astype(np.int64)), weight)
 
-    def prefetch(self, step: int) -> None:
-        """Start to read the images of a step in the background."""
-        self.signals.prefetch(batch_ids(self.config.training.seed, step, self.config.training.batch, len(self.signals)))
+    def prefetch(self, step: int, world: World) -> None:
+        """Start to read this rank's images of a step in the background."""
+        ids = batch_ids(self.config.training.seed, step, self.config.training.batch, len(self.signals))
+        for micro in range(self.config.optimizer.accumulation):
+            self.signals.prefetch(ids[self._part(micro, world)[0]])
+
+    def _part(self, micro: int, world: World) -> tuple[slice, float]:
+        """Where a rank's part of a micro-batch lies in the batch, and its weight."""
+        size = self.config.training.batch // self.config.optimizer.accumulation
+        part = world.share(size)
+        weight = (part.stop - part.start) * world.size / size
+        first = min(part.start, size - 1)
+        return slice(micro * size + first, micro * size + max(part.stop, first + 1)), weight
 
     def sample(self, count: int) -> Float[Tensor, "S C d"]:
         """Training signals for data-dependent initial values."""

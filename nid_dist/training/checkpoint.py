@@ -1,10 +1,10 @@
 """Checkpoints: tensors in safetensors shards, everything else in JSON; a checkpoint is complete or not there."""
 
-import os
-import re
+import contextlib
 import shutil
+import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -12,82 +12,117 @@ import torch
 from torch import Tensor
 
 from nid_dist.errors import UserError
+from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.world import World
+from nid_dist.training.checkpoint_folder import begin, candidates, is_complete, is_one, prune, put_in_place, sync
 from nid_dist.training.checkpoint_integrity import (
-    FACTS,
     DamagedCheckpoint,
     check_files,
     check_tensors,
     read_document,
     write_document,
 )
+from nid_dist.training.checkpoint_storage import read_shards, shard_name, write_shard
 
 JSON: TypeAlias = bool | int | float | str | list[Any] | dict[Any, Any] | None  # keys become text
 
-_NAME = re.compile(r"step-(\d{8,})|\.step-(\d{8,})\.old-\d+")
-_HIDDEN = re.compile(r"\.(step-\d{8,})\.(tmp|old|gone)-(\d+)")
+_PATIENCE = 20.0  # seconds until a file that one node wrote must be seen by another
 
 
-def save(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, JSON], keep: int) -> Path:
+def save(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, JSON],
+    keep: int,
+    *,
+    world: World | None = None,
+) -> Path:
     """Writes a checkpoint, puts it in place in one rename, then removes the oldest beyond `keep`.
 
     Args:
-        folder: holds the checkpoints of one run; made when missing.
+        folder: holds the checkpoints of one run; made when missing; on a file system that all ranks share.
         step: optimiser steps done so far; names the checkpoint.
-        tensors: by name, of any shape and dtype; DTensors are written as their shards.
-        facts: everything else that a later run needs, as JSON values.
+        tensors: by name, of any shape and dtype, in the same order on all ranks. An expert tensor of several ranks is
+            what `World.as_shard` makes of it; any other is equal on all ranks.
+        facts: everything else that a later run needs, as JSON values; the first rank's count.
         keep: complete checkpoints up to this step that stay, the new one included.
+        world: all the processes, each of which calls this; None: this one alone.
 
     Returns:
         The folder of the new checkpoint.
 
     Raises:
-        UserError: the disk is full or not writable; earlier checkpoints are untouched.
+        UserError: on all ranks, when the disk is full, not writable, or not shared; earlier checkpoints are untouched.
     """
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise TypeError(f"{name} is {type(tensor).__name__}, not a tensor: it would be pickled; put it in `facts`")
+    world = world or _alone()
     final = folder / f"step-{step:08d}"
-    temporary = folder / f".{final.name}.tmp-{os.getpid()}"
+
+    told = _as_user_error(final, tensors)
+    temporary = folder / world.only_first(told(lambda: begin(final).name))
+
+    @told
+    def write() -> int:
+        _await(temporary.is_dir, folder)
+        return write_shard(temporary, tensors, world)
+
+    @told
+    def complete() -> None:
+        shards = {shard_name(rank): size for rank, size in enumerate(sizes.tolist()) if size}
+        _await(lambda: {file.name: file.stat().st_size for file in temporary.iterdir()} == shards, folder)
+        topology = world.topology
+        placement = {"world_size": topology.world_size, "expert_parallel_size": topology.expert_parallel_size}
+        sync(write_document(temporary, step, tensors, facts, placement))
+        put_in_place(temporary, final)
+        prune(folder, step, keep)
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        _sweep(folder)
-        _write(temporary, step, tensors, facts)
-        _put_in_place(temporary, final)
-    except OSError as error:
-        megabytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
-        raise UserError(
-            str(final),
-            found=f"that writing failed ({error.strerror or error})",
-            expected=f"a writable folder with {megabytes:.0f} MB of room",
-            mend="free some space or choose another logging.run_dir; earlier checkpoints are untouched",
-        ) from error
+        sizes = world.collect(torch.tensor(world.together(write)))
+        world.only_first(complete)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    older = [path for path in _candidates(folder) if _step(path) <= step and _is_complete(path)]
-    for path in older[max(keep, 1) :]:
-        _discard(path)
+        if world.first:
+            shutil.rmtree(temporary, ignore_errors=True)
     return final
 
 
-def load(path: Path, into: Mapping[str, Tensor], *, partial: bool = False) -> dict[str, Any]:
+def load(
+    path: Path, into: Mapping[str, Tensor], *, partial: bool = False, world: World | None = None
+) -> dict[str, Any]:
     """Reads a checkpoint into the given tensors, in place, after all of it has been checked.
 
     Args:
-        path: the folder of one checkpoint.
-        into: the tensors to overwrite, by the names under which they were saved.
+        path: the folder of one checkpoint, written by any number of ranks.
+        into: the tensors to overwrite, by the names under which they were saved, of the kinds that `save` takes.
         partial: whether the checkpoint may hold tensors that are not asked for.
+        world: all the processes, each of which calls this; None: this one alone.
 
     Returns:
         The facts given to `save`, and `step`.
 
     Raises:
         DamagedCheckpoint: it is incomplete, or a checksum differs.
-        UserError: it is missing, of another format, or has other tensors than `into`. Nothing has been overwritten.
+        UserError: it is missing, of another format, or has other tensors than `into`. Nothing has been overwritten,
+            and the error is raised on all ranks.
     """
-    document = read_document(path)
-    check_files(path, document["files"], checksums=True)
-    check_tensors(path, document["tensors"], into, partial)
-    if into:
-        from torch.distributed import checkpoint as dcp  # a second of import that only this needs
+    world = world or _alone()
+    answer = world.only_first(lambda: _examine(path))
+    if "damage" in answer:
+        raise DamagedCheckpoint(**answer["damage"])
+    document = answer["document"]
 
-        _one_process(dcp.load, dict(into), storage_reader=dcp.HuggingFaceStorageReader(path=str(path)))
+    def fit() -> None:
+        try:
+            check_files(path, document["files"], checksums=False)
+        except DamagedCheckpoint:  # the first rank saw it whole
+            raise _not_shared(path) from None
+        check_tensors(path, document["tensors"], into, partial)
+
+    world.together(fit)
+    if into:
+        world.together(lambda: read_shards(path, into))
     return {**document["facts"], "step": document["step"]}
 
 
@@ -117,7 +152,7 @@ def newest(folder: Path) -> Path | None:
     Returns:
         The folder of the checkpoint, or None.
     """
-    return next((path for path in _candidates(folder) if _is_complete(path)), None)
+    return next((path for path in candidates(folder) if is_complete(path)), None)
 
 
 def has_checkpoint(source: Path) -> bool:
@@ -129,11 +164,16 @@ def has_checkpoint(source: Path) -> bool:
     Returns:
         True when it is a checkpoint or holds one.
     """
-    return source.is_dir() and (_is_one(source) or bool(_candidates(source)))
+    return source.is_dir() and (is_one(source) or bool(candidates(source)))
 
 
 def load_newest(
-    source: Path, into: Mapping[str, Tensor], *, partial: bool = False, warn: Callable[[str], object] = warnings.warn
+    source: Path,
+    into: Mapping[str, Tensor],
+    *,
+    partial: bool = False,
+    warn: Callable[[str], object] = warnings.warn,
+    world: World | None = None,
 ) -> tuple[Path, dict[str, Any]]:
     """Reads the newest checkpoint that is good.
 
@@ -141,23 +181,26 @@ def load_newest(
         source: a folder of checkpoints, or one checkpoint: then only that one.
         into: the tensors to overwrite, as in `load`.
         partial: as in `load`.
-        warn: called with one line for each damaged checkpoint that was passed over.
+        warn: called with one line for each damaged checkpoint that was passed over, on the first rank.
+        world: as in `load`.
 
     Returns:
         The folder of the checkpoint and its facts, as from `load`.
 
     Raises:
-        UserError: there is no checkpoint, none is good, or the good one does not fit `into`.
+        UserError: there is no checkpoint, none is good, or the good one does not fit `into`; on all ranks.
     """
-    if _is_one(source) or not source.is_dir():
-        return source, load(source, into, partial=partial)
+    world = world or _alone()
+    if world.only_first(lambda: is_one(source) or not source.is_dir()):
+        return source, load(source, into, partial=partial, world=world)
     damaged: list[str] = []
-    for path in _candidates(source):
+    for name in world.only_first(lambda: [path.name for path in candidates(source)]):
         try:
-            return path, load(path, into, partial=partial)
+            return source / name, load(source / name, into, partial=partial, world=world)
         except DamagedCheckpoint as error:
-            damaged.append(path.name)
-            warn(f"{error} (this checkpoint is passed over)")
+            damaged.append(name)
+            if world.first:
+                warn(f"{error} (this checkpoint is passed over)")
     raise UserError(
         str(source),
         found=f"only damaged checkpoints ({', '.join(damaged)})" if damaged else "no checkpoint",
@@ -166,125 +209,48 @@ def load_newest(
     )
 
 
-def _candidates(folder: Path) -> list[Path]:
-    """Folders that claim to be checkpoints, newest first; one that was being replaced comes after its replacement."""
-    if not folder.is_dir():
-        return []
-    paths = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-    return sorted(paths, key=lambda path: (_step(path), not path.name.startswith(".")), reverse=True)
+def _alone() -> World:
+    return World(Topology(experts=1))
 
 
-def _is_one(source: Path) -> bool:
-    return _NAME.fullmatch(source.name) is not None or (source / FACTS).exists()
-
-
-def _step(path: Path) -> int:
-    match = _NAME.fullmatch(path.name)
-    assert match is not None
-    return int(match[1] or match[2])
-
-
-def _write(temporary: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, JSON]) -> None:
-    from torch.distributed import checkpoint as dcp
-
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise TypeError(f"{name} is {type(tensor).__name__}, not a tensor: it would be pickled; put it in `facts`")
-    temporary.mkdir()
-    writer = dcp.HuggingFaceStorageWriter(path=str(temporary), save_distributed=True)
-    _one_process(dcp.save, _storable(tensors), storage_writer=writer)
-    foreign = sorted(path.name for path in temporary.iterdir() if path.suffix != ".safetensors")
-    if foreign:
-        raise RuntimeError(f"torch.distributed.checkpoint wrote {foreign}, which may be pickles")
-    _sync(write_document(temporary, step, tensors, facts))
-    _sync(temporary)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+@contextlib.contextmanager
+def _as_user_error(final: Path, tensors: Mapping[str, Tensor]) -> Iterator[None]:
+    """What the disk refuses is for the user to mend."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        yield
+    except OSError as error:
+        megabytes = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values()) / 1e6
+        raise UserError(
+            str(final),
+            found=f"that writing failed ({error.strerror or error})",
+            expected=f"a writable folder with {megabytes:.0f} MB of room",
+            mend="free some space or choose another logging.run_dir; earlier checkpoints are untouched",
+        ) from error
 
 
-def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors takes neither strided views nor two names for one memory; subclasses (DTensor) pass unchanged."""
-    storable, seen = {}, set()
-    for name, tensor in tensors.items():
-        if type(tensor) in (Tensor, torch.nn.Parameter):
-            tensor = tensor.detach().contiguous()
-            memory = tensor.untyped_storage().data_ptr()
-            tensor = tensor.clone() if memory in seen else tensor
-            seen.add(memory)
-        storable[name] = tensor
-    return storable
-
-
-def _one_process(call: Callable[..., object], *args: object, **kwargs: object) -> None:
-    """Calls a function of torch.distributed.checkpoint without a process group, and raises what really happened."""
-    from torch.distributed.checkpoint import CheckpointException
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        try:
-            call(*args, no_dist=True, **kwargs)
-        except CheckpointException as error:
-            raise next(iter(error.failures.values()))[0] from error
-
-
-def _put_in_place(temporary: Path, final: Path) -> None:
-    if final.exists():
-        replaced = final.with_name(f".{final.name}.old-{os.getpid()}")
-        os.rename(final, replaced)
-        try:
-            os.rename(temporary, final)
-        except BaseException:
-            os.rename(replaced, final)
-            raise
-        _sync(final.parent)
-        _discard(replaced)
-    else:
-        os.rename(temporary, final)
-        _sync(final.parent)
-
-
-def _discard(path: Path) -> None:
-    """Removes a checkpoint under a name that nothing reads, so that half of it is never taken for a damaged one."""
-    gone = path.with_name(f".step-{_step(path):08d}.gone-{os.getpid()}")
-    shutil.rmtree(gone, ignore_errors=True)
+def _examine(path: Path) -> dict[str, Any]:
+    """A checkpoint's document, or what is damaged, as JSON that all ranks can be told."""
     try:
-        os.rename(path, gone)
-    except OSError:
-        return  # an old checkpoint that cannot be removed is no reason to stop a training
-    shutil.rmtree(gone, ignore_errors=True)
+        document = read_document(path)
+        check_files(path, document["files"], checksums=True)
+    except DamagedCheckpoint as error:
+        return {"damage": vars(error)}
+    return {"document": document}
 
 
-def _sweep(folder: Path) -> None:
-    """Clears up after processes that died while saving; what was being replaced goes back if nothing took its place."""
-    for path in folder.iterdir():
-        match = _HIDDEN.fullmatch(path.name)
-        if match is None or (int(match[3]) != os.getpid() and _is_alive(int(match[3]))):
-            continue
-        if match[2] == "old" and not (folder / match[1]).exists():
-            os.rename(path, folder / match[1])
-        else:
-            shutil.rmtree(path, ignore_errors=True)
+def _await(seen: Callable[[], bool], folder: Path) -> None:
+    """Waits for what another rank has done to be seen here, which file systems of several nodes may delay."""
+    end = time.monotonic() + _PATIENCE
+    while not seen():
+        if time.monotonic() > end:
+            raise _not_shared(folder)
+        time.sleep(0.1)
 
 
-def _is_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True
-
-
-def _is_complete(path: Path) -> bool:
-    try:
-        check_files(path, read_document(path)["files"], checksums=False)
-    except UserError:
-        return False
-    return True
+def _not_shared(folder: Path) -> UserError:
+    return UserError(
+        str(folder),
+        found="a folder that is not shared by all nodes",
+        expected="one in which every rank sees the files of all",
+        mend="choose a logging.run_dir on a file system that all nodes have mounted",
+    )

@@ -25,14 +25,21 @@ class DamagedCheckpoint(UserError):
     """A checkpoint that is incomplete or not what was written: an older one may still be good."""
 
 
-def write_document(folder: Path, step: int, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
+def write_document(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, Tensor],
+    facts: Mapping[str, Any],
+    placement: Mapping[str, int] | None = None,
+) -> Path:
     """Describes the shards of a folder, with their checksums, in a JSON document beside them.
 
     Args:
         folder: holds the shards and nothing else.
         step: optimiser steps done so far.
-        tensors: what the shards hold, by name.
+        tensors: what the shards hold, by name; of expert tensors the whole counts, not this rank's part.
         facts: the caller's facts, JSON values.
+        placement: how many ranks wrote the shards, and as what; for people, as no reader needs it.
 
     Returns:
         The path of the document.
@@ -45,6 +52,8 @@ def write_document(folder: Path, step: int, tensors: Mapping[str, Tensor], facts
         "files": files,
         "facts": dict(facts),
     }
+    if placement is not None:
+        contents["placement"] = dict(placement)
     # Digested as it will be read back, where every key is text; JSON as Python writes it, because an infinite PSNR is
     # a fact, too.
     contents = json.loads(json.dumps(contents))

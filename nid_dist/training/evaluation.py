@@ -11,7 +11,8 @@ from nid_dist.evaluation.effective_rank import effective_rank
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import error_map
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageArray, ImageTask, fit_image
+from nid_dist.parallel.world import World
+from nid_dist.tasks.images import ImageArray, ImageTask, fit_image, prepared
 
 _IMAGES = 4
 _SIDE = 512  # of the part of a larger image that is fitted: an evaluation takes seconds, whatever the camera
@@ -30,24 +31,32 @@ def split_to_evaluate(task: ImageTask) -> Split:
     return "val" if task.refs["val"] else "train"
 
 
-def evaluate(model: Model, task: ImageTask) -> dict[str, float]:
+def evaluate(model: Model, task: ImageTask, world: World) -> dict[str, float]:
     """Mean PSNR over a few images (the middle of large ones), by method.
 
     Args:
-        model: as trained so far.
+        model: as trained so far, with all its experts.
         task: its images.
+        world: the ranks that share the work.
 
     Returns:
         `val/db_omp` and so on, in dB ("train/..." where no image is kept for validation).
     """
     split = split_to_evaluate(task)
     methods = methods_of(model, task.config.coding.blocks)
-    scores: dict[str, list[float]] = {method.label: [] for method in methods}
-    for _, whole in task.images(split, _IMAGES):
-        image = _middle(whole, task)
-        for label, result in fit_image(model, image, methods).items():
-            scores[label].append(psnr(result.render(model), image))
-    return {f"{split}/db_{label}": float(np.mean(values)) for label, values in scores.items()}
+    labels = [method.label for method in methods]
+    count = len(task.refs[split][:_IMAGES])
+    scores = torch.zeros(count, len(labels), dtype=torch.float64)
+
+    def measure() -> None:
+        for index in range(world.rank, count, world.size):
+            image = _middle(prepared(task.refs[split][index], task.config), task)
+            for column, result in enumerate(fit_image(model, image, methods).values()):
+                scores[index, column] = psnr(result.render(model), image)
+
+    world.together(measure)
+    mean = world.total(scores).mean(0).tolist()
+    return {f"{split}/db_{label}": value for label, value in zip(labels, mean, strict=True)}
 
 
 @torch.no_grad()

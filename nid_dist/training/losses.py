@@ -22,6 +22,7 @@ from nid_dist.config.schema import Config
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.objectives import data_loss, importance, sparsity, squared_variation
+from nid_dist.parallel.world import World
 
 Statistics: TypeAlias = dict[str, Tensor]
 
@@ -33,16 +34,26 @@ class Batch:
     """Signals of a micro-batch.
 
     Args:
-        values: on the model's lattice.
+        values: on the model's lattice, or at each signal's own coordinates.
         ids: which training signals they are.
         subset: which coordinates count in the data term; None: all.
         noise_seeds: of the noisy top-k, one per signal, so that the noise does not depend on how a batch is cut.
+        weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
+            micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
+        coords: each signal's own (mode `gate` only); None: the model's lattice.
     """
 
     values: Float[Tensor, "T C d"]
     ids: Int[Tensor, "T"]
     subset: Int[Tensor, "c"] | None
     noise_seeds: Int[Tensor, "T"]
+    weight: float = 1.0
+    coords: Float[Tensor, "T C m"] | None = None
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same on another device."""
+        subset, coords = (None if x is None else x.to(device) for x in (self.subset, self.coords))
+        return Batch(self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords)
 
 
 @dataclass(frozen=True)
@@ -79,7 +90,7 @@ class Loss:
 
 @torch.no_grad()
 def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool, alone: bool) -> Prepared:
-    """The first pass over a micro-batch.
+    """The first pass over a micro-batch, on all ranks.
 
     Args:
         model: trained.
@@ -87,7 +98,7 @@ def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool
         config: the configuration.
         mode: of the phase.
         warm: whether the warm-up is on (mode `gate`).
-        alone: whether it is the whole batch: then nothing is needed of others.
+        alone: whether it is the only micro-batch: then `gate_loss` needs no first pass.
 
     Returns:
         Solved codes and batch statistics.
@@ -95,11 +106,11 @@ def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool
     statistics: Statistics = {}
     coords, target = _measured(model, batch)
     solved = None
-    if mode == "solve" or (mode == "distill" and _regresses(model, config)):
+    if mode == "solve" or (mode == "distill" and trains_gate(model, config, "solve")):
         solved = _solve(model, coords, target, config)
     if mode == "distill":
         statistics["mean"], statistics["square"] = target.double().mean(), target.double().square().mean()
-    if solved is not None and _regresses(model, config):
+    if solved is not None and trains_gate(model, config, "solve"):
         statistics["code"] = solved.values.square().sum(1).mean() / model.dictionary.size
         statistics["bias"] = solved.bias.square().mean()
     if mode == "gate" and not alone:
@@ -107,27 +118,46 @@ def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool
     return Prepared(batch, solved, statistics, warm)
 
 
-def average(statistics: Sequence[Statistics]) -> Statistics:
-    """The statistics of a whole batch from those of its micro-batches, which are of equal size."""
-    return {name: torch.stack([each[name] for each in statistics]).mean(0) for name in statistics[0]}
+def average(statistics: Sequence[Statistics], weights: Sequence[float], world: World) -> Statistics:
+    """The statistics of a whole batch.
+
+    Args:
+        statistics: of this rank's micro-batches, which are of equal size over all ranks.
+        weights: of this rank's parts of them.
+        world: all ranks, which get the same.
+
+    Returns:
+        Means over all signals, without gradient.
+    """
+    shapes = {name: value.shape for name, value in statistics[0].items()}
+    if not shapes:
+        return {}
+    own = [torch.cat([each[name].detach().double().flatten() for name in shapes]) for each in statistics]
+    mean = world.mean(torch.stack([w * each for w, each in zip(weights, own, strict=True)]).mean(0))
+    parts = mean.split([shape.numel() for shape in shapes.values()])
+    return {
+        name: part.reshape(shapes[name]).to(statistics[0][name].dtype) for name, part in zip(shapes, parts, strict=True)
+    }
 
 
-def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config) -> Loss:
+def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `gate`, the paper's: gate and experts learn together through the code (Wang et al. 2022, eq. 7 to 9).
 
     Args:
         model: trained.
         prepared: a micro-batch.
-        shared: statistics of the whole batch, or none where the micro-batch is all of it.
+        shared: statistics of the whole batch, or none where there is one micro-batch: then they are taken here.
         config: the configuration.
+        world: all ranks.
 
     Returns:
         Data loss plus penalties.
     """
     objective, batch = config.objective, prepared.batch
     code, own = _gate_code(model, batch, config, prepared.warm)
-    # The value is the whole batch's, and so are the gradients of all micro-batches together.
-    usage = {name: shared[name] + value - value.detach() if name in shared else value for name, value in own.items()}
+    shared = shared or average([own], [batch.weight], world)
+    # The value is the whole batch's, and so are the gradients of all micro-batches and ranks together.
+    usage = {name: shared[name] + value - value.detach() for name, value in own.items()}
     coords, target = _measured(model, batch)
     data = data_loss(model.dictionary(code, coords), target, objective.loss, objective.huber)
     balance = torch.stack([squared_variation(value) for value in usage.values()]).sum()
@@ -140,7 +170,7 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
     return Loss(total, code, parts)
 
 
-def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config) -> Loss:
+def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `solve`: codes solved for the present dictionary, one gradient step on it with the codes held fixed.
 
     At the solved code the loss is stationary in the code, so its gradient in the dictionary alone is the gradient of
@@ -151,6 +181,7 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
         prepared: a micro-batch with solved codes.
         shared: statistics of the whole batch.
         config: the configuration.
+        world: not asked.
 
     Returns:
         Data loss, plus the gate's regression.
@@ -160,7 +191,7 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
     coords, target = _measured(model, prepared.batch)
     data = data_loss(model.dictionary(code, coords), target, config.objective.loss, config.objective.huber)
     total, parts = data, {"data": data.item()}
-    if _regresses(model, config):
+    if trains_gate(model, config, "solve"):
         output = model.gate_output(prepared.batch.values, prepared.batch.ids)
         regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
@@ -168,7 +199,7 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
     return Loss(total, code, parts)
 
 
-def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config) -> Loss:
+def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `distill`: the gate alone learns the frozen dictionary's codes, by regression and by what f they give.
 
     Args:
@@ -176,6 +207,7 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
         prepared: a micro-batch.
         shared: statistics of the whole batch.
         config: the configuration.
+        world: not asked.
 
     Returns:
         The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
@@ -193,7 +225,7 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
     return Loss(total, code, parts)
 
 
-LOSSES: dict[str, Callable[[Model, Prepared, Statistics, Config], Loss]] = {
+LOSSES: dict[str, Callable[[Model, Prepared, Statistics, Config, World], Loss]] = {
     "gate": gate_loss,
     "solve": solve_loss,
     "distill": distill_loss,
@@ -247,13 +279,28 @@ def _noise(logits: Float[Tensor, "T n"], batch: Batch) -> Float[Tensor, "T n"]:
     return torch.stack(rows).to(logits.device)
 
 
-def _regresses(model: Model, config: Config) -> bool:
-    """Whether the gate learns from solved codes; an unrolled one needs only what f its codes give."""
+def trains_gate(model: Model, config: Config, mode: str) -> bool:
+    """Whether the gate learns in a mode.
+
+    In `solve` it does by regression, but an unrolled gate learns only from what f its codes give.
+
+    Args:
+        model: which has it.
+        config: the configuration.
+        mode: of the phase.
+
+    Returns:
+        True where the loss has a gradient in the gate's parameters.
+    """
+    if mode != "solve":
+        return model.gate is not None
     learns = model.gate is not None and not isinstance(model.gate, UnrolledGate)
     return learns and config.objective.distill > 0
 
 
-def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "C m"], Float[Tensor, "T C d"]]:
+def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"], Float[Tensor, "T C d"]]:
+    if batch.coords is not None:
+        return batch.coords, batch.values
     if batch.subset is None:
         return model.coords, batch.values
     return model.coords[batch.subset], batch.values[:, batch.subset]
@@ -262,5 +309,5 @@ def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "C m"], Float[T
 def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
     with torch.autocast(coords.device.type, enabled=False):
-        problem = reduce_problem(model.dictionary, Sampling(coords), target)
+        problem = reduce_problem(model.dictionary.whole(), Sampling(coords), target)
         return solve_omp(problem, model.support, config.coding.blocks, config.coding.ridge).code

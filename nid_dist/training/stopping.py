@@ -7,6 +7,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = tuple(number.name for number in _SIGNALS)
+"""Names of the signals that ask for a stop."""
 
 
 class StopRequest:

@@ -3,29 +3,31 @@
 import math
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 import torch
+from torch import Tensor
 
 from nid_dist.config.schema import Config
-from nid_dist.dictionary.initialisation import initialise_heads, whiten_features
 from nid_dist.errors import UserError
-from nid_dist.model import Model, seeded
+from nid_dist.model import Model
 from nid_dist.parallel.engine import Engine
+from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.world import World
 from nid_dist.tasks.images import ImageTask
 from nid_dist.training import checkpoint
+from nid_dist.training.beginning import initialise, is_sharded, make_optimizer
 from nid_dist.training.evaluation import atoms_rank, evaluate, pictures
-from nid_dist.training.losses import LOSSES, Batch, average, prepare
+from nid_dist.training.losses import LOSSES, Batch, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.run_folder import RunFolder
 from nid_dist.training.schedule import Position, position, rate_factor
-from nid_dist.training.stopping import StopRequest
+from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
+from nid_dist.training.telemetry import StepClock
 from nid_dist.training.usage import ExpertUsage
-
-_INITIAL_SIGNALS = 8192
-_INITIAL_NUMBERS = 2**25  # of the sample for initial values: 128 MiB
 
 
 @dataclass
@@ -47,31 +49,36 @@ class Trainer:
         model: trained in place.
         engine: drives the optimiser.
         folder: of the run.
+        world: all the processes that train it together; this one alone by default.
     """
 
     monitor: Monitor
 
-    def __init__(self, config: Config, task: ImageTask, model: Model, engine: Engine, folder: RunFolder) -> None:
+    def __init__(
+        self,
+        config: Config,
+        task: ImageTask,
+        model: Model,
+        engine: Engine,
+        folder: RunFolder,
+        world: World | None = None,
+    ) -> None:
         self.config, self.task, self.model, self.engine, self.folder = config, task, model, engine, folder
+        self.world = World(Topology(model.dictionary.size)) if world is None else world
         self.progress = Progress()
         self.seconds_before = 0.0
         """Spent on training before this process."""
-        self.usage = ExpertUsage(model.dictionary.size)
+        self._unclocked = 0.0  # seconds since the last step's message to all ranks
+        self.usage, self.clock = ExpertUsage(model.dictionary.size, self.world), StepClock(self.world)
         self.stopped_by: str | None = None
         """The signal that stopped the last `run` early, or None."""
-        self.optimizer = self._make_optimizer()
-        engine.prepare([model], self.optimizer)
+        engine.prepare([model], make_optimizer(model, config.optimizer))
 
     def initialise(self) -> None:
         """Data-dependent initial values; not for a resumed run."""
-        config, dictionary = self.config.dictionary, self.model.dictionary
-        if config.whiten:
-            whiten_features(dictionary, self.model.coords)
-        if config.init != "random" and dictionary.linear:
-            count = max(16, min(_INITIAL_SIGNALS, _INITIAL_NUMBERS // (len(self.model.coords) * self.model.channels)))
-            sample = self.task.sample(count)
-            initialise_heads(dictionary, self.model.coords, sample, config.init, seeded(self.config.training.seed))
-        self.model.synchronise_gate()
+        initialise(self.model, self.task, self.world)
+        self._synchronise_gate(analysis=True)
+        self.engine.refresh()
 
     def resume(self, source: Path) -> Path:
         """Continue from one checkpoint, or from the newest good one of a folder.
@@ -82,9 +89,12 @@ class Trainer:
         Returns:
             The checkpoint that was read; damaged ones are passed over with a warning.
         """
+        state = self.engine.state()
         path, facts = checkpoint.load_newest(
-            source, self._tensors(), warn=lambda text: warnings.warn(text, stacklevel=2)
+            source, self._tensors(state), warn=lambda text: warnings.warn(text, stacklevel=2), world=self.world
         )
+        self.engine.refresh()
+        self.engine.restore(state)
         self.progress = Progress(**facts["progress"])
         self.seconds_before = self.progress.seconds
         return path
@@ -114,15 +124,15 @@ class Trainer:
         training, self.monitor, self.stopped_by = self.config.training, monitor, None
         if self.finished:
             return {}
+        self.clock.reset()
         with StopRequest(monitor.message) as stop:
-            while not self.finished and stop.signal is None:
-                self._step()
+            while not self.finished and self.stopped_by is None:
+                self._step(stop)
                 if training.checkpoint_every and self.step % training.checkpoint_every == 0 and not self.finished:
                     self.save()
                 if training.eval_every and self.step % training.eval_every == 0 and not self.finished:
                     self._evaluate()
             self.save()
-            self.stopped_by = stop.signal
             return {} if self.stopped_by else self._evaluate()
 
     def save(self) -> Path:
@@ -137,19 +147,21 @@ class Trainer:
         path = checkpoint.save(
             self.folder.checkpoints,
             self.progress.step,
-            self._tensors(),
+            self._tensors(self.engine.state()),
             {"progress": vars(self.progress)},
             self.config.training.keep,
+            world=self.world,
         )
         self.monitor.scalars(self.progress.step, {"seconds": self.progress.seconds}, event="checkpoint")
         return path
 
-    def _step(self) -> None:
+    def _step(self, stop: StopRequest) -> None:
         begin = time.perf_counter()
-        config, progress = self.config, self.progress
+        config, progress, clock = self.config, self.progress, self.clock
         place = self._enter_phase()
         rates = self._set_rates(place)
-        batches = self._read_batches()
+        with clock.phase("data"):
+            batches = self._read_batches()
         try:
             total, parts = self._accumulate(place, batches)
         except (torch.linalg.LinAlgError, UserError) as error:
@@ -157,55 +169,81 @@ class Trainer:
             if isinstance(error, UserError) and progress.step == 0:
                 raise
             self._diverged(f"that codes cannot be solved ({error})")
-        if not math.isfinite(total):
-            self._diverged(f"loss {total:g}")
-        norm = self.engine.step(config.optimizer.clip_norm)
+        with clock.phase("step"):
+            # One message for all that the ranks have to agree on. What a step needs after it counts with the next one.
+            seconds, begin = self._unclocked + time.perf_counter() - begin, time.perf_counter()
+            signals = {name: float(stop.signal == name) for name in STOP_SIGNALS}
+            agreed = self._agree({"loss": total, **parts}, {"seconds": seconds, **signals})
+            total = agreed["loss"]
+            if not math.isfinite(total):
+                self._diverged(f"loss {total:g}")
+            norm = self.engine.step(config.optimizer.clip_norm)
+        clock.count_step()
         if not math.isfinite(norm):
             self._diverged(f"loss {total:g} and gradient norm {norm:g}")
         progress.step += 1
-        progress.seconds += time.perf_counter() - begin
+        progress.seconds += agreed.pop("seconds")
+        self.stopped_by = max(STOP_SIGNALS, key=agreed.__getitem__) if any(map(agreed.get, STOP_SIGNALS)) else None
+        self._unclocked = time.perf_counter() - begin
         if progress.step % config.logging.log_every == 0 or self.finished:
-            facts = {"loss": total, **parts, "gradient_norm": norm}
+            facts = {name: value for name, value in agreed.items() if name not in STOP_SIGNALS}
+            facts["gradient_norm"] = norm
             facts["lr"] = rates["gate" if place.phase.mode == "distill" else "experts"]
             facts["ms_per_step"] = 1e3 * progress.seconds / progress.step
-            self.monitor.scalars(progress.step, facts | self.usage.facts(), text={"phase": place.phase.mode})
+            facts |= self.usage.facts(self.usage.counts()) | clock.facts()
+            self.monitor.scalars(progress.step, facts, text={"phase": place.phase.mode})
+            clock.reset()
 
     def _set_rates(self, place: Position) -> dict[str, float]:
         config, progress = self.config.optimizer, self.progress
         factor = rate_factor(config, progress.step - progress.phase_start, place.progress)
         rates = {"experts": config.lr * factor, "trunk": config.trunk_lr * factor, "gate": config.gate_lr * factor}
-        for group in self.optimizer.param_groups:
+        for group in self.engine.param_groups:
             group["lr"] = rates[group["name"]]
         return rates
 
+    def _agree(self, losses: dict[str, float], facts: dict[str, float]) -> dict[str, float]:
+        """Means over ranks, in one message."""
+        both = losses | facts
+        mean = self.world.mean(torch.tensor(list(both.values()), dtype=torch.float64))
+        return dict(zip(both, mean.tolist(), strict=True))
+
     def _read_batches(self) -> list[Batch]:
-        """The step's micro-batches; a picture that has become unreadable costs no step that was done."""
+        """This rank's part of the step's micro-batches; an unreadable picture costs no step that was done."""
+        micros = range(self.config.optimizer.accumulation)
         try:
-            return [self.task.batch(self.step, micro) for micro in range(self.config.optimizer.accumulation)]
+            batches = self.world.together(lambda: [self.task.batch(self.step, micro, self.world) for micro in micros])
+            return [batch.to(self.world.device) for batch in batches]
         except UserError:
             if self.step > 0:
                 self.monitor.message(f"an image cannot be read; wrote {self.save()}")
             raise
 
     def _accumulate(self, place: Position, batches: list[Batch]) -> tuple[float, dict[str, float]]:
-        """Gradients of the whole batch, micro-batch by micro-batch; its loss and the loss's parts."""
+        """Gradients of the whole batch, micro-batch by micro-batch; this rank's part of the loss and of its parts."""
         config, mode, count = self.config, place.phase.mode, len(batches)
         if mode == "gate":
-            self.model.synchronise_gate(analysis=False)
+            self._synchronise_gate(analysis=False)
         warm = self.step < config.coding.warmup_steps
         parts: dict[str, float] = {}
         losses: list[float] = []
-        with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):
-            prepared = [prepare(self.model, b, config, mode, warm=warm, alone=count == 1) for b in batches]
-            shared = average([each.statistics for each in prepared])
-            self.task.prefetch(self.step + 1)
-            for each in prepared:
-                loss = LOSSES[mode](self.model, each, shared, config)
-                self.engine.backward(loss.total / count)
-                self.usage.add(loss.code)
-                losses.append(loss.total.item())
+        weights = [batch.weight for batch in batches]
+        clock, half = self.clock, config.training.precision == "bf16"
+        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=half):
+            with clock.phase("codes"):
+                prepared = [prepare(self.model, b, config, mode, warm=warm, alone=count == 1) for b in batches]
+                shared = average([each.statistics for each in prepared], weights, self.world)
+            self.task.prefetch(self.step + 1, self.world)
+            for each, weight in zip(prepared, weights, strict=True):
+                with clock.phase("forward"):
+                    loss = LOSSES[mode](self.model, each, shared, config, self.world)
+                with clock.phase("backward"):
+                    self.engine.backward(loss.total * (weight / count))
+                if weight:
+                    self.usage.add(loss.code)
+                losses.append(weight * loss.total.item())
                 for name, value in loss.parts.items():
-                    parts[name] = parts.get(name, 0.0) + value / count
+                    parts[name] = parts.get(name, 0.0) + weight * value / count
         return math.fsum(losses) / count, parts
 
     def _enter_phase(self) -> Position:
@@ -213,14 +251,21 @@ class Trainer:
         place = position(phases, self._done())
         if place.index != progress.phase:
             # While codes are solved an unrolled gate does not learn; then it starts anew, from the dictionary as it is.
-            self.model.synchronise_gate(analysis="solve" in (self._last_mode(), place.phase.mode))
+            self._synchronise_gate(analysis="solve" in (self._last_mode(), place.phase.mode))
             progress.phase, progress.phase_start = place.index, progress.step
         self.model.dictionary.requires_grad_(place.phase.mode != "distill")
+        if self.model.gate is not None:
+            self.model.gate.requires_grad_(trains_gate(self.model, self.config, place.phase.mode))
         return place
+
+    def _synchronise_gate(self, *, analysis: bool) -> None:
+        self.model.synchronise_gate(analysis)
+        if analysis:
+            self.engine.refresh()
 
     def _update_gate(self) -> None:
         """Bring what the gate knows of the dictionary up to date, for others to read; no later step depends on it."""
-        self.model.synchronise_gate(analysis=self._last_mode() == "solve")
+        self._synchronise_gate(analysis=self._last_mode() == "solve")
 
     def _last_mode(self) -> str | None:
         """Of the phase that the last step belonged to; None before the first, or when the phases were changed."""
@@ -234,20 +279,25 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         self._update_gate()
-        figures = evaluate(self.model, self.task)
-        figures["effective_rank"] = atoms_rank(self.model)
-        figures |= self.usage.facts()
+        model, counts = self.model.whole(), self.usage.counts()
+        figures = evaluate(model, self.task, self.world)
+        figures["effective_rank"] = self.world.only_first(lambda: atoms_rank(model))
+        figures |= self.usage.facts(counts)
         self.monitor.scalars(self.step, figures, event="eval")
-        self.monitor.histogram(self.step, "experts/load", self.usage.counts)
+        self.monitor.histogram(self.step, "experts/load", counts)
+        if self.world.size > 1:
+            self.monitor.histogram(self.step, "ranks/tokens", self.usage.tokens_by_rank(counts))
+            self.monitor.histogram(self.step, "ranks/step_ms", self.clock.step_ms())
         every = self.config.logging.pictures_every
-        if every and (self.step % every == 0 or self.finished):
-            for name, picture in pictures(self.model, self.task, self.usage.counts).items():
+        if every and (self.step % every == 0 or self.finished) and self.world.first:
+            for name, picture in pictures(model, self.task, counts).items():
                 self.monitor.picture(self.step, name, picture)
         self.usage.reset()
         return figures
 
     def _parameters_are_finite(self) -> bool:
-        return all(bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        bad = sum(not bool(parameter.isfinite().all()) for parameter in self.model.parameters())
+        return not self.world.total(torch.tensor(bad))
 
     def _diverged(self, found: str) -> NoReturn:
         config = self.config.optimizer
@@ -263,18 +313,8 @@ class Trainer:
             f"{'lower' if config.clip_norm else 'set'} optimizer.clip_norm",
         )
 
-    def _tensors(self) -> dict[str, torch.Tensor]:
+    def _tensors(self, optimizer: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a checkpoint holds, the experts' as parts of the whole."""
         state = {f"model.{name}": value for name, value in self.model.state_dict().items()}
-        return state | {f"optimizer.{name}": value for name, value in self.engine.state().items()}
-
-    def _make_optimizer(self) -> torch.optim.Optimizer:
-        config = self.config.optimizer
-        parts: dict[str, torch.nn.Module] = {
-            "experts": self.model.dictionary.experts,
-            "trunk": self.model.dictionary.trunk,
-        }
-        if self.model.gate is not None:
-            parts["gate"] = self.model.gate
-        groups = [{"params": list(part.parameters()), "name": name} for name, part in parts.items()]
-        kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-        return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, eps=1e-8)
+        state |= {f"optimizer.{name}": value for name, value in optimizer.items()}
+        return {name: self.world.as_shard(value) if is_sharded(name, value) else value for name, value in state.items()}

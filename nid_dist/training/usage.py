@@ -1,37 +1,75 @@
-"""How the experts are used over the last steps: load, dead experts, imbalance."""
+"""How the experts, and the ranks that hold them, are used over the last steps: load, dead experts, imbalance."""
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.coding.code import Code
+from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.world import World
+
+_PERCENTILES = (5, 50, 95)
 
 
 class ExpertUsage:
     """Counts how often each expert was chosen since the last `reset`.
 
+    A token is one use of one expert by one signal.
+
     Args:
         experts: n.
+        world: over whose ranks it is counted; one process by default.
     """
 
-    def __init__(self, experts: int) -> None:
-        self.counts: Tensor = torch.zeros(experts, dtype=torch.long)
+    def __init__(self, experts: int, world: World | None = None) -> None:
+        self._own: Tensor = torch.zeros(experts, dtype=torch.long)
+        self._world = World(Topology(experts)) if world is None else world
 
     def add(self, code: Code) -> None:
         """Count the non-zero coefficients of a batch's codes."""
         if code.indices is None:
-            self.counts += (code.values.detach() != 0).sum(0)
+            self._own += (code.values.detach() != 0).sum(0).cpu()
             return
         chosen = code.indices[code.values.detach() != 0]
-        self.counts += torch.bincount(chosen, minlength=len(self.counts))
+        self._own += torch.bincount(chosen, minlength=len(self._own)).cpu()
 
-    def facts(self) -> dict[str, float]:
-        """`dead_experts` (never chosen) and `imbalance` (largest count over mean count)."""
-        mean = self.counts.float().mean().item()
-        return {
-            "dead_experts": float((self.counts == 0).sum()),
-            "imbalance": self.counts.max().item() / mean if mean else 0.0,
+    def counts(self) -> Int[Tensor, "n"]:
+        """Tokens of each expert, of all ranks' signals; to be called on all ranks."""
+        return self._world.total(self._own)
+
+    def facts(self, counts: Int[Tensor, "n"]) -> dict[str, float]:
+        """What matters of the distribution, in one number each.
+
+        Args:
+            counts: from `counts`.
+
+        Returns:
+            `dead_experts` (never chosen), `imbalance` (largest count over mean count), `tokens_pP` (percentiles over
+            experts), and with sharded experts `rank_imbalance` (largest over mean tokens of a rank).
+        """
+        mean = counts.double().mean().item()
+        facts = {
+            "dead_experts": float((counts == 0).sum()),
+            "imbalance": counts.max().item() / mean if mean else 0.0,
         }
+        for percent in _PERCENTILES:
+            facts[f"tokens_p{percent}"] = torch.quantile(counts.double(), percent / 100).item()
+        if self._world.topology.expert_parallel_size > 1:
+            tokens = self.tokens_by_rank(counts)
+            facts["rank_imbalance"] = (tokens.max() / tokens.mean().clamp_min(1e-30)).item()
+        return facts
+
+    def tokens_by_rank(self, counts: Int[Tensor, "n"]) -> Float[Tensor, "R"]:
+        """Tokens that the ranks of an expert-parallel group served, over all groups.
+
+        Args:
+            counts: from `counts`.
+
+        Returns:
+            One number per rank of a group, in the order of the experts they hold.
+        """
+        return counts.unflatten(0, (self._world.topology.expert_parallel_size, -1)).sum(1).double()
 
     def reset(self) -> None:
         """Start a new window."""
-        self.counts.zero_()
+        self._own.zero_()

@@ -88,7 +88,9 @@ def test_derivatives_through_recomputed_chunks(private, chunk):
     x, step = oracle.random_coords(3).detach(), 1e-4
 
     def f(x):
-        return evaluate_then_combine(dictionary.experts, dictionary.trunk(x), code, LocalExchange(), chunk)
+        return evaluate_then_combine(
+            dictionary.experts, dictionary.trunk(x), code, code.signals, LocalExchange(), chunk
+        )
 
     shifts = step * torch.eye(2).double()
     with torch.no_grad():

@@ -37,8 +37,8 @@ class Strategy(torch.nn.Module):
     def forward(self, code, coords):
         experts, phi = self.dictionary.experts, self.dictionary.trunk(coords)
         if self.strategy == "merge":
-            return merge_then_evaluate(experts, phi, code, LocalExchange())
-        return evaluate_then_combine(experts, phi, code, LocalExchange(), self.strategy)
+            return merge_then_evaluate(experts, phi, code, code.signals, LocalExchange())
+        return evaluate_then_combine(experts, phi, code, code.signals, LocalExchange(), self.strategy)
 
 
 def strategies(dictionary):
@@ -158,7 +158,9 @@ def test_memory_of_combine_is_bounded_by_the_chunk(private, per_signal):
     chunk = 2**16
     with LargestTensor() as seen:
         phi = dictionary.trunk(coords)
-        evaluate_then_combine(dictionary.experts, phi, code, LocalExchange(), chunk).square().sum().backward()
+        evaluate_then_combine(
+            dictionary.experts, phi, code, code.signals, LocalExchange(), chunk
+        ).square().sum().backward()
     # Parameters, dense codes and results (3 x 100 x 2) are smaller; all atoms at once would be 320 000 bytes for linear
     # heads, 2 560 000 for the hidden layers of the others, and half or three quarters of that per signal.
     assert max(p.numel() * 8 for p in dictionary.parameters()) <= chunk

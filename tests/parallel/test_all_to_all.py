@@ -64,7 +64,10 @@ def one_rank(rank: int, world: int, size: int, layers: int, case: str) -> dict[s
     topology = Topology(N, world_size=world, rank=rank, expert_parallel_size=size)
     exchange = AllToAllExchange(topology, groups[rank // size])
     results = gradients(make(exchange, layers), case, parts_of(world, case)[rank])
-    return results | {"bytes": torch.tensor(exchange.bytes_sent)}
+    sent = torch.tensor([exchange.traffic.bytes.get(kind, 0) for kind in ("codes", "sums")])
+    whole = make(exchange, layers).whole()
+    atoms = {f"whole.{name}": p for name, p in whole.experts.state_dict().items()}
+    return results | {"bytes": sent, "size": torch.tensor(whole.experts.experts)} | atoms
 
 
 @pytest.mark.parametrize(
@@ -95,11 +98,20 @@ def test_shards_equal_one_process(tmp_path: Path, world: int, size: int, layers:
         else:
             continue
         torch.testing.assert_close(found, alone[name], rtol=1e-10, atol=1e-12)
+    experts = make(LocalExchange(), layers).experts.state_dict()
+    for found in ranks:
+        assert int(found["size"]) == N
+        assert all(torch.equal(found[f"whole.{name}"], value) for name, value in experts.items())
 
 
 def test_bytes_sent_are_those_of_the_messages(tmp_path: Path) -> None:
     ranks = run(one_rank, 2, tmp_path, 2, 1, "dense")
     # Half of every message goes to the other rank. Codes: [2, 3, 4] numbers forward, the same back; partial sums of
     # d * (h + 1) = 12 numbers: [2, 3, 12], and the same back. In float64.
-    expected = 8 * (2 * 3 * 4 + 2 * 3 * 12) // 2 * 2
-    assert [int(r["bytes"]) for r in ranks] == [expected, expected]
+    assert [r["bytes"].tolist() for r in ranks] == [[8 * 3 * 4 * 2, 8 * 3 * 12 * 2]] * 2
+
+
+def test_sparse_messages_have_the_same_size_whatever_the_codes(tmp_path: Path) -> None:
+    # min(k, E) = 3 places to each of 2 ranks for 3 signals: values of 8 bytes, there and back, and indices of 4.
+    ranks = run(one_rank, 2, tmp_path, 2, 1, "even")
+    assert [int(r["bytes"][0]) for r in ranks] == [3 * 3 * (8 * 2 + 4)] * 2

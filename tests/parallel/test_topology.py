@@ -1,7 +1,7 @@
 import pytest
 
 from nid_dist.errors import UserError
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.topology import Topology, default_expert_parallel_size
 
 
 @pytest.mark.parametrize(
@@ -32,3 +32,19 @@ def test_in_words():
 def test_what_does_not_divide_is_refused(experts, world, message):
     with pytest.raises(UserError, match=message):
         Topology(experts, world_size=world, expert_parallel_size=4)
+
+
+@pytest.mark.parametrize(
+    ("experts", "local", "world", "size"),
+    [
+        (1024, 8, 32, 8),
+        (1024, 6, 12, 2),  # 4 divides the experts and fits in a node of 6, but a group would lie across two nodes
+        (12, 8, 16, 4),
+        (7, 8, 8, 1),
+        (1024, 1, 4, 1),  # one rank a node
+        (4096, 8, 4, 4),  # a node that is not full
+        (1, 1, 1, 1),
+    ],
+)
+def test_experts_are_shared_within_a_node(experts, local, world, size):
+    assert default_expert_parallel_size(experts, local, world) == size

@@ -12,11 +12,14 @@ from nid_dist.data.reading import to_colour
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.model import Model
+from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.world import World
 from nid_dist.tasks import images as module
 from nid_dist.tasks.images import ImageTask, fit_image
 from tests.tiny import picture, tiny
 
 OMP = [Method("omp")]
+ALONE = World(Topology(32))
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +49,38 @@ def test_splits_are_kept_apart(images: Path) -> None:
 
 def test_micro_batches_are_the_parts_of_the_batch(images: Path) -> None:
     overrides = ["signals.augment=true", "training.coordinates=10"]
-    whole = task(images, *overrides).batch(3, 0)
+    whole = task(images, *overrides).batch(3, 0, ALONE)
     cut = task(images, *overrides, "optimizer.accumulation=4")
-    parts = [cut.batch(3, micro) for micro in range(4)]
+    parts = [cut.batch(3, micro, ALONE) for micro in range(4)]
     assert torch.equal(torch.cat([part.ids for part in parts]), whole.ids)
     assert torch.equal(torch.cat([part.values for part in parts]), whole.values)
     assert whole.subset is not None and len(whole.subset) == 10
     assert all(part.subset is not None and torch.equal(part.subset, whole.subset) for part in parts)
     assert torch.equal(torch.cat([part.noise_seeds for part in parts]), whole.noise_seeds)
     assert len(set(whole.noise_seeds.tolist())) == len(whole.ids)
-    again = task(images, *overrides).batch(3, 0)
+    again = task(images, *overrides).batch(3, 0, ALONE)
     assert torch.equal(again.values, whole.values) and torch.equal(again.noise_seeds, whole.noise_seeds)
+
+
+@pytest.mark.parametrize("ranks", [2, 3, 5])
+def test_the_ranks_parts_are_the_batch_and_their_weighted_means_its_mean(images: Path, ranks: int) -> None:
+    made = task(images, "training.batch=8", "optimizer.accumulation=2")
+    for micro in range(2):
+        whole = made.batch(1, micro, ALONE)
+        parts = [made.batch(1, micro, World(Topology(32, ranks, rank))) for rank in range(ranks)]
+        filled = [part for part in parts if part.weight]
+        assert torch.equal(torch.cat([part.values for part in filled]), whole.values)
+        assert torch.equal(torch.cat([part.noise_seeds for part in filled]), whole.noise_seeds)
+        means = torch.stack([part.weight * part.values.mean(0) for part in parts])
+        torch.testing.assert_close(means.mean(0), whole.values.mean(0))
+        # With five ranks for four signals one has nothing to do, but takes part.
+        assert [len(part.ids) for part in parts] == {2: [2, 2], 3: [2, 1, 1], 5: [1, 1, 1, 1, 1]}[ranks]
+        assert len(filled) == min(ranks, 4)
 
 
 def test_values_are_the_patches_of_the_pictures(images: Path) -> None:
     made = task(images, "training.batch=105")
-    batch = made.batch(0, 0)
+    batch = made.batch(0, 0, ALONE)
     assert sorted(batch.ids.tolist()) == list(range(105))
     position = batch.ids.tolist().index(35 + 8)  # second picture, second row of patches, second column
     patch = pixels(1, 24, 32)[4:12, 4:12]
@@ -136,5 +155,5 @@ def test_the_next_steps_are_read_ahead(images: Path) -> None:
     made = task(images)
     asked: list[torch.Tensor] = []
     made.signals.prefetch = asked.append  # type: ignore[method-assign]
-    made.prefetch(4)
-    assert torch.equal(asked[0], made.batch(4, 0).ids)
+    made.prefetch(4, ALONE)
+    assert torch.equal(asked[0], made.batch(4, 0, ALONE).ids)

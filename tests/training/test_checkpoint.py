@@ -9,6 +9,7 @@ import resource
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -210,6 +211,27 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path: 
         (tmp_path / name / "inside").mkdir(parents=True)
     save(tmp_path, 2, one(2), {}, keep=1)
     assert names(tmp_path) == [f".step-00000001.tmp-{alive}", "step-00000002"]
+
+
+def test_what_another_host_left_is_not_judged_by_processes_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dead, here = dead_pid(), os.uname().nodename
+    save(tmp_path, 5, one(5), {}, keep=9)
+    replaced = (tmp_path / "step-00000005").rename(tmp_path / f".step-00000005.old-{dead}@node-7.cluster")
+    for name in (f".step-00000001.tmp-{dead}@{here}", f".step-00000001.tmp-{dead}@node-7.cluster"):
+        (tmp_path / name / "inside").mkdir(parents=True)
+    assert newest(tmp_path) == replaced
+
+    save(tmp_path, 6, one(6), {}, keep=9)
+    assert names(tmp_path) == [f".step-00000001.tmp-{dead}@node-7.cluster", replaced.name, "step-00000006"]
+    later = time.time() + 23 * 3600
+    monkeypatch.setattr(time, "time", lambda: later)
+    save(tmp_path, 7, one(7), {}, keep=9)
+    assert replaced.exists()
+    later += 2 * 3600
+    save(tmp_path, 8, one(8), {}, keep=9)
+    assert names(tmp_path) == [f"step-0000000{step}" for step in (5, 6, 7, 8)]
 
 
 @pytest.mark.parametrize("limit", [1000, 30_000], ids=["document", "shard"])

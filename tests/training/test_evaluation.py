@@ -8,10 +8,15 @@ import torch
 from PIL import Image
 
 from nid_dist.model import Model
+from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.world import World
 from nid_dist.tasks.images import ImageTask
 from nid_dist.training import evaluation
 from nid_dist.training.evaluation import atoms_rank, evaluate, methods_of, pictures, split_to_evaluate
 from tests.tiny import tiny, write_pictures
+
+
+ALONE = World(Topology(32))
 
 
 def made(images: Path, *overrides: str) -> tuple[Model, ImageTask]:
@@ -33,14 +38,14 @@ def effective_rank_by_svd(rows: np.ndarray) -> float:
 def test_methods_are_those_that_the_gate_allows(images: Path, kind: str, labels: list[str]) -> None:
     model, task = made(images, f"coding.gate.kind={kind}", "coding.phases=[{mode: solve}]")
     assert [method.label for method in methods_of(model, 2)] == labels
-    assert list(evaluate(model, task)) == [f"val/db_{label}" for label in labels]
+    assert list(evaluate(model, task, ALONE)) == [f"val/db_{label}" for label in labels]
 
 
 def test_never_on_the_test_images(images: Path) -> None:
     assert split_to_evaluate(made(images)[1]) == "val"
     model, task = made(images, "signals.val=0.0")
     assert split_to_evaluate(task) == "train"
-    assert all(name.startswith("train/") for name in evaluate(model, task))
+    assert all(name.startswith("train/") for name in evaluate(model, task, ALONE))
 
 
 @pytest.mark.parametrize("experts", [5, 32])

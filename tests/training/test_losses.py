@@ -10,9 +10,12 @@ from nid_dist.coding.gates.base import GateOutput
 from nid_dist.config import Config, load_config
 from nid_dist.config.schema import Phase
 from nid_dist.model import Model
+from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.world import World
 from nid_dist.training.losses import LOSSES, Batch, average, code_regression, prepare
 
 SIGNALS, SIDE, N, K = 8, 6, 12, 3
+ALONE = World(Topology(N))
 BASE = [
     f"dictionary.experts={N}",
     "dictionary.width=10",
@@ -43,8 +46,8 @@ def gradients(model: Model, batches: list[Batch], config: Config, mode: str, war
     """As the trainer goes about it."""
     model.zero_grad(set_to_none=True)
     prepared = [prepare(model, b, config, mode, warm=warm, alone=len(batches) == 1) for b in batches]
-    shared = average([each.statistics for each in prepared])
-    losses = [LOSSES[mode](model, each, shared, config) for each in prepared]
+    shared = average([each.statistics for each in prepared], [1.0] * len(prepared), ALONE)
+    losses = [LOSSES[mode](model, each, shared, config, ALONE) for each in prepared]
     total = torch.stack([loss.total for loss in losses]).sum() / len(batches)
     total.backward()
     return total.item(), [torch.zeros_like(p) if p.grad is None else p.grad for p in model.parameters()]
@@ -82,7 +85,7 @@ def test_a_batch_in_pieces_has_the_loss_and_gradients_of_the_whole(mode: str, ki
 @pytest.mark.parametrize("importance", ["absolute", "signed"])
 def test_gate_loss_is_data_plus_balance(importance: str) -> None:
     config, model, batch = made("objective.balance=0.25", f"objective.importance={importance}")
-    loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=False, alone=True), {}, config)
+    loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=False, alone=True), {}, config, ALONE)
     alpha = loss.code.dense(N).detach().numpy()
     assert ((alpha != 0).sum(1) == K).all()
     data = (dense_f(model, loss.code, model.coords) - batch.values).square().mean().item()
@@ -95,7 +98,7 @@ def test_gate_loss_is_data_plus_balance(importance: str) -> None:
 
 def test_warm_up_is_dense_with_a_penalty() -> None:
     config, model, batch = made("objective.balance=0", "objective.l1=2")
-    loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=True, alone=True), {}, config)
+    loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=True, alone=True), {}, config, ALONE)
     logits = model.gate_output(batch.values, batch.ids).logits
     assert loss.code.indices is None and torch.equal(loss.code.values, logits)
     data = (dense_f(model, loss.code, model.coords) - batch.values).square().mean().item()
@@ -105,13 +108,13 @@ def test_warm_up_is_dense_with_a_penalty() -> None:
 def test_noisy_top_k_adds_the_load_and_repeats_with_its_seed() -> None:
     config, model, batch = made("coding.gate.noisy=true")
     prepared = prepare(model, batch, config, "gate", warm=False, alone=True)
-    first, second = (LOSSES["gate"](model, prepared, {}, config) for _ in range(2))
+    first, second = (LOSSES["gate"](model, prepared, {}, config, ALONE) for _ in range(2))
     assert first.total.item() == second.total.item()
     other = Batch(batch.values, batch.ids, None, batch.noise_seeds + 100)
-    third = LOSSES["gate"](model, prepare(model, other, config, "gate", warm=False, alone=True), {}, config)
+    third = LOSSES["gate"](model, prepare(model, other, config, "gate", warm=False, alone=True), {}, config, ALONE)
     assert third.total.item() != first.total.item()
     silent = load_config(None, BASE)
-    plain = LOSSES["gate"](model, prepare(model, batch, silent, "gate", warm=False, alone=True), {}, silent)
+    plain = LOSSES["gate"](model, prepare(model, batch, silent, "gate", warm=False, alone=True), {}, silent, ALONE)
     assert plain.code.indices is not None and first.code.indices is not None
     assert not torch.equal(plain.code.values, first.code.values)
 
@@ -128,7 +131,7 @@ def test_noise_does_not_depend_on_how_the_batch_is_cut() -> None:
 
 def test_noisy_top_k_of_a_single_expert_is_finite() -> None:
     config, model, batch = made("coding.gate.noisy=true", "dictionary.experts=1", "coding.support=1")
-    loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=False, alone=True), {}, config)
+    loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=False, alone=True), {}, config, ALONE)
     assert torch.isfinite(loss.total)
 
 
@@ -136,7 +139,7 @@ def test_noisy_top_k_of_a_single_expert_is_finite() -> None:
 def test_solve_loss_is_the_least_squares_error_and_its_gradient_that_of_the_minimum(layers: int) -> None:
     config, model, batch = made(*NO_GATE, f"dictionary.private_layers={layers}", "coding.ridge=0")
     prepared = prepare(model, batch, config, "solve", warm=False, alone=True)
-    loss = LOSSES["solve"](model, prepared, {}, config)
+    loss = LOSSES["solve"](model, prepared, {}, config, ALONE)
     assert loss.code.indices is not None and not loss.code.values.requires_grad
 
     def minimum() -> float:
@@ -165,13 +168,15 @@ def test_solve_loss_is_the_least_squares_error_and_its_gradient_that_of_the_mini
 def test_gate_of_solve_mode_learns_the_solved_codes_without_touching_the_dictionary() -> None:
     config, model, batch = made()
     prepared = prepare(model, batch, config, "solve", warm=False, alone=True)
-    with_gate = LOSSES["solve"](model, prepared, prepared.statistics, config)
+    with_gate = LOSSES["solve"](model, prepared, prepared.statistics, config, ALONE)
     with_gate.total.backward()
     joint = model.dictionary.experts.rows.grad.clone()
     assert all(p.grad is not None for p in model.gate.parameters())
     bare, alone, _ = made(*NO_GATE)
     alone.dictionary.load_state_dict(model.dictionary.state_dict())
-    LOSSES["solve"](alone, prepare(alone, batch, bare, "solve", warm=False, alone=True), {}, bare).total.backward()
+    LOSSES["solve"](
+        alone, prepare(alone, batch, bare, "solve", warm=False, alone=True), {}, bare, ALONE
+    ).total.backward()
     torch.testing.assert_close(joint, alone.dictionary.experts.rows.grad)
     output, code = model.gate_output(batch.values, batch.ids), with_gate.code
     target = code.dense(N)
@@ -185,7 +190,7 @@ def test_distillation_by_what_f_gives_alone(kind: str, distill: float) -> None:
     config, model, batch = made(f"coding.gate.kind={kind}", f"objective.distill={distill}")
     prepared = prepare(model, batch, config, "distill", warm=False, alone=True)
     assert prepared.solved is None
-    loss = LOSSES["distill"](model, prepared, prepared.statistics, config)
+    loss = LOSSES["distill"](model, prepared, prepared.statistics, config, ALONE)
     error = (dense_f(model, loss.code, model.coords) - batch.values).square().mean()
     variance = np.var(batch.values.numpy())
     assert loss.total.item() == pytest.approx(error.item() / variance)
@@ -196,7 +201,7 @@ def test_a_flat_batch_gives_a_finite_distillation_loss() -> None:
     config, model, batch = made()
     flat = Batch(torch.full_like(batch.values, 0.5), batch.ids, None, batch.noise_seeds)
     prepared = prepare(model, flat, config, "distill", warm=False, alone=True)
-    assert torch.isfinite(LOSSES["distill"](model, prepared, prepared.statistics, config).total)
+    assert torch.isfinite(LOSSES["distill"](model, prepared, prepared.statistics, config, ALONE).total)
 
 
 def test_code_regression_by_hand() -> None:
@@ -212,8 +217,8 @@ def test_code_regression_by_hand() -> None:
 
 def test_average_of_statistics() -> None:
     parts = [{"a": torch.tensor([1.0, 2.0])}, {"a": torch.tensor([3.0, 6.0])}]
-    assert torch.equal(average(parts)["a"], torch.tensor([2.0, 4.0]))
-    assert average([{}, {}]) == {}
+    assert torch.equal(average(parts, [1.0] * len(parts), ALONE)["a"], torch.tensor([2.0, 4.0]))
+    assert average([{}, {}], [1.0, 1.0], ALONE) == {}
 
 
 def test_coordinates_that_are_not_drawn_do_not_count() -> None:
@@ -226,5 +231,5 @@ def test_coordinates_that_are_not_drawn_do_not_count() -> None:
         prepared = prepare(
             model, Batch(values, batch.ids, subset, batch.noise_seeds), config, "solve", warm=False, alone=True
         )
-        codes.append(LOSSES["solve"](model, prepared, {}, config).total.item())
+        codes.append(LOSSES["solve"](model, prepared, {}, config, ALONE).total.item())
     assert codes[0] == codes[1]

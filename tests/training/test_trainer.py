@@ -112,6 +112,7 @@ def test_no_warning_and_no_leftover_in_a_normal_run(images: Path, tmp_path: Path
         "events",
         "log.jsonl",
         "model.json",
+        "placement.json",
     ]
 
 

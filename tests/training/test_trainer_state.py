@@ -12,6 +12,7 @@ from torch import Tensor
 from nid_dist.cli.train import train
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
+from nid_dist.parallel.world import World
 from nid_dist.tasks.images import ImageTask
 from nid_dist.training import trainer as module
 from nid_dist.training.checkpoint import load
@@ -128,7 +129,8 @@ def test_a_finished_run_does_nothing_more(images: Path, tmp_path: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
     trainer, figures = steps(images, run, "training.steps=3", resume="auto")
     assert (trainer.step, figures, trainer.stopped_by) == (3, {}, None)
-    del before[run / "model.json"]  # said again, with the same content
+    for name in ("model.json", "placement.json"):
+        del before[run / name]  # said again, with the same content
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
@@ -220,10 +222,10 @@ def test_an_image_that_vanishes_costs_no_step(
     images, run = write_pictures(tmp_path / "images"), tmp_path / "run"
     original = ImageTask.batch
 
-    def batch(self: ImageTask, step: int, micro: int) -> Any:
+    def batch(self: ImageTask, step: int, micro: int, world: World) -> Any:
         if step == 3:
             raise UserError("b.png", found="no such file", expected="an image", mend="put it back")
-        return original(self, step, micro)
+        return original(self, step, micro, world)
 
     monkeypatch.setattr(ImageTask, "batch", batch)
     with pytest.raises(UserError, match=r"b.png: found no such file"):

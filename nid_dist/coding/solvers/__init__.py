@@ -4,6 +4,17 @@ from nid_dist.coding.solvers.adam import solve_adam
 from nid_dist.coding.solvers.omp import solve_omp
 from nid_dist.coding.solvers.problem import Problem, reduce_problem
 from nid_dist.coding.solvers.ridge import solve_ridge
+from nid_dist.coding.solvers.sharded import reduce_problem_for, solve_codes, solve_omp_sharded
 from nid_dist.coding.solvers.solution import Solution
 
-__all__ = ["Problem", "Solution", "reduce_problem", "solve_adam", "solve_omp", "solve_ridge"]
+__all__ = [
+    "Problem",
+    "Solution",
+    "reduce_problem",
+    "reduce_problem_for",
+    "solve_adam",
+    "solve_codes",
+    "solve_omp",
+    "solve_omp_sharded",
+    "solve_ridge",
+]

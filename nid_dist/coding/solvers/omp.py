@@ -1,5 +1,7 @@
 """Orthogonal matching pursuit in blocks: greedy supports, with all values refitted after each block."""
 
+from itertools import accumulate
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -29,14 +31,11 @@ def solve_omp(
         The solution; its support is smaller than k when the tolerance is reached before.
     """
     experts, signals = len(problem.atoms), len(problem.targets)
-    k = min(k, experts)
-    blocks = k if blocks is None else max(1, min(blocks, k))
-    sizes = [k // blocks + (block < k % blocks) for block in range(blocks)]
+    sizes = block_sizes(min(k, experts), blocks)
     norms = problem.atoms.norm(dim=1)
-    # Atoms that vanish on the measurements cannot help, and would divide by zero.
-    inverse = torch.where(norms > 1e-6 * norms.max(), 1 / norms.clamp_min(1e-30), torch.zeros_like(norms))
+    inverse = inverse_norms(norms, norms.max())
     correlation = problem.targets @ problem.atoms.t()
-    gram = problem.atoms @ problem.atoms.t() if _gram_is_cheaper(problem, k, blocks) else None
+    gram = problem.atoms @ problem.atoms.t() if _gram_is_cheaper(problem, sizes) else None
     taken = torch.zeros(signals, experts, dtype=torch.bool, device=problem.atoms.device)
     indices = torch.zeros(signals, 0, dtype=torch.long, device=problem.atoms.device)
     log: list[dict[str, float]] = []
@@ -48,7 +47,7 @@ def solve_omp(
         indices = torch.cat([indices, chosen], 1)
         values = ridge_values(problem, indices, ridge, gram, initial)
         code = Code(values, best_bias(problem, indices, values), indices)
-        last = block == blocks - 1
+        last = block == len(sizes) - 1
         if last or tolerance > 0:
             error = residual(problem, code)
             log.append({"support": float(indices.shape[1]), "residual": error.mean().item()})
@@ -56,6 +55,17 @@ def solve_omp(
                 break
         correlation = _correlation(problem, initial, code, gram)
     return Solution(code, error, log)
+
+
+def block_sizes(k: int, blocks: int | None) -> list[int]:
+    """How many atoms each block chooses, k in all; the first blocks one more at most."""
+    blocks = k if blocks is None else max(1, min(blocks, k))
+    return [k // blocks + (block < k % blocks) for block in range(blocks)]
+
+
+def inverse_norms(norms: Float[Tensor, "n"], largest: Float[Tensor, ""]) -> Float[Tensor, "n"]:
+    """1 / norm; 0 for atoms that vanish on the measurements, which cannot help and would divide by zero."""
+    return torch.where(norms > 1e-6 * largest, 1 / norms.clamp_min(1e-30), torch.zeros_like(norms))
 
 
 def _correlation(
@@ -66,8 +76,8 @@ def _correlation(
     return (problem.targets - code.weighted_sum(problem.atoms)) @ problem.atoms.t()
 
 
-def _gram_is_cheaper(problem: Problem, k: int, blocks: int) -> bool:
+def _gram_is_cheaper(problem: Problem, sizes: list[int]) -> bool:
     # Multiplications: all inner products once, against those of the supports in every block; and within 1 GiB.
     experts, dim = problem.atoms.shape
-    supports = sum((k * (block + 1) // blocks) ** 2 for block in range(blocks)) * len(problem.targets)
+    supports = sum(support**2 for support in accumulate(sizes)) * len(problem.targets)
     return experts * experts <= supports and experts <= 16384 and dim > 0

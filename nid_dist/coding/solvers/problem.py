@@ -6,7 +6,7 @@ signal L^-1 z, d*h numbers each, however many measurements there were. The bias 
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -18,6 +18,8 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.dictionary.trunk import Trunk
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.parallel.exchange import Exchange
+from nid_dist.parallel.fetching import from_first
 
 _NUMBERS = 2**24  # evaluated per pass: bounds memory at any number of measurements and experts
 
@@ -34,6 +36,8 @@ class Problem:
         atom_means: means of the atoms per channel.
         target_means: means of the signals per channel.
         unreachable: squared norm of the part of each signal that no code can represent.
+        energy: mean squared norm of the atoms, to which ridges are relative; None: of the atoms given. Where they are
+            only a part of the dictionary, that of all n.
     """
 
     atoms: Float[Tensor, "n D"]
@@ -41,10 +45,20 @@ class Problem:
     atom_means: Float[Tensor, "n d"]
     target_means: Float[Tensor, "T d"]
     unreachable: Float[Tensor, "T"]
+    energy: Float[Tensor, ""] = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.energy is None:
+            object.__setattr__(self, "energy", self.atoms.square().sum(1).mean())
 
     def signals(self, part: slice) -> "Problem":
         """The problem of some of the signals."""
-        return Problem(self.atoms, self.targets[part], self.atom_means, self.target_means[part], self.unreachable[part])
+        return replace(
+            self,
+            targets=self.targets[part],
+            target_means=self.target_means[part],
+            unreachable=self.unreachable[part],
+        )
 
 
 @torch.no_grad()
@@ -64,7 +78,12 @@ def reduce_problem(
 
     Returns:
         The problem, with D = min(M, h) * d for linear heads and min(M * d, n) for deep experts.
+
+    Raises:
+        ValueError: when the experts are sharded.
     """
+    if dictionary.exchange.ranks > 1:
+        raise ValueError("a problem of some experts only: see solvers/sharded.py, or take dictionary.whole()")
     heads = dictionary.experts
     if through == "atoms":
         return _through_atoms(dictionary, measurement, measured)
@@ -74,6 +93,30 @@ def reduce_problem(
     elif measurement.size * dictionary.channels > dictionary.size:
         return _through_gram(dictionary, measurement, measured)
     return _through_atoms(dictionary, measurement, measured)
+
+
+@torch.no_grad()
+def reduce_owned(dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"]) -> Problem:
+    """This rank's part of the problem of a sharded dictionary: its own signals, and the atoms of the experts held here.
+
+    To be called on all ranks that share the experts. The coordinates are the same on all, so that atoms can be sent
+    to signals and signals to atoms. Deep experts are reduced to one number per measurement and channel, whatever
+    their number: inner products of all atoms, which could be fewer, would need all of them in one place.
+
+    Args:
+        dictionary: with experts sharded over ranks, or not.
+        measurement: R, the same for all signals of all ranks.
+        measured: what R gave for each signal of this rank; there may be none.
+
+    Returns:
+        A problem of E atoms and T signals, with the energy of all n atoms.
+    """
+    heads, exchange = dictionary.experts, dictionary.exchange
+    if isinstance(heads, LinearHeads) and measurement.size > heads.width:
+        problem = _through_features(dictionary, heads, measurement, measured)
+    else:
+        problem = _through_atoms(dictionary, measurement, measured)
+    return replace(problem, energy=exchange.gather(problem.energy[None]).mean())
 
 
 def _through_atoms(dictionary: Dictionary, measurement: Measurement, measured: Tensor) -> Problem:
@@ -91,8 +134,8 @@ def _through_atoms(dictionary: Dictionary, measurement: Measurement, measured: T
 
 
 def _atoms(dictionary: Dictionary, measurement: Measurement) -> Iterator[tuple[slice, Float[Tensor, "P n d"]]]:
-    """R b_j of all experts, some measurements at a time."""
-    experts, channels = dictionary.size, dictionary.channels
+    """R b_j of the experts held here, some measurements at a time."""
+    experts, channels = dictionary.experts.experts, dictionary.channels
     rows = max(1, _NUMBERS // (experts * dictionary.experts.numbers_per_coordinate))
     for part, flat in measurement.chunks(lambda x: dictionary.atoms(x).transpose(0, 1).flatten(1), rows):
         yield part, flat.unflatten(1, (experts, channels))
@@ -102,7 +145,7 @@ def _through_features(
     dictionary: Dictionary, heads: LinearHeads, measurement: Measurement, measured: Tensor
 ) -> Problem:
     gram, cross, mean, target_means, energy = _statistics(dictionary.trunk, measurement, measured)
-    factor, inverse = _factorise(gram)
+    factor, inverse = _factorise(gram, dictionary.exchange)
     reduced = torch.einsum("hj,thd->tdj", inverse.t(), cross)
     dtype = heads.rows.dtype
     atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
@@ -161,9 +204,15 @@ def _statistics(trunk: Trunk, measurement: Measurement, measured: Tensor) -> tup
     return gram / size - torch.outer(mean, mean), cross / size, mean + shift, target_means, energy / size
 
 
-def _factorise(gram: Float[Tensor, "p p"]) -> tuple[Float[Tensor, "p q"], Float[Tensor, "q p"]]:
+def _factorise(
+    gram: Float[Tensor, "p p"], exchange: Exchange | None = None
+) -> tuple[Float[Tensor, "p q"], Float[Tensor, "q p"]]:
     """L with gram = L L^T, and its left inverse; directions below rounding are left out."""
     values, vectors = torch.linalg.eigh(gram)
+    if exchange is not None:
+        # Of equal eigenvalues every rank's rounding makes other vectors, and hence other coordinates.
+        values, vectors = from_first(exchange, torch.cat([values[None], vectors])).split([1, len(gram)])
+        values = values[0]
     keep = values > 1e-12 * values[-1].clamp_min(1e-300)
     values, vectors = values[keep], vectors[:, keep]
     return vectors * values.sqrt(), (vectors / values.sqrt()).t()

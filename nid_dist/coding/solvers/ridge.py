@@ -14,6 +14,23 @@ _GATHER_NUMBERS = 2**25  # numbers gathered at a time
 _ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
 
 
+class SingularSystem(UserError):
+    """Atoms of a support depend on each other, and there is no ridge to choose among codes.
+
+    Args:
+        signal: whose.
+    """
+
+    def __init__(self, signal: int) -> None:
+        self.signal = signal
+        super().__init__(
+            f"ridge, signal {signal}",
+            found="a singular system (repeated or dependent atoms in the support)",
+            expected="independent atoms",
+            mend="raise coding.ridge (--ridge), for example to 1e-5",
+        )
+
+
 @torch.no_grad()
 def solve_ridge(problem: Problem, indices: Int[Tensor, "T k"], weight: float = 1e-5) -> Solution:
     """Minimise |A_S^T alpha - y|^2 + weight * (mean squared norm of all atoms) * |alpha|^2 over alpha, and beta.
@@ -27,7 +44,7 @@ def solve_ridge(problem: Problem, indices: Int[Tensor, "T k"], weight: float = 1
         The solution, in closed form.
 
     Raises:
-        UserError: when a signal's system is singular.
+        SingularSystem: when a signal's system is.
     """
     values = ridge_values(problem, indices, weight)
     code = Code(values, best_bias(problem, indices, values), indices)
@@ -55,9 +72,9 @@ def ridge_values(
         One row of coefficients per signal.
 
     Raises:
-        UserError: when a signal's system is singular.
+        SingularSystem: when a signal's system is.
     """
-    energy = problem.atoms.square().sum(1).mean().double()
+    energy = problem.energy.double()
     # Where all atoms are flat on the measurements, every code fits alike: the penalty alone decides for zero.
     penalty = weight * torch.where(energy > 0, energy, torch.ones_like(energy))
     step = max(1, _GATHER_NUMBERS // max(1, indices.shape[1] * problem.atoms.shape[1]))
@@ -82,7 +99,7 @@ def ridge_values(
                 rows @ rows.transpose(1, 2), right, penalty, _ROUNDING[torch.float64]
             )
             if singular.any():
-                raise _singular(first + int(again[singular][0]))
+                raise SingularSystem(first + int(again[singular][0]))
         out.append(values.to(problem.atoms.dtype))
     return torch.cat(out)
 
@@ -97,12 +114,3 @@ def _cholesky_solve(
     # Dependent atoms leave a pivot of rounding, on either side of zero.
     pivots = factor.diagonal(dim1=1, dim2=2).square().amin(1)
     return torch.cholesky_solve(right[..., None], factor)[..., 0], (failed > 0) | (pivots <= limit)
-
-
-def _singular(signal: int) -> UserError:
-    return UserError(
-        f"ridge, signal {signal}",
-        found="a singular system (repeated or dependent atoms in the support)",
-        expected="independent atoms",
-        mend="raise coding.ridge (--ridge), for example to 1e-5",
-    )

@@ -1,0 +1,91 @@
+"""What a gate costs: its size, operations and memory, for any number of experts, without making it."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from nid_dist.coding.gates import make_gate
+from nid_dist.config.schema import Config
+
+
+@dataclass(frozen=True)
+class GateCost:
+    """A gate's size, and what a batch costs it.
+
+    Args:
+        parameters: numbers trained.
+        buffers: numbers held besides.
+        largest: numbers of its largest trained tensor.
+        forward: floating-point operations of its products.
+        backward: floating-point operations of their gradients.
+        kept: bytes that the backward pass needs.
+    """
+
+    parameters: int = 0
+    buffers: int = 0
+    largest: int = 0
+    forward: int = 0
+    backward: int = 0
+    kept: int = 0
+
+
+def gate_cost(config: Config, *, channels: int, grid: tuple[int, int], signals: int, batch: int) -> GateCost:
+    """The cost of the gate that a configuration asks for.
+
+    A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly.
+
+    Args:
+        config: the configuration.
+        channels: d.
+        grid: (H, W) of a signal.
+        signals: number of training signals (of importance to the codebook only).
+        batch: signals at a time.
+
+    Returns:
+        The cost; all zeros for the kind `none`.
+    """
+    if config.coding.gate.kind == "none":
+        return GateCost()
+    two, three = (_measure(config, experts, channels, grid, signals, batch) for experts in (2, 3))
+    at = [a + (config.dictionary.experts - 2) * (b - a) for a, b in zip(two, three, strict=True)]
+    (buffers, forward, backward, kept), tensors = at[:4], at[4:]
+    return GateCost(sum(tensors), buffers, max(tensors), forward, backward, kept)
+
+
+def _measure(config: Config, experts: int, channels: int, grid: tuple[int, int], signals: int, batch: int) -> list[int]:
+    """Numbers of buffers, operations forward and backward, bytes kept; then the numbers of each parameter."""
+    gate = make_gate(
+        config.coding.gate,
+        experts=experts,
+        channels=channels,
+        lattice=grid,
+        signals=signals,
+        support=1,
+        generator=torch.Generator(),
+    )
+    # Shapes are enough, but for a codebook, which looks at its ids.
+    device = "cpu" if config.coding.gate.kind == "codebook" else "meta"
+    gate = gate.to(device)
+    known = {tensor.untyped_storage()._cdata for tensor in (*gate.parameters(), *gate.buffers())}
+    kept: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if (place := tensor.untyped_storage()._cdata) not in known:
+            kept[place] = tensor
+        return tensor
+
+    values = torch.zeros(batch, grid[0] * grid[1], channels, device=device)
+    ids = torch.zeros(batch, dtype=torch.long, device=device)
+    with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        output = gate(values, ids)
+        forward = counter.get_total_flops()
+        (output.logits.sum() + output.bias.sum()).backward()
+    return [
+        sum(buffer.numel() for buffer in gate.buffers()),
+        forward,
+        counter.get_total_flops() - forward,
+        sum(tensor.untyped_storage().nbytes() for tensor in kept.values()),
+        *(parameter.numel() for parameter in gate.parameters()),
+    ]

@@ -1,0 +1,242 @@
+"""Codes over experts that are sharded over ranks: the answer of one process, by the way that sends fewer bytes.
+
+Few experts are gathered, and every rank solves for its own signals. Of many, those that correlate best with a residual
+are found where they are: each owner scores its own atoms for the signals of all ranks, and a signal's home fetches the
+rows it chooses, each of them once, and refits.
+"""
+
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.solvers.omp import block_sizes, inverse_norms, solve_omp
+from nid_dist.coding.solvers.problem import Problem, reduce_owned, reduce_problem
+from nid_dist.coding.solvers.ridge import SingularSystem, ridge_values
+from nid_dist.coding.solvers.solution import Solution, best_bias, residual
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.measurements.sampling import Measurement
+from nid_dist.parallel.exchange import Exchange
+from nid_dist.parallel.fetching import FetchedRows, back_home, padded_signals, to_all
+
+
+@torch.no_grad()
+def solve_codes(
+    dictionary: Dictionary,
+    measurement: Measurement,
+    measured: Float[Tensor, "T M d"],
+    k: int,
+    blocks: int | None = None,
+    ridge: float = 1e-5,
+) -> Solution:
+    """`solve_omp`, whether the experts are sharded or not.
+
+    To be called on all ranks that share the experts, with the same measurement.
+
+    Args:
+        dictionary: frozen.
+        measurement: R, the same for all signals of all ranks.
+        measured: what R gave for each signal of this rank; there may be none.
+        k: size of the support.
+        blocks: rounds of selection.
+        ridge: relative ridge of the refits.
+
+    Returns:
+        The solution for this rank's signals.
+
+    Raises:
+        SingularSystem: on all ranks, when a signal's system is.
+    """
+    exchange = dictionary.exchange
+    if exchange.ranks == 1:
+        return solve_omp(reduce_problem(dictionary, measurement, measured), k, blocks, ridge)
+    if _owners_should_score(dictionary, measurement, measured, k, blocks):
+        return solve_omp_sharded(dictionary, measurement, measured, k, blocks, ridge)
+    problem = reduce_problem(dictionary.whole(), measurement, measured)
+    solution, failed = None, None
+    try:
+        solution = solve_omp(problem, k, blocks, ridge)
+    except SingularSystem as error:
+        failed = error
+    _raise_together(exchange, failed, measured.device)
+    assert solution is not None
+    return solution
+
+
+@torch.no_grad()
+def solve_omp_sharded(
+    dictionary: Dictionary,
+    measurement: Measurement,
+    measured: Float[Tensor, "T M d"],
+    k: int,
+    blocks: int | None = None,
+    ridge: float = 1e-5,
+) -> Solution:
+    """`solve_omp` with every owner scoring its own atoms; deep experts need M * d numbers of memory per atom.
+
+    To be called on all ranks that share the experts. What is sent: a residual per block and signal to every owner, the
+    best candidates back, and the rows of the atoms chosen, once to each rank that chose them.
+
+    Args:
+        dictionary: frozen.
+        measurement: R, the same for all signals of all ranks.
+        measured: what R gave for each signal of this rank; there may be none.
+        k: size of the support.
+        blocks: rounds of selection, 1 to k; None: k.
+        ridge: relative ridge of the refits.
+
+    Returns:
+        The solution for this rank's signals.
+
+    Raises:
+        SingularSystem: on all ranks, when a signal's system is.
+    """
+    exchange = dictionary.exchange
+    padded = padded_signals(exchange, len(measured), measured.device)
+    owned = reduce_owned(dictionary, measurement, measured)
+    table = _table(exchange, owned, padded)
+    norms = owned.atoms.norm(dim=1)
+    inverse = inverse_norms(norms, exchange.gather(norms.max()[None]).max())
+    taken = torch.zeros(exchange.ranks * padded, len(norms), dtype=torch.bool, device=norms.device)
+    indices = torch.zeros(len(measured), 0, dtype=torch.long, device=norms.device)
+    rest, failed = owned.targets, None
+    for size in block_sizes(min(k, dictionary.size), blocks):
+        correlation = to_all(exchange, rest, padded) @ owned.atoms.t()
+        scores = (correlation.abs() * inverse).masked_fill_(taken, -1.0)
+        chosen = _best(exchange, scores, size)[: len(measured)]
+        taken |= table.fetch(chosen)
+        indices = torch.cat([indices, chosen], 1)
+        problem, places = _fetched(owned, table), table.places(indices)
+        values = owned.targets.new_zeros(indices.shape)
+        try:
+            values = ridge_values(problem, places, ridge)
+        except SingularSystem as error:
+            # The others wait for this rank's messages: it goes on, and all raise in the end.
+            failed = failed or error
+        code = Code(values, best_bias(problem, places, values), places)
+        rest = owned.targets - code.weighted_sum(problem.atoms)
+    _raise_together(exchange, failed, measured.device)
+    errors = residual(problem, code)
+    log = [{"support": float(indices.shape[1]), "residual": errors.mean().item()}]
+    return Solution(replace(code, indices=indices), errors, log)
+
+
+@torch.no_grad()
+def reduce_problem_for(
+    dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"], indices: Int[Tensor, "T k"]
+) -> tuple[Problem, Int[Tensor, "T k"]]:
+    """The problem of codes on given supports: of all atoms, or, where experts are sharded, of those in the supports.
+
+    To be called on all ranks that share the experts, with the same measurement and k; solving then needs no other rank.
+
+    Args:
+        dictionary: frozen.
+        measurement: R, the same for all signals of all ranks.
+        measured: what R gave for each signal of this rank; there may be none.
+        indices: the support of each signal.
+
+    Returns:
+        The problem, with the energy of all n atoms, and the supports as places among its atoms. A code solved with
+        them is to be given `indices` again.
+    """
+    exchange = dictionary.exchange
+    if exchange.ranks == 1:
+        return reduce_problem(dictionary, measurement, measured), indices
+    if not _has_short_atoms(dictionary, measurement):
+        return reduce_problem(dictionary.whole(), measurement, measured), indices
+    owned = reduce_owned(dictionary, measurement, measured)
+    table = _table(exchange, owned, padded_signals(exchange, len(measured), measured.device))
+    table.fetch(indices)
+    return _fetched(owned, table), table.places(indices)
+
+
+def owners_send_less(
+    *,
+    experts: int,
+    ranks: int,
+    signals: int,
+    support: int,
+    blocks: int,
+    expert_numbers: int,
+    atom_numbers: int,
+    common_numbers: int = 0,
+) -> bool:
+    """Whether `solve_omp_sharded` sends fewer bytes than gathering all experts on every rank.
+
+    Each rank sends to each of the R - 1 others: when gathering, its n / R experts; else, for each signal, a residual
+    per block, the score and index of k candidates and the index of k choices, and its share of the rows chosen.
+
+    Args:
+        experts: n.
+        ranks: R.
+        signals: the largest batch of a rank.
+        support: k.
+        blocks: rounds of selection.
+        expert_numbers: parameters of an expert.
+        atom_numbers: D + d, of a reduced atom and its means.
+        common_numbers: sent besides, once.
+
+    Returns:
+        True for many experts and few signals.
+    """
+    rows = min(signals * support, experts) * atom_numbers / ranks
+    messages = signals * (blocks * atom_numbers + 3 * support)
+    return common_numbers + messages + rows < experts // ranks * expert_numbers
+
+
+def _owners_should_score(
+    dictionary: Dictionary, measurement: Measurement, measured: Tensor, k: int, blocks: int | None
+) -> bool:
+    if not _has_short_atoms(dictionary, measurement):
+        return False
+    exchange, width = dictionary.exchange, dictionary.trunk.out_dim
+    features = dictionary.linear and measurement.size > width
+    support = min(k, dictionary.size)
+    return owners_send_less(
+        experts=dictionary.size,
+        ranks=exchange.ranks,
+        signals=padded_signals(exchange, len(measured), measured.device),
+        support=support,
+        blocks=len(block_sizes(support, blocks)),
+        expert_numbers=sum(tensor[0].numel() for tensor in dictionary.experts.tensors),
+        atom_numbers=dictionary.channels * (1 + (width if features else measurement.size)),
+        # The spectrum that all ranks use, in float64: two numbers each.
+        common_numbers=2 * width * (width + 1) if features else 0,
+    )
+
+
+def _has_short_atoms(dictionary: Dictionary, measurement: Measurement) -> bool:
+    # An atom of a deep expert is as long as the measurement unless it is reduced by the inner products of all atoms
+    # (`reduce_problem`), and these need all in one place.
+    return dictionary.linear or measurement.size * dictionary.channels <= dictionary.size
+
+
+def _best(exchange: Exchange, scores: Float[Tensor, "S E"], size: int) -> Int[Tensor, "rows size"]:
+    """For this rank's signals, and what pads them, the experts of all ranks with the highest scores."""
+    experts = scores.shape[1]
+    best = scores.topk(min(size, experts), dim=1)
+    # One message for both: indices below 2^24 are exact as float32.
+    answers = back_home(exchange, torch.stack([best.values, best.indices.to(scores.dtype)], 1))
+    candidates, local = answers.transpose(0, 1).unbind(2)
+    first = experts * torch.arange(exchange.ranks, device=scores.device)
+    indices = local.long() + first[:, None]
+    return indices.flatten(1).gather(1, candidates.flatten(1).topk(size, dim=1).indices)
+
+
+def _table(exchange: Exchange, owned: Problem, padded: int) -> FetchedRows:
+    return FetchedRows(exchange, torch.cat([owned.atoms, owned.atom_means], 1), padded)
+
+
+def _fetched(owned: Problem, table: FetchedRows) -> Problem:
+    """This rank's signals with the atoms that it has fetched."""
+    dim = owned.atoms.shape[1]
+    return replace(owned, atoms=table.rows[:, :dim].contiguous(), atom_means=table.rows[:, dim:].contiguous())
+
+
+def _raise_together(exchange: Exchange, error: SingularSystem | None, device: torch.device) -> None:
+    """Raise on all ranks what failed on one: a rank that went on alone would wait for ever."""
+    failed = exchange.gather(torch.tensor([-1 if error is None else error.signal], device=device))
+    if bool((failed >= 0).any()):
+        raise error or SingularSystem(int(failed.max()))

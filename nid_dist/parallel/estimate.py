@@ -1,0 +1,173 @@
+"""How long a step takes, on paper, and with which R it is fastest: the alpha-beta model.
+
+Time is operations / rate + the sum over messages of (latency + bytes / bandwidth); nothing overlaps. In an all-to-all
+or a gathering a rank sends to all others of its group at once, over the link that leads to each. Gradients go twice
+around a ring, whose slowest link counts, or, as far as latency counts, up and down a tree.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from nid_dist.config.schema import Config
+from nid_dist.parallel.cost import NUMBER, step_messages
+from nid_dist.parallel.footprint import Memory, memory
+from nid_dist.parallel.workload import Run, step_flops, trained
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where it runs.
+
+    Args:
+        per_node: ranks of a node.
+        within: bandwidth from a rank to others of its node, bytes/s.
+        between: bandwidth from a rank to other nodes, bytes/s.
+        latency: of a message, s.
+        rate: operations per second that a rank attains.
+        memory: of a rank, bytes.
+    """
+
+    per_node: int
+    within: float
+    between: float
+    latency: float
+    rate: float
+    memory: float
+
+    def fits(self, needed: Memory) -> bool:
+        """Whether a rank has the memory."""
+        return needed.total <= self.memory
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of one kind, as the rank sees it that sends most to other nodes.
+
+    Args:
+        mode: of the phase.
+        warm: whether codes are dense.
+        share: of the run's steps.
+        sent: bytes within the node and to other nodes, by kind of message.
+        compute: seconds of operations.
+        messages: seconds of messages.
+    """
+
+    mode: str
+    warm: bool
+    share: float
+    sent: dict[str, tuple[int, int]]
+    compute: float
+    messages: float
+
+    @property
+    def seconds(self) -> float:
+        """Of the whole step."""
+        return self.compute + self.messages
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One way to spread the experts.
+
+    Args:
+        expert_parallel_size: R.
+        experts: E, on each rank.
+        memory: of a rank.
+        steps: one of each kind that the run has.
+    """
+
+    expert_parallel_size: int
+    experts: int
+    memory: Memory
+    steps: list[Step]
+
+    @property
+    def seconds(self) -> float:
+        """Of a step, on average over the run."""
+        return math.fsum(step.share * step.seconds for step in self.steps)
+
+
+def sensible_sizes(experts: int, world: int, per_node: int) -> Iterator[int]:
+    """Every R that divides experts and ranks, with groups that lie within a node or are whole nodes."""
+    common = math.gcd(experts, world)
+    for size in range(1, common + 1):
+        if common % size == 0 and (per_node % size == 0 or size % per_node == 0):
+            yield size
+
+
+def kinds_of_steps(config: Config) -> list[tuple[str, bool, float]]:
+    """The kinds of steps that a run has: mode, whether codes are dense, and the share of the steps."""
+    coding = config.coding
+    total = math.fsum(phase.share for phase in coding.phases)
+    shares = dict.fromkeys((phase.mode for phase in coding.phases), 0.0)
+    for phase in coding.phases:
+        shares[phase.mode] += phase.share / total
+    warm = min(coding.warmup_steps / config.training.steps, shares.get("gate", 0.0))
+    first = [("gate", True, warm)] if warm else []
+    return first + [(mode, False, share - warm * (mode == "gate")) for mode, share in shares.items()]
+
+
+def estimate(run: Run, machine: Machine, expert_parallel_size: int) -> Estimate:
+    """All figures for one R.
+
+    Args:
+        run: what is computed.
+        machine: where.
+        expert_parallel_size: R; divides the experts and the ranks.
+
+    Returns:
+        The estimate.
+    """
+    ranks, kinds = expert_parallel_size, kinds_of_steps(run.config)
+    needed = memory(run, ranks, [(mode, warm) for mode, warm, _ in kinds])
+    steps = [_step(run, machine, ranks, mode, warm, share) for mode, warm, share in kinds]
+    return Estimate(ranks, run.config.dictionary.experts // ranks, needed, steps)
+
+
+def fastest(estimates: list[Estimate], machine: Machine) -> Estimate | None:
+    """The estimate with the shortest step of those that fit in memory, the smallest R of equals; None: none fits."""
+    fitting = [each for each in estimates if machine.fits(each.memory)]
+    return min(fitting, key=lambda each: (each.seconds, each.expert_parallel_size), default=None)
+
+
+def gradient_bytes(run: Run, expert_parallel_size: int, mode: str) -> list[tuple[int, int]]:
+    """What is averaged once a step: among how many ranks, and how many bytes: replicated parameters', and experts'."""
+    dictionary, gate = trained(run.config, mode)
+    local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
+    groups = (
+        (run.world, run.trunk_parameters * dictionary + run.gate.parameters * gate),
+        (run.world // expert_parallel_size, local * dictionary),
+    )
+    return [(ranks, NUMBER * numbers) for ranks, numbers in groups if ranks > 1 and numbers]
+
+
+def peers_in_node(expert_parallel_size: int, world: int, per_node: int) -> int:
+    """How many of the R - 1 others of its group are in a rank's own node, at least."""
+    size = expert_parallel_size
+    groups, nodes = ([rank // each for rank in range(world)] for each in (size, per_node))
+    shared: dict[tuple[int, int], int] = {}
+    for place in zip(groups, nodes, strict=True):
+        shared[place] = shared.get(place, 0) + 1
+    return min(shared.values()) - 1
+
+
+def _step(run: Run, machine: Machine, ranks: int, mode: str, warm: bool, share: float) -> Step:
+    sent: dict[str, tuple[int, int]] = {}
+    seconds = 0.0
+
+    def count(kind: str, rounds: int, inside: int, outside: int) -> None:
+        nonlocal seconds
+        before = sent.get(kind, (0, 0))
+        sent[kind] = before[0] + inside, before[1] + outside
+        seconds += rounds * machine.latency + inside / machine.within + outside / machine.between
+
+    near = peers_in_node(ranks, run.world, machine.per_node)
+    for kind, size in step_messages(run.config, run.channels, run.coordinates, run.world, ranks, mode, warm):
+        inside = size * near // (ranks - 1)
+        count(kind, 1, inside, size - inside)
+    spread = run.world > machine.per_node  # then every ring passes from node to node, that of replicas too
+    for group, size in gradient_bytes(run, ranks, mode):
+        passed = 2 * (group - 1) * size // group
+        count("gradients", 2 * math.ceil(math.log2(group)), passed * (not spread), passed * spread)
+    return Step(mode, warm, share, sent, step_flops(run, ranks, mode, warm) / machine.rate, seconds)

@@ -1,0 +1,111 @@
+"""What a rank holds in memory, on paper: to the byte what lasts, and an estimate of what a step needs besides."""
+
+from dataclasses import dataclass
+
+from nid_dist.parallel.cost import NUMBER, encoding_width, expert_layers, fetches, solves, trunk_layers
+from nid_dist.parallel.workload import Run, trained
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes of a rank.
+
+    Args:
+        parameters: with buffers.
+        gradients: of what learns, in the phase where most does.
+        optimizer: Adam's state.
+        activations: the largest tensors of a step that are alive together.
+    """
+
+    parameters: int
+    gradients: int
+    optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        """All together."""
+        return self.parameters + self.gradients + self.optimizer + self.activations
+
+
+def memory(run: Run, expert_parallel_size: int, kinds: list[tuple[str, bool]]) -> Memory:
+    """What a rank holds at its fullest, besides its libraries' own buffers.
+
+    Args:
+        run: what is computed.
+        expert_parallel_size: R.
+        kinds: of steps: mode, and whether codes are dense.
+
+    Returns:
+        The largest of all kinds of steps.
+    """
+    local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
+    learning = [trained(run.config, mode) for mode, _ in kinds]
+    return Memory(
+        NUMBER * (local + run.trunk_parameters + run.gate.parameters + run.gate.buffers),
+        NUMBER * max((local + run.trunk_parameters) * some + run.gate.parameters * gate for some, gate in learning),
+        NUMBER * _optimizer(run, expert_parallel_size, local),
+        max(_activations(run, expert_parallel_size, mode, warm) for mode, warm in kinds),
+    )
+
+
+def _optimizer(run: Run, ranks: int, local: int) -> int:
+    """Numbers of Adam's two moments."""
+    parallel, shared = run.config.parallel, run.trunk_parameters + run.gate.parameters
+    if run.world == 1 or (parallel.engine != "fairscale" and parallel.zero_stage == 0):
+        return 2 * (local + shared)
+    local_part, shared_part = -(-local // (run.world // ranks)), -(-shared // run.world)
+    if parallel.engine != "fairscale":
+        return 3 * (local_part + shared_part)  # ZeRO-1 copies the parameters that a rank updates
+    # OSS does not cut tensors.
+    layers, dictionary = expert_layers(run.config.dictionary, run.channels), run.config.dictionary
+    largest = local if len(layers) == 1 else dictionary.experts // ranks * max(i * o for i, o in layers)
+    trunk = max((i * o for i, o in trunk_layers(dictionary)), default=0)
+    return 2 * (max(largest, local_part) + max(trunk, run.gate.largest, shared_part))
+
+
+def _activations(run: Run, ranks: int, mode: str, warm: bool) -> int:
+    """Bytes of the largest tensors that are alive together: the batch's, and those of one of the step's two stages."""
+    config, numbers = run.config, run.lattice * run.channels
+    batch = config.optimizer.accumulation * run.signals * numbers
+    first = 0
+    if solves(config, mode):
+        first = _solving(run, ranks)
+    elif mode == "gate" and config.coding.gate.kind == "unrolled":
+        first = config.dictionary.experts * (run.expert_parameters * (ranks > 1) + 3 * numbers)
+    gate = 0
+    if trained(config, mode)[1]:
+        # Besides what it keeps, logits: their gradients, magnitudes, and what they are compared with.
+        gate = run.gate.kept + 3 * NUMBER * run.signals * config.dictionary.experts
+    return NUMBER * batch + max(NUMBER * first, NUMBER * _passing(run, ranks, warm) + gate)
+
+
+def _passing(run: Run, ranks: int, warm: bool) -> int:
+    """Numbers of the dictionary's forward and backward pass."""
+    dictionary, signals = run.config.dictionary, run.signals
+    routed, experts = ranks * signals, dictionary.experts // ranks
+    features = encoding_width(dictionary.encoding) + 2 * dictionary.shared_layers * dictionary.width
+    used = run.used(ranks, warm)
+    if run.merges(ranks, warm):
+        sums, atoms = run.channels * (run.width + 1), 0
+    else:
+        sums = run.coordinates * run.channels
+        # One chunk at a time, with its gradient, and a copy of the experts that are used where not all are.
+        chunk = dictionary.chunk_mb * 2**20 // NUMBER
+        atoms = int(2 * chunk * min(1.0, run.chunks(ranks, warm))) + 2 * used * run.expert_parameters * (used < experts)
+    codes = 2 * routed * max(experts if warm else 0, min(experts, 12 * run.slots(ranks, warm)))
+    values = 4 * signals * run.coordinates * run.channels
+    return run.coordinates * features + codes + atoms + 2 * (routed * (ranks > 1) + signals) * sums + values
+
+
+def _solving(run: Run, ranks: int) -> int:
+    """Numbers of the solver: the experts it has here, their atoms, their products with the signals, and the systems."""
+    config, signals, dim = run.config, run.signals, run.atom_numbers
+    experts, support = config.dictionary.experts, config.coding.support
+    systems = min(2**25, signals * support * dim) + 4 * signals * support**2
+    if fetches(config, run.channels, run.coordinates, run.world, ranks):
+        chosen = min(experts, signals * support)
+        return (experts // ranks + chosen) * dim + 3 * ranks * signals * (experts // ranks) + systems
+    gathered = experts * run.expert_parameters * (ranks > 1)
+    gram = experts**2 * (experts <= 16384 and experts**2 <= signals * support**2)
+    return gathered + experts * dim + 5 * signals * experts + gram + systems

@@ -1,0 +1,181 @@
+"""What a rank computes in a step, on paper: operations of products, gathers and their gradients.
+
+One multiplication with one addition is two operations. What only fills messages up is counted, since it is computed.
+"""
+
+import itertools
+from dataclasses import dataclass, field
+
+from nid_dist.coding.code import _product_is_cheaper
+from nid_dist.coding.gates.cost import GateCost
+from nid_dist.config.schema import Config
+from nid_dist.dictionary.evaluation import cheaper_strategy
+from nid_dist.parallel.cost import (
+    expert_layers,
+    feature_width,
+    merges,
+    parameters,
+    regresses,
+    rows,
+    solver_blocks,
+    solves,
+    trunk_layers,
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is computed, by how many ranks.
+
+    Args:
+        config: the configuration.
+        channels: d.
+        lattice: coordinates of a signal.
+        world: ranks in all.
+        gate: for a rank's signals.
+    """
+
+    config: Config
+    channels: int
+    lattice: int
+    world: int
+    gate: GateCost = field(default_factory=GateCost)
+
+    @property
+    def coordinates(self) -> int:
+        """C, at which f is evaluated in a step."""
+        return min(self.config.training.coordinates or self.lattice, self.lattice)
+
+    @property
+    def signals(self) -> int:
+        """T, a rank's part of a micro-batch."""
+        return rows(self.config, self.world)
+
+    @property
+    def width(self) -> int:
+        """h."""
+        return feature_width(self.config.dictionary)
+
+    @property
+    def trunk_parameters(self) -> int:
+        """Numbers of the shared layers."""
+        return parameters(trunk_layers(self.config.dictionary))
+
+    @property
+    def expert_parameters(self) -> int:
+        """Numbers of one expert."""
+        return parameters(expert_layers(self.config.dictionary, self.channels))
+
+    @property
+    def atom_numbers(self) -> int:
+        """D, the numbers of an atom that the solver has reduced."""
+        numbers, linear = self.coordinates * self.channels, self.config.dictionary.private_layers == 1
+        return min(numbers, self.width * self.channels if linear else self.config.dictionary.experts)
+
+    def slots(self, expert_parallel_size: int, warm: bool) -> int:
+        """Coefficients of a code that reach an owner."""
+        experts = self.config.dictionary.experts // expert_parallel_size
+        return experts if warm else min(self.config.coding.support, experts)
+
+    def used(self, expert_parallel_size: int, warm: bool) -> int:
+        """Experts of a rank that some signal uses, at most."""
+        slots = self.slots(expert_parallel_size, warm)
+        return min(self.config.dictionary.experts // expert_parallel_size, expert_parallel_size * self.signals * slots)
+
+    def chunks(self, expert_parallel_size: int, warm: bool) -> float:
+        """How many times over the atoms that are used fill `dictionary.chunk_mb`."""
+        layers = expert_layers(self.config.dictionary, self.channels)
+        # Of an expert at a coordinate: every layer, before and after its activation.
+        numbers = self.channels if len(layers) == 1 else 2 * sum(outputs for _, outputs in layers)
+        used = self.used(expert_parallel_size, warm)
+        return 4 * used * self.coordinates * numbers / (self.config.dictionary.chunk_mb * 2**20)
+
+    def merges(self, expert_parallel_size: int, warm: bool) -> bool:
+        """Whether heads are merged."""
+        dictionary = self.config.dictionary
+        if expert_parallel_size > 1 or dictionary.private_layers > 1 or dictionary.strategy != "auto":
+            return merges(dictionary)
+        chosen = cheaper_strategy(
+            signals=self.signals,
+            coordinates=self.coordinates,
+            support=self.slots(1, warm),
+            experts=dictionary.experts,
+            channels=self.channels,
+            width=self.width,
+            shared=True,
+        )
+        return chosen == "merge"
+
+
+def trained(config: Config, mode: str) -> tuple[bool, bool]:
+    """Whether experts and trunk learn in a mode, and whether the gate does."""
+    return mode != "distill", config.coding.gate.kind != "none" and (mode != "solve" or regresses(config))
+
+
+def step_flops(run: Run, expert_parallel_size: int, mode: str, warm: bool = False) -> int:
+    """Operations of a rank in an optimiser step.
+
+    Args:
+        run: what is computed.
+        expert_parallel_size: R.
+        mode: of the phase.
+        warm: whether codes are dense.
+
+    Returns:
+        Those of gate, solver, trunk and experts, forward and backward.
+    """
+    config, gate, count = run.config, run.gate, run.config.optimizer.accumulation
+    work = 2 * _dictionary(run, expert_parallel_size, mode, warm)
+    if solves(config, mode):
+        work += 2 * _solver(run)
+    if trained(config, mode)[1]:
+        # With several micro-batches, statistics of the whole batch take a forward pass of their own.
+        work += gate.forward * (1 + (mode == "gate" and count > 1)) + gate.backward
+    unrolled = mode == "gate" and config.coding.gate.kind == "unrolled"
+    return count * work + 2 * unrolled * _all_atoms(run, run.lattice)
+
+
+def _dictionary(run: Run, ranks: int, mode: str, warm: bool) -> int:
+    """Multiplications of f; a product has a gradient for each factor that learns or depends on what does."""
+    dictionary, signals, points, channels = run.config.dictionary, run.signals, run.coordinates, run.channels
+    experts, codes = int(mode != "distill"), int(mode != "solve")
+    shared = [inputs * outputs for inputs, outputs in trunk_layers(dictionary)]
+    trunk = points * (sum(shared) + experts * (2 * sum(shared) - sum(shared[:1])))
+    if run.merges(ranks, warm):
+        slots, local = run.slots(ranks, warm), dictionary.experts // ranks
+        summed = local if warm or _product_is_cheaper(slots, local) else slots
+        merge = ranks * signals * summed * run.expert_parameters * (1 + experts + codes)
+        return trunk + merge + signals * points * channels * run.width * (2 + (experts and bool(shared)))
+    used, again = run.used(ranks, warm), int(run.chunks(ranks, warm) > 1)
+    layers = sum(inputs * outputs for inputs, outputs in expert_layers(dictionary, channels))
+    combine = ranks * signals * used * points * channels * (1 + experts + codes + again)
+    return trunk + combine + points * used * layers * (1 + 2 * experts + again)
+
+
+def _all_atoms(run: Run, coordinates: int) -> int:
+    """Multiplications of evaluating all n experts."""
+    dictionary = run.config.dictionary
+    trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary))
+    layers = sum(inputs * outputs for inputs, outputs in expert_layers(dictionary, run.channels))
+    return coordinates * (trunk + dictionary.experts * layers)
+
+
+def _solver(run: Run) -> int:
+    """Multiplications of the reduction to inner products and of the matching pursuit, for a rank's signals."""
+    dictionary, signals, points, dim = run.config.dictionary, run.signals, run.coordinates, run.atom_numbers
+    experts, width, numbers = dictionary.experts, run.width, run.coordinates * run.channels
+    if dictionary.private_layers == 1 and points > width:
+        trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary))
+        work = points * (trunk + width**2) + signals * numbers * width + experts * run.channels * width**2
+    else:
+        work = _all_atoms(run, points) + (dim < numbers) * (experts + signals) * experts * numbers
+    supports = list(itertools.accumulate(solver_blocks(run.config)))
+    gram = experts <= 16384 and experts**2 <= signals * sum(size**2 for size in supports)
+    work += (gram * experts + signals) * experts * dim
+    for size in supports:
+        # The system of a support and its factorisation; then, but for the last, what the code leaves over.
+        work += signals * (size**2 * dim * (not gram) + size**3 // 6)
+        if size < supports[-1]:
+            summed = experts if _product_is_cheaper(size, experts) else size
+            work += signals * (summed * experts if gram else (summed + experts) * dim)
+    return work

@@ -1,0 +1,111 @@
+"""All the processes of a run, as one of them sees them: who it is, and what all agree on.
+
+Nothing outside `nid_dist/parallel/` knows how that is done: the trainer calls the same methods in one process and in
+many. Every method is called by all ranks, in the same order.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias, TypeVar
+
+import torch
+from jaxtyping import Float64, Shaped
+from torch import Tensor
+
+from nid_dist.parallel.exchange import Exchange, LocalExchange
+from nid_dist.parallel.topology import Topology
+
+JSON: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
+_T = TypeVar("_T")
+
+
+class World:
+    """One process alone; `ProcessGroupWorld` is many.
+
+    Args:
+        topology: who holds which experts.
+        exchange: between those who share the experts.
+        device: where this process computes.
+    """
+
+    def __init__(
+        self, topology: Topology, exchange: Exchange | None = None, device: torch.device | None = None
+    ) -> None:
+        self.topology = topology
+        self.exchange: Exchange = LocalExchange() if exchange is None else exchange
+        self.device = torch.device("cpu") if device is None else device
+
+    @property
+    def rank(self) -> int:
+        """Of this process."""
+        return self.topology.rank
+
+    @property
+    def size(self) -> int:
+        """How many processes there are."""
+        return self.topology.world_size
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes and speaks."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """Which of `count` consecutive things are this rank's: equal parts, the first ranks one more at most."""
+        whole, rest = divmod(count, self.size)
+        first = self.rank * whole + min(self.rank, rest)
+        return slice(first, first + whole + (self.rank < rest))
+
+    def mean(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        """The mean over ranks, equal on all to the last bit; without gradient."""
+        return values
+
+    def total(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+        """The sum over ranks; without gradient."""
+        return values
+
+    def collect(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "ranks *shape"]:
+        """Every rank's values, by rank."""
+        return values[None]
+
+    def only_first(self, call: Callable[[], Any]) -> Any:
+        """Let the first rank alone do something.
+
+        Args:
+            call: what; it gives a JSON value.
+
+        Returns:
+            What it gave, on all ranks.
+
+        Raises:
+            UserError: on all ranks, when it is raised on the first.
+        """
+        return call()
+
+    def together(self, call: Callable[[], _T]) -> _T:
+        """Do something on every rank that may fail on some, without communication in it.
+
+        Args:
+            call: what.
+
+        Returns:
+            What it gave on this rank.
+
+        Raises:
+            UserError: on all ranks, that of the first rank that failed.
+        """
+        return call()
+
+    def replicate(self, tensor: Tensor, *, sharded: bool) -> None:
+        """Overwrite a tensor with the first replica's: of all ranks, or of those that hold the same experts.
+
+        Args:
+            tensor: changed in place.
+            sharded: whether it belongs to the experts held here.
+        """
+
+    def as_shard(self, tensor: Shaped[Tensor, "E *rest"]) -> Tensor:
+        """For checkpoints, an expert tensor as its part of the whole (a DTensor that shares its memory)."""
+        return tensor
+
+    def close(self) -> None:
+        """Leave the other processes; nothing can be sent afterwards."""

@@ -1,0 +1,206 @@
+"""Codes over sharded experts against the solvers of one process, with the bytes that they cost."""
+
+import copy
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.solvers import (
+    Problem,
+    Solution,
+    reduce_problem,
+    reduce_problem_for,
+    solve_adam,
+    solve_codes,
+    solve_omp,
+    solve_omp_sharded,
+    solve_ridge,
+)
+from nid_dist.coding.solvers.ridge import SingularSystem
+from nid_dist.coding.solvers.sharded import owners_send_less
+from nid_dist.coding.solvers.solution import residual
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.measurements.sampling import Sampling
+from nid_dist.parallel.all_to_all import AllToAllExchange
+from nid_dist.parallel.topology import Topology
+from tests.dictionary import oracle
+from tests.parallel.processes import run
+
+R, H, D, K = 2, 6, 2, 5
+# Private layers, experts, measurements: more and fewer than features or experts.
+FORMS = {
+    "heads, many measurements": (1, 20, 40),
+    "heads, few measurements": (1, 20, 4),
+    "many heads": (1, 600, 40),
+    "deep, few measurements": (2, 20, 8),
+    "deep, many measurements": (2, 20, 40),
+    "many deep": (2, 600, 8),
+}
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+
+def whole(form: str, dtype: torch.dtype = torch.float64) -> tuple[Dictionary, Sampling, torch.Tensor]:
+    """A dictionary, where signals are measured, and six signals."""
+    layers, experts, count = FORMS[form]
+    dictionary = oracle.make_dictionary(
+        d=D, experts=experts, width=H, private_layers=layers, shared_layers=1, features=8, seed=1
+    )
+    generator = torch.Generator().manual_seed(2)
+    coords = 2 * torch.rand(count, 2, generator=generator, dtype=torch.float64) - 1
+    signals = torch.rand(6, count, D, generator=generator, dtype=torch.float64)
+    return dictionary.to(dtype), Sampling(coords.to(dtype)), signals.to(dtype)
+
+
+def shard(dictionary: Dictionary, exchange: AllToAllExchange) -> Dictionary:
+    sharded = copy.deepcopy(dictionary)
+    sharded.exchange = exchange
+    sharded._keep_owned()
+    return sharded
+
+
+def make_exchange(rank: int, world: int, experts: int, rows: int | None = None) -> AllToAllExchange:
+    groups = [dist.new_group(list(range(first, first + R))) for first in range(0, world, R)]
+    topology = Topology(experts, world_size=world, rank=rank, expert_parallel_size=R)
+    return AllToAllExchange(topology, groups[rank // R], rows=rows)
+
+
+def close(found: torch.Tensor, expected: torch.Tensor) -> None:
+    tolerance = TOLERANCE[found.dtype]
+    # Relative to the largest number: what cancels to a smaller one carries the rounding of what it is made of.
+    largest = expected.abs().max().item() if expected.numel() else 0.0
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * max(largest, 1e-3))
+
+
+def same(found: Solution, expected: Solution, indices: torch.Tensor | None = None) -> None:
+    """Equal supports, in their order, values, biases, residuals and logs."""
+    assert torch.equal(found.code.indices if indices is None else indices, expected.code.indices)
+    close(found.code.values, expected.code.values)
+    close(found.code.bias, expected.code.bias)
+    close(found.residual, expected.residual)
+    assert len(found.log) == len(expected.log)
+    tolerance = TOLERANCE[found.residual.dtype]
+    for one, other in zip(found.log, expected.log, strict=True):
+        assert one == pytest.approx(other, rel=tolerance, abs=tolerance * 1e-3, nan_ok=True)
+
+
+def on_a_given_support(arguments: tuple, dictionary: Dictionary) -> None:
+    full = reduce_problem(dictionary, *arguments[1:])
+    signals, dtype = len(arguments[2]), full.atoms.dtype
+    code = oracle.random_code(dictionary.size, 4, signals=6).rows(slice(0, signals))
+    code = Code(code.values.to(dtype), code.bias.to(dtype), code.indices)
+    problem, places = reduce_problem_for(*arguments, code.indices)
+    close(problem.energy, full.energy)
+    placed = dataclasses.replace(code, indices=places)
+    same(solve_ridge(problem, places, 1e-2), solve_ridge(full, code.indices, 1e-2), code.indices)
+    same(solve_adam(problem, placed, 5), solve_adam(full, code, 5), code.indices)
+    close(residual(problem, placed), residual(full, code))
+
+
+def one_rank(rank: int, world: int, splits: list[list[int]]) -> dict[str, torch.Tensor]:
+    exchanges = {
+        (experts, rows): make_exchange(rank, world, experts, rows) for experts in (20, 600) for rows in (None, 6)
+    }
+    sent = {}
+    for form in FORMS:
+        for split, dtype in ((s, t) for s in splits for t in TOLERANCE):
+            dictionary, measurement, signals = whole(form, dtype)
+            mine = signals[sum(split[:rank]) : sum(split[: rank + 1])]
+            expected = reduce_problem(dictionary, measurement, mine)
+            for rows in (None, 6):
+                exchange = exchanges[dictionary.size, rows]
+                arguments = shard(dictionary, exchange), measurement, mine
+                for blocks in (1, 3, None):
+                    same(solve_omp_sharded(*arguments, K, blocks, 1e-2), solve_omp(expected, K, blocks, 1e-2))
+                exchange.traffic.reset()
+                same(solve_codes(*arguments, K, 3, 1e-2), solve_omp(expected, K, 3, 1e-2))
+            sent[f"{form}, {split}, {dtype}"] = torch.tensor(exchange.traffic.bytes["atoms"])
+            on_a_given_support(arguments, dictionary)
+    # All atoms, of which no owner has enough to fill a block.
+    dictionary, measurement, signals = whole("heads, many measurements")
+    arguments = shard(dictionary, exchanges[20, None]), measurement, signals[rank : rank + 1]
+    expected = reduce_problem(dictionary, *arguments[1:])
+    same(solve_omp_sharded(*arguments, 1000, 1, 1e-2), solve_omp(expected, 1000, 1, 1e-2))
+    # 20 atoms in 12 dimensions; only the last rank has a signal, and all learn of it.
+    for solve in (solve_codes, solve_omp_sharded):
+        with pytest.raises(SingularSystem, match="signal 0: found a singular system"):
+            solve(*arguments[:2], signals[: (rank + 1) % R == 0], 20, 2, 0.0)
+    return sent
+
+
+@pytest.mark.parametrize(
+    ("world", "splits"), [(2, [[3, 3], [5, 1], [0, 6], [0, 0]]), (4, [[2, 2, 1, 1], [0, 3, 3, 0], [6, 0, 0, 0]])]
+)
+def test_shards_equal_one_process(tmp_path: Path, world: int, splits: list[list[int]]) -> None:
+    ranks = run(one_rank, world, tmp_path, splits)
+    for sent in ranks:
+        for form, (layers, experts, _) in FORMS.items():
+            for split in splits:
+                # Every rank sends its n / R experts to R - 1 others, and one flag.
+                numbers = D * (H + 1) if layers == 1 else 4 * H + 4 + D * 4 + D
+                gathering = experts // R * numbers * 4 + 8
+                found = sent[f"{form}, {split}, torch.float32"]
+                assert found == gathering if experts == 20 else found < gathering
+
+
+def counted(rank: int, world: int, form: str, k: int, blocks: int) -> dict[str, torch.Tensor]:
+    dictionary, measurement, signals = whole(form)
+    exchange = make_exchange(rank, world, dictionary.size)
+    mine = signals[:4] if rank == 0 else signals[4:]
+    solution = solve_omp_sharded(shard(dictionary, exchange), measurement, mine, k, blocks)
+    assert set(exchange.traffic.bytes) == {"atoms"}
+    return {"indices": solution.code.indices, "bytes": torch.tensor(exchange.traffic.bytes_sent)}
+
+
+def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
+    k, blocks, padded, dim = 6, 2, 4, H * D
+    ranks = run(counted, 2, tmp_path, "heads, many measurements", k, blocks)
+    # In each block 4 residuals, 4 * 3 scores and indices, all in float64, and 4 * 3 choices in int32; besides, the
+    # largest batch, two norms and a flag of 8 bytes each.
+    common = blocks * padded * (dim * 8 + 3 * 2 * 8 + 3 * 4) + 4 * 8
+    for rank, found in enumerate(ranks):
+        wanted = ranks[1 - rank]["indices"].unique()
+        rows = int((wanted // 10 == rank).sum())
+        spectrum = (H + 1) * H * 8 if rank == 0 else 0
+        assert found["bytes"] == common + rows * (dim + D) * 8 + spectrum
+
+
+def test_the_choice_by_hand():
+    # One other rank of four: 5 signals * (2 residuals of 20 + 3 * 10), and 48 * 20 / 4 of rows: 590 numbers.
+    sizes = {"ranks": 4, "signals": 5, "support": 10, "blocks": 2, "atom_numbers": 20}
+    assert owners_send_less(experts=48, expert_numbers=50, common_numbers=9, **sizes)  # 12 * 50 = 600
+    assert not owners_send_less(experts=48, expert_numbers=50, common_numbers=10, **sizes)
+    # No more rows are fetched than signals have coefficients: 350 + 50 * 20 / 4 = 600 numbers.
+    assert owners_send_less(experts=4 * 601, expert_numbers=1, **sizes)
+    assert not owners_send_less(experts=4 * 600, expert_numbers=1, **sizes)
+
+
+def test_one_process_takes_the_plain_way(setting):
+    arguments = setting.dictionary, setting.measurement, setting.signals
+    expected = solve_omp(reduce_problem(*arguments), 5, 2)
+    for solve in (solve_codes, solve_omp_sharded):
+        same(solve(*arguments, 5, 2), expected)
+    indices = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
+    problem, places = reduce_problem_for(*arguments, indices)
+    assert places is indices and len(problem.atoms) == 20
+
+
+def test_the_energy_of_a_part_is_that_of_the_whole():
+    atoms = torch.tensor([[3.0, 4.0], [0.0, 1.0]])
+    zeros = torch.zeros(2, 1), torch.zeros(1, 1), torch.zeros(1)
+    problem = Problem(atoms, torch.tensor([[6.0, 8.0]]), *zeros)
+    assert problem.energy == 13
+    part = dataclasses.replace(problem, atoms=atoms[:1], atom_means=zeros[0][:1])
+    # Atom (3, 4) of square 25, signal twice the atom: 50 / (25 + weight * 13).
+    for p in (problem, part, part.signals(slice(0, 1))):
+        assert solve_ridge(p, torch.tensor([[0]]), 2.0).code.values.item() == pytest.approx(50 / 51)
+
+
+def test_a_problem_of_some_experts_is_refused():
+    dictionary, measurement, signals = whole("heads, many measurements")
+    dictionary.exchange = AllToAllExchange(Topology(20, world_size=2, expert_parallel_size=2), None)
+    with pytest.raises(ValueError, match="some experts only"):
+        reduce_problem(dictionary, measurement, signals)

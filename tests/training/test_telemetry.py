@@ -1,0 +1,28 @@
+"""Phases, messages and steps are averaged by hand."""
+
+import time
+
+import pytest
+
+from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.world import World
+from nid_dist.training.telemetry import PHASES, StepClock
+
+
+def test_means_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([0.0, 0.5, 1.0, 1.25])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    world = World(Topology(4))
+    clock = StepClock(world)
+    for _ in range(2):
+        with clock.phase("forward"):
+            world.exchange.traffic.add("codes", 3000, 0.1)
+        clock.count_step()
+    facts = clock.facts()
+    assert facts.keys() == {f"ms/{phase}" for phase in PHASES} | {"ms/wait_codes", "kB/codes"}
+    assert facts["ms/forward"] == pytest.approx(375.0)
+    assert facts["ms/wait_codes"] == pytest.approx(100.0)
+    assert facts["kB/codes"] == pytest.approx(3.0)
+    assert clock.step_ms().tolist() == pytest.approx([275.0])
+    clock.reset()
+    assert clock.facts() == {f"ms/{phase}": 0.0 for phase in PHASES}
