@@ -139,8 +139,7 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _build(config: Config, facts: dict[str, Any]) -> Model:
-    rows, columns = facts["grid"]
-    return Model(config, channels=facts["channels"], grid=(rows, columns), signals=facts["signals"])
+    return Model(config, channels=facts["channels"], grid=tuple(facts["grid"]), signals=facts["signals"])
 
 
 def _digest(path: Path) -> str:

@@ -38,7 +38,7 @@ class Model(nn.Module):
     Args:
         config: the whole configuration.
         channels: d.
-        grid: shape of the lattice on which the gate sees a signal, (H, W) for images.
+        grid: shape of the lattice on which the gate sees a signal, (H, W) for images; it has m axes.
         signals: number of training signals (the codebook's rows).
         exchange: how codes reach the experts; all experts here by default.
     """
@@ -50,7 +50,7 @@ class Model(nn.Module):
         config: Config,
         *,
         channels: int,
-        grid: tuple[int, int],
+        grid: tuple[int, ...],
         signals: int,
         exchange: Exchange | None = None,
     ) -> None:
@@ -97,7 +97,7 @@ class Model(nn.Module):
         return output
 
     def whole(self) -> "Model":
-        """The model with all n experts in this process: itself, or with sharded experts a copy, whose gate is this one's.
+        """The model with all n experts in this process: itself, or with sharded experts a copy with the same gate.
 
         To be called on all ranks that share the experts; the copy needs no other rank.
 

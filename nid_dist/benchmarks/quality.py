@@ -9,7 +9,7 @@ from nid_dist.coding.fitting import Method
 from nid_dist.config import load_config
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.tasks.images import fit_image
+from nid_dist.tasks.images import ImageTask, fit_image
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 MODES = {
@@ -55,7 +55,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
             )
             trainer, _ = train(config)
         model = trainer.model.eval().requires_grad_(False)
-        _, image = next(trainer.task.images("test"))
+        _, image = next(ImageTask(config).images("test"))
         fits = fit_image(model, image, [Method("init"), Method("ridge"), Method("omp")])
         scores = {label: psnr(fit.render(model), image) for label, fit in fits.items()}
         rows.append([mode, trainer.progress.seconds, trainer.step, scores["init"], scores["ridge"], scores["omp"]])

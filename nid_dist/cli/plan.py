@@ -204,7 +204,7 @@ def _why(best: Estimate | None, estimates: list[Estimate], machine: Machine) -> 
 
 def _assumptions(options: argparse.Namespace) -> str:
     rank = (
-        f"{options.flops:g} TFLOP/s (--flops), {options.memory:g} GB (--memory), {options.node_bandwidth:g} GB/s within "
+        f"{options.flops:g} TFLOP/s (--flops), {options.memory:g} GB (--memory), {options.node_bandwidth:g} GB/s in "
         f"its node (--node-bandwidth), {options.bandwidth:g} GB/s to other nodes (--bandwidth), {options.latency:g} us "
         "per message (--latency)"
     )

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from nid_dist.baselines import dct, pca
 from nid_dist.cli.entry import guarded
@@ -21,8 +21,12 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.export import load
 from nid_dist.model import Model
+from nid_dist.parallel.launching import free_port
 from nid_dist.tasks.images import ImageArray, ImageFit, ImageTask, fit_image
+from nid_dist.training import checkpoint
+from nid_dist.training.run_folder import RunFolder
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _LABELS = {
@@ -44,7 +48,41 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
     )
+    parser.add_argument(
+        "--processes", type=int, default=2, help="that share the experts, under DeepSpeed's launcher; 1: no launcher"
+    )
     return parser
+
+
+def _train(overrides: Sequence[str], processes: int) -> None:
+    """The training itself, as on a cluster: `deepspeed --num_gpus N ... --config FILE`."""
+    given = ["--config", str(CONFIG), "--resume", "auto", "--set", *overrides]
+    if processes == 1:
+        train(load_config(CONFIG, overrides), resume="auto")
+        return
+    command = [sys.executable, "-m", "deepspeed.launcher.runner", "--num_gpus", str(processes)]
+    command += ["--master_port", str(free_port()), "--module", "nid_dist.cli.train", *given]
+    print(f"training: {shlex.join(['deepspeed', *command[3:]])}", file=sys.stderr)
+    with subprocess.Popen(command) as job:
+        try:
+            code = job.wait()
+        except KeyboardInterrupt:
+            # The job has got the signal, too, and writes a checkpoint.
+            code = job.wait()
+    if code:
+        raise UserError(
+            "the training",
+            found=f"exit code {code} (its own words are above)",
+            expected="0",
+            mend="mend what it says, or train in one process with --processes 1",
+        )
+
+
+def _progress(checkpoints: Path) -> dict[str, Any]:
+    """Steps and seconds of the newest checkpoint; zeros without one."""
+    newest = checkpoint.newest(checkpoints)
+    facts = {} if newest is None else checkpoint.read_facts(newest)
+    return {"step": 0, "seconds": 0.0} | facts.get("progress", {})
 
 
 def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArray]:
@@ -95,25 +133,30 @@ def command(arguments: Sequence[str] | None = None) -> int:
     begin = time.perf_counter()
     options = parser().parse_args(arguments)
     out = options.out
-    config = load_config(CONFIG, [f"logging.run_dir={out / 'train'}", *options.overrides])
-    trainer, _ = train(config, resume="auto")
-    if trainer.stopped_by is not None:
-        print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written")
+    overrides = [f"logging.run_dir={out / 'train'}", *options.overrides]
+    config = load_config(CONFIG, overrides)
+    checkpoints = RunFolder(out / "train").checkpoints
+    before = _progress(checkpoints)
+    if before["step"] < config.training.steps:
+        _train(overrides, options.processes)
+    progress = _progress(checkpoints)
+    if progress["step"] < config.training.steps:
+        print(f"stopped at step {progress['step']}, checkpoint written")
         print("next: the same command goes on from there")
         return 0
-    task, model = trainer.task, trainer.model.eval().requires_grad_(False)
+    task, model = ImageTask(config), load(out / "train")
     name, image = _held_out(task)
     methods = [Method("omp"), *([Method("ridge"), Method("init")] if model.sees else [])]
     fits = fit_image(model, image, methods)
     pictures = {label: fit.render(model) for label, fit in fits.items()} | baselines(task, image, model.support)
     scores = {label: psnr(picture, image) for label, picture in pictures.items()}
     # A continued or repeated quickstart counts all of the training, wherever it was done.
-    seconds = time.perf_counter() - begin + trainer.seconds_before
+    seconds = time.perf_counter() - begin + before["seconds"]
     _draw(out, name, image, pictures, model, fits["omp"])
     table = _table(scores, pictures, image, model.support)
     results: dict[str, Any] = {_KEYS.get(label, f"db_{label}"): score for label, score in scores.items()}
-    results |= {"seconds": seconds, "training_seconds": trainer.progress.seconds, "held_out": name}
-    results |= {"experts": model.dictionary.size, "support": model.support, "threads": torch.get_num_threads()}
+    results |= {"seconds": seconds, "training_seconds": progress["seconds"], "held_out": name}
+    results |= {"experts": model.dictionary.size, "support": model.support, "processes": options.processes}
     given = shlex.join(["python", "-m", "nid_dist.cli.quickstart", *(sys.argv[1:] if arguments is None else arguments)])
     write_json(out / "results.json", {"command": given, **results, "machine": machine()})
     with replacing(out / "table.md") as temporary:

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -15,7 +16,7 @@ from nid_dist.parallel.launching import Launch, detect_launch
 from nid_dist.parallel.memory import keep_freed_memory
 from nid_dist.parallel.starting import make_engine, open_world
 from nid_dist.parallel.world import World
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.making import make_task
 from nid_dist.training.branching import set_aside_later
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.run_folder import RunFolder, create, refuse_unfit, resolve_resume
@@ -61,7 +62,7 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
 def _train(config: Config, resume: str | None, world: World, engine: Engine) -> tuple[Trainer, dict[str, float]]:
     run_dir = Path(config.logging.run_dir)
     source = world.only_first(lambda: _source(resume, run_dir))
-    task = world.together(lambda: ImageTask(config))
+    task = world.together(lambda: make_task(config))
     model = task.model(world.exchange).to(world.device)
     trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world)
     # A checkpoint that does not fit is refused here, before the run's files are touched.
@@ -130,3 +131,6 @@ def again(options: argparse.Namespace, *more: str) -> str:
 
 
 main = guarded("nid-train", command)
+
+if __name__ == "__main__":  # `deepspeed --module nid_dist.cli.train`
+    sys.exit(main())

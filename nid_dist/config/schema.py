@@ -8,6 +8,7 @@ PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -18,9 +19,11 @@ class Section(BaseModel):
 
 
 class Signals(Section):
-    """Which images are the signals, how they are cut, and which are kept apart for validation and test."""
+    """Which images or shapes are the signals, how they are cut, and which are kept apart for validation and test."""
 
-    source: Literal["embedded", "folder", "celeba"] = "embedded"
+    source: Literal["embedded", "folder", "celeba", "shapes"] = Field(
+        "embedded", description="photographs of scikit-image, your own images, CelebA, or signed distances of shapes"
+    )
     path: str | None = Field(None, description="root folder of `folder` and `celeba`")
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
@@ -33,9 +36,23 @@ class Signals(Section):
     test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
     limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
     cache_mb: PositiveInt = Field(2048, description="decoded images kept in memory")
+    shapes: PositiveInt = Field(256, description="`shapes`: how many are made, all splits together")
+    families: list[Literal["chair", "table", "lamp"]] = Field(
+        ["chair", "table", "lamp"], min_length=1, description="`shapes`: of which kinds, in turn"
+    )
+    shapes_seed: NonNegativeInt = Field(0, description="`shapes`: of the shapes, which do not follow training.seed")
+    near_surface: Share = Field(0.8, description="`shapes`: of a shape's points, those near its surface")
+    truncation: PositiveFloat = Field(
+        0.1, description="`shapes`: f is the distance, cut at ± this (the box is [-1, 1]^3) and divided by it"
+    )
+    lattice: PositiveInt = Field(16, description="`shapes`: side of the lattice of dense values for initial experts")
 
     @model_validator(mode="after")
     def _check(self) -> "Signals":
+        if self.source == "shapes":
+            if self.augment:
+                raise ValueError("augment turns images, not shapes; set signals.augment to false")
+            return self
         if self.source != "embedded" and self.path is None:
             raise ValueError(f"source {self.source!r} needs signals.path, the folder with the images")
         if self.patch is None and self.size is None:
@@ -218,6 +235,18 @@ class Config(Section):
             )
         if self.coding.gate.kind == "none" and any(p.mode != "solve" for p in self.coding.phases):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
+        if self.signals.source == "shapes":
+            self._check_shapes()
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
             raise ValueError("dictionary.strategy 'merge' needs linear heads (private_layers: 1)")
         return self
+
+    def _check_shapes(self) -> None:
+        # Each shape is measured at points of its own: nothing is there that all share, to solve on or to look at.
+        if any(phase.mode != "gate" for phase in self.coding.phases):
+            raise ValueError("signals.source 'shapes' trains in mode 'gate' only; set coding.phases to [{mode: gate}]")
+        if self.coding.gate.kind != "codebook":
+            raise ValueError(
+                f"coding.gate.kind {self.coding.gate.kind!r} cannot read the points of signals.source 'shapes'; "
+                "choose codebook"
+            )

@@ -57,7 +57,7 @@ class AllToAllExchange:
             A function that waits; it gives the codes of the group's signals, stacked by rank and padded with
             coefficients that are not `present`; biases are zero, as they stay at home.
         """
-        rows = self._agreed(code.signals)
+        rows = self._agreed(code.signals, code.values.device)
         if code.indices is None:
             parts = code.values.unflatten(1, (self.ranks, self.topology.local_experts)).transpose(0, 1)
             arriving = [self._start(_pad_rows(parts, rows, 0), "codes")]
@@ -88,7 +88,7 @@ class AllToAllExchange:
         Returns:
             The rows of all of the group's signals.
         """
-        padded = _pad_rows(rows[None], self._agreed(len(rows)), 0)
+        padded = _pad_rows(rows[None], self._agreed(len(rows), rows.device), 0)
         return self._send(padded.expand(self.ranks, *padded.shape[1:]), "coordinates").flatten(0, 1)
 
     def combine(self, partial: Float[Tensor, "S *rest"], signals: int) -> Float[Tensor, "T *rest"]:
@@ -120,12 +120,12 @@ class AllToAllExchange:
         self.traffic.add("atoms", part.numel() * part.element_size() * (self.ranks - 1), time.perf_counter() - begin)
         return whole
 
-    def _agreed(self, signals: int) -> int:
+    def _agreed(self, signals: int, device: torch.device) -> int:
         if self.rows is not None:
             if signals > self.rows:
                 raise ValueError(f"{signals} signals in messages of {self.rows} rows")
             return self.rows
-        size = torch.tensor([signals])
+        size = torch.tensor([signals], device=device)
         dist.all_reduce(size, op=dist.ReduceOp.MAX, group=self.group)
         return int(size)
 

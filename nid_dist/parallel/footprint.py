@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from nid_dist.parallel.cost import NUMBER, encoding_width, expert_layers, fetches, solves, trunk_layers
-from nid_dist.parallel.workload import Run, trained
+from nid_dist.parallel.workload import Run, gram_is_cheaper, trained
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ def _activations(run: Run, ranks: int, mode: str, warm: bool) -> int:
         first = config.dictionary.experts * (run.expert_parameters * (ranks > 1) + 3 * numbers)
     gate = 0
     if trained(config, mode)[1]:
-        # Besides what it keeps, logits: their gradients, magnitudes, and what they are compared with.
-        gate = run.gate.kept + 3 * NUMBER * run.signals * config.dictionary.experts
+        # What it keeps, with gradients; and of logits their gradients, magnitudes, and what they are compared with.
+        gate = 2 * run.gate.kept + 3 * NUMBER * run.signals * config.dictionary.experts
     return NUMBER * batch + max(NUMBER * first, NUMBER * _passing(run, ranks, warm) + gate)
 
 
@@ -93,19 +93,20 @@ def _passing(run: Run, ranks: int, warm: bool) -> int:
         # One chunk at a time, with its gradient, and a copy of the experts that are used where not all are.
         chunk = dictionary.chunk_mb * 2**20 // NUMBER
         atoms = int(2 * chunk * min(1.0, run.chunks(ranks, warm))) + 2 * used * run.expert_parameters * (used < experts)
-    codes = 2 * routed * max(experts if warm else 0, min(experts, 12 * run.slots(ranks, warm)))
+    codes = 4 * routed * run.summed(ranks, warm)
     values = 4 * signals * run.coordinates * run.channels
     return run.coordinates * features + codes + atoms + 2 * (routed * (ranks > 1) + signals) * sums + values
 
 
 def _solving(run: Run, ranks: int) -> int:
     """Numbers of the solver: the experts it has here, their atoms, their products with the signals, and the systems."""
-    config, signals, dim = run.config, run.signals, run.atom_numbers
-    experts, support = config.dictionary.experts, config.coding.support
-    systems = min(2**25, signals * support * dim) + 4 * signals * support**2
-    if fetches(config, run.channels, run.coordinates, run.world, ranks):
-        chosen = min(experts, signals * support)
-        return (experts // ranks + chosen) * dim + 3 * ranks * signals * (experts // ranks) + systems
+    signals, support, dim = run.signals, run.config.coding.support, run.atom_numbers
+    experts = run.config.dictionary.experts
+    gram = gram_is_cheaper(run)
+    # A system in single and double precision and its factors; the rows that it is made of, once more in doubt.
+    systems = 7 * signals * support**2 + 2 * (not gram) * min(2**25, signals * support * dim)
+    if fetches(run.config, run.channels, run.coordinates, run.world, ranks):
+        local, chosen = experts // ranks, min(experts, signals * support)
+        return (local + chosen) * dim + 3 * ranks * signals * local + systems
     gathered = experts * run.expert_parameters * (ranks > 1)
-    gram = experts**2 * (experts <= 16384 and experts**2 <= signals * support**2)
-    return gathered + experts * dim + 5 * signals * experts + gram + systems
+    return gathered + experts * dim + 5 * signals * experts + gram * experts**2 + systems

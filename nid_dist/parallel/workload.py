@@ -77,6 +77,11 @@ class Run:
         experts = self.config.dictionary.experts // expert_parallel_size
         return experts if warm else min(self.config.coding.support, experts)
 
+    def summed(self, expert_parallel_size: int, warm: bool) -> int:
+        """Heads that an owner adds up for a code: all that it has, where a product with a dense code is cheaper."""
+        slots, experts = self.slots(expert_parallel_size, warm), self.config.dictionary.experts // expert_parallel_size
+        return experts if warm or _product_is_cheaper(slots, experts) else slots
+
     def used(self, expert_parallel_size: int, warm: bool) -> int:
         """Experts of a rank that some signal uses, at most."""
         slots = self.slots(expert_parallel_size, warm)
@@ -142,9 +147,7 @@ def _dictionary(run: Run, ranks: int, mode: str, warm: bool) -> int:
     shared = [inputs * outputs for inputs, outputs in trunk_layers(dictionary)]
     trunk = points * (sum(shared) + experts * (2 * sum(shared) - sum(shared[:1])))
     if run.merges(ranks, warm):
-        slots, local = run.slots(ranks, warm), dictionary.experts // ranks
-        summed = local if warm or _product_is_cheaper(slots, local) else slots
-        merge = ranks * signals * summed * run.expert_parameters * (1 + experts + codes)
+        merge = ranks * signals * run.summed(ranks, warm) * run.expert_parameters * (1 + experts + codes)
         return trunk + merge + signals * points * channels * run.width * (2 + (experts and bool(shared)))
     used, again = run.used(ranks, warm), int(run.chunks(ranks, warm) > 1)
     layers = sum(inputs * outputs for inputs, outputs in expert_layers(dictionary, channels))
@@ -160,6 +163,12 @@ def _all_atoms(run: Run, coordinates: int) -> int:
     return coordinates * (trunk + dictionary.experts * layers)
 
 
+def gram_is_cheaper(run: Run) -> bool:
+    """Whether the solver multiplies all atoms with each other once (as `solve_omp` decides)."""
+    experts, supports = run.config.dictionary.experts, itertools.accumulate(solver_blocks(run.config))
+    return experts <= 16384 and experts**2 <= run.signals * sum(size**2 for size in supports)
+
+
 def _solver(run: Run) -> int:
     """Multiplications of the reduction to inner products and of the matching pursuit, for a rank's signals."""
     dictionary, signals, points, dim = run.config.dictionary, run.signals, run.coordinates, run.atom_numbers
@@ -170,7 +179,7 @@ def _solver(run: Run) -> int:
     else:
         work = _all_atoms(run, points) + (dim < numbers) * (experts + signals) * experts * numbers
     supports = list(itertools.accumulate(solver_blocks(run.config)))
-    gram = experts <= 16384 and experts**2 <= signals * sum(size**2 for size in supports)
+    gram = gram_is_cheaper(run)
     work += (gram * experts + signals) * experts * dim
     for size in supports:
         # The system of a support and its factorisation; then, but for the last, what the code leaves over.

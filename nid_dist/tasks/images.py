@@ -19,12 +19,17 @@ from nid_dist.data.sources import ImageRef, list_images
 from nid_dist.data.splits import Split
 from nid_dist.data.tiling import Tiling
 from nid_dist.errors import UserError
+from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.evaluation.pictures import error_map
 from nid_dist.model import Model
 from nid_dist.parallel.exchange import Exchange
 from nid_dist.parallel.world import World
+from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
 from nid_dist.training.losses import Batch
 
 _NUMBERS = 2**26  # of features evaluated at a time: 256 MiB
+_IMAGES = 4  # that an evaluation fits
+_SIDE = 512  # of the part of a larger image that it fits: an evaluation takes seconds, whatever the camera
 
 ImageArray = Float32[np.ndarray, "H W d"]
 
@@ -58,13 +63,14 @@ class ImageFit:
         coords = query.coords
         count = coords.shape[-2]
         values = coords.new_empty(code.signals, count, model.channels)
+        device = model.coords.device
         # Coordinates that the signals share are evaluated once for all of a group.
         at_once = max(1, _NUMBERS // max(trunk.out_dim, trunk.encoding.out_dim))
         signals = max(1, at_once // count)
         for first, begin in itertools.product(range(0, code.signals, signals), range(0, count, at_once)):
             part, where = slice(first, first + signals), slice(begin, begin + at_once)
             here = coords[where] if coords.dim() == 2 else coords[part, where]
-            values[part, where] = model.dictionary(code.rows(part), here)
+            values[part, where] = model.dictionary(code.rows(part), here.to(device)).cpu()
         return query.assemble(values).clamp(0, 1).numpy()
 
 
@@ -95,32 +101,13 @@ class ImageTask:
         self.grid = (side, side)
 
     def model(self, exchange: Exchange | None = None) -> Model:
-        """A new model for these images, all its values from the seed.
-
-        Args:
-            exchange: how codes reach the experts; all experts here by default.
-
-        Returns:
-            The model.
-        """
+        """A new model for these images, all its values from the seed."""
         return Model(self.config, channels=self.channels, grid=self.grid, signals=len(self.signals), exchange=exchange)
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
-        """This rank's part of a micro-batch, which depends on (seed, step, micro) only.
-
-        Args:
-            step: counted from 0.
-            micro: of the step's micro-batches.
-            world: the ranks that share it.
-
-        Returns:
-            Signals, one of weight 0 where there is none for this rank.
-
-        Raises:
-            UserError: when an image cannot be read.
-        """
+        """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
         training, signals = self.config.training, self.config.signals
-        part, weight = self._part(micro, world)
+        part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
         ids = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
         turns = symmetries(training.seed, step, training.batch)[part] if signals.augment else None
         subset = None
@@ -131,17 +118,10 @@ class ImageTask:
 
     def prefetch(self, step: int, world: World) -> None:
         """Start to read this rank's images of a step in the background."""
-        ids = batch_ids(self.config.training.seed, step, self.config.training.batch, len(self.signals))
-        for micro in range(self.config.optimizer.accumulation):
-            self.signals.prefetch(ids[self._part(micro, world)[0]])
-
-    def _part(self, micro: int, world: World) -> tuple[slice, float]:
-        """Where a rank's part of a micro-batch lies in the batch, and its weight."""
-        size = self.config.training.batch // self.config.optimizer.accumulation
-        part = world.share(size)
-        weight = (part.stop - part.start) * world.size / size
-        first = min(part.start, size - 1)
-        return slice(micro * size + first, micro * size + max(part.stop, first + 1)), weight
+        training, accumulation = self.config.training, self.config.optimizer.accumulation
+        ids = batch_ids(training.seed, step, training.batch, len(self.signals))
+        for micro in range(accumulation):
+            self.signals.prefetch(ids[own_part(training, accumulation, micro, world)[0]])
 
     def sample(self, count: int) -> Float[Tensor, "S C d"]:
         """Training signals for data-dependent initial values."""
@@ -152,6 +132,48 @@ class ImageTask:
         """The prepared images of a split, by name."""
         for ref in self.refs[split][:limit]:
             yield ref.name, prepared(ref, self.config)
+
+    def evaluate(self, model: Model, world: World) -> dict[str, float]:
+        """Mean PSNR over a few images (the middle of large ones), by method: `val/db_omp` and so on, in dB."""
+        split = split_to_evaluate(self.refs)
+        methods = methods_of(model, self.config.coding.blocks)
+        labels = [method.label for method in methods]
+        count = len(self.refs[split][:_IMAGES])
+        scores = torch.zeros(count, len(labels), dtype=torch.float64)
+
+        def measure() -> None:
+            for index in range(world.rank, count, world.size):
+                image = self._middle(prepared(self.refs[split][index], self.config))
+                for column, result in enumerate(fit_image(model, image, methods).values()):
+                    scores[index, column] = psnr(result.render(model), image)
+
+        world.together(measure)
+        mean = world.total(scores).mean(0).tolist()
+        return {f"{split}/db_{label}": value for label, value in zip(labels, mean, strict=True)}
+
+    def pictures(self, model: Model) -> dict[str, Picture]:
+        """An image (the middle of a large one) beside its reconstruction by OMP and the error."""
+        split = split_to_evaluate(self.refs)
+        name, whole = next(iter(self.images(split, 1)))
+        image = self._middle(whole)
+        method = Method("omp", self.config.coding.blocks)
+        result = fit_image(model, image, [method])[method.label].render(model)
+        # Eight times enlarged: what is white is off by 32 grey levels or more.
+        error = np.clip(8 / 255 * error_map(result, image), 0, 1).astype(np.float32)
+        return {f"{split}/{name}": np.concatenate([image, result, np.broadcast_to(error[..., None], image.shape)], 1)}
+
+    def _middle(self, image: ImageArray) -> Float32[np.ndarray, "h w d"]:
+        if self.config.signals.patch is None:
+            return image  # one signal, whose cost does not grow with its pixels
+        height, width = image.shape[:2]
+        top, left = max(0, height - _SIDE) // 2, max(0, width - _SIDE) // 2
+        return image[top : top + _SIDE, left : left + _SIDE]
+
+
+def methods_of(model: Model, blocks: int) -> list[Method]:
+    """The methods that a running training is measured by."""
+    methods = [Method("omp", blocks)]
+    return [Method("init"), Method("ridge"), *methods] if model.sees else methods
 
 
 def prepared(ref: ImageRef, config: Config) -> ImageArray:
@@ -177,6 +199,13 @@ def fit_image(
     Raises:
         UserError: when the image has other channels than the dictionary, or a method needs a gate that is not there.
     """
+    if model.config.signals.source == "shapes":
+        raise UserError(
+            "the dictionary",
+            found="one of shapes (signals.source: shapes)",
+            expected="one of images, to fit images with",
+            mend="choose another dictionary",
+        )
     if image.shape[2] != model.channels:
         raise UserError(
             "the image",
@@ -187,12 +216,13 @@ def fit_image(
     patch = model.config.signals.patch
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)
-    values = tiling.split(image)
+    device = model.coords.device
+    values = tiling.split(image).to(device)
     coords, seen = None, None
     if patch is None and (height, width) != model.grid:
         # A whole image of another size than the gate's lattice: solvers use all its pixels, the gate a resized copy.
-        coords = tiling.coords
+        coords = tiling.coords.to(device)
         resized = resize(image, model.grid, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
-        seen = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2])
+        seen = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2]).to(device)
     fits = fit_signals(model, values, coords, methods, seen)
     return {label: ImageFit(fit, tiling) for label, fit in fits.items()}

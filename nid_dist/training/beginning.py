@@ -7,13 +7,13 @@ from nid_dist.config.schema import Optimizer
 from nid_dist.dictionary.initialisation import initialise_heads, whiten_features
 from nid_dist.model import Model, seeded
 from nid_dist.parallel.world import World
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.base import Task
 
 _SIGNALS = 8192
 _NUMBERS = 2**25  # of the sample for initial values: 128 MiB
 
 
-def initialise(model: Model, task: ImageTask, world: World) -> None:
+def initialise(model: Model, task: Task, world: World) -> None:
     """Give a new model its data-dependent initial values, the same on all ranks.
 
     Args:

@@ -16,7 +16,7 @@ from torch import Tensor
 from nid_dist.coding.code import Code
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
-from nid_dist.coding.solvers import reduce_problem, solve_omp
+from nid_dist.coding.solvers import solve_codes
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.measurements.sampling import Sampling
@@ -307,7 +307,7 @@ def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"],
 
 
 def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:
+    coding = config.coding
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
     with torch.autocast(coords.device.type, enabled=False):
-        problem = reduce_problem(model.dictionary.whole(), Sampling(coords), target)
-        return solve_omp(problem, model.support, config.coding.blocks, config.coding.ridge).code
+        return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code

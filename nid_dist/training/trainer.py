@@ -17,10 +17,10 @@ from nid_dist.model import Model
 from nid_dist.parallel.engine import Engine
 from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.base import Task
 from nid_dist.training import checkpoint
 from nid_dist.training.beginning import initialise, is_sharded, make_optimizer
-from nid_dist.training.evaluation import atoms_rank, evaluate, pictures
+from nid_dist.training.evaluation import atoms_rank, pictures
 from nid_dist.training.losses import LOSSES, Batch, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.run_folder import RunFolder
@@ -57,7 +57,7 @@ class Trainer:
     def __init__(
         self,
         config: Config,
-        task: ImageTask,
+        task: Task,
         model: Model,
         engine: Engine,
         folder: RunFolder,
@@ -280,7 +280,7 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         self._update_gate()
         model, counts = self.model.whole(), self.usage.counts()
-        figures = evaluate(model, self.task, self.world)
+        figures = self.task.evaluate(model, self.world)
         figures["effective_rank"] = self.world.only_first(lambda: atoms_rank(model))
         figures |= self.usage.facts(counts)
         self.monitor.scalars(self.step, figures, event="eval")

@@ -9,6 +9,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from nid_dist.parallel.deepspeed_comm import adopt_process_group
+from nid_dist.parallel.launching import free_port
 
 
 def run(function: Callable[..., Any], world: int, folder: Path, *arguments: Any) -> list[Any]:
@@ -27,6 +28,24 @@ def run(function: Callable[..., Any], world: int, folder: Path, *arguments: Any)
         _process, (function, world, str(folder), arguments), nprocs=world, start_method="spawn"
     )
     return [torch.load(folder / f"result-{rank}", weights_only=True) for rank in range(world)]
+
+
+def spawn(function: Callable[..., Any], world: int, *arguments: Any) -> None:
+    """Call function(rank, world, port, *arguments) in each of some processes, which join by themselves if they want to.
+
+    Args:
+        function: at the top level of a module.
+        world: number of processes.
+        arguments: the same for all; `port` is a free one, and so are probably those after it.
+    """
+    multiprocessing.start_processes(
+        _alone, (function, world, free_port(), arguments), nprocs=world, start_method="spawn"
+    )
+
+
+def _alone(rank: int, function: Callable[..., Any], world: int, port: int, arguments: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    function(rank, world, port, *arguments)
 
 
 def _process(rank: int, function: Callable[..., Any], world: int, folder: str, arguments: tuple[Any, ...]) -> None:

@@ -26,6 +26,7 @@ from nid_dist.parallel.cost import (
     trunk_layers,
 )
 from nid_dist.parallel.topology import Topology
+from tests.parallel.configurations import configuration
 from tests.parallel.processes import run
 
 KINDS = ("codes", "coordinates", "sums", "atoms")
@@ -79,27 +80,6 @@ CASES: list[tuple[dict[str, Any], str, bool, bool]] = [
     (BF16 | CONV | DEEP | BARE, "gate", False, True),
     (BF16 | DEEP, "solve", False, False),
 ]
-
-
-def configuration(changes: dict[str, Any]) -> Config:
-    values: dict[str, Any] = {
-        "dictionary.experts": 8,
-        "dictionary.width": 5,
-        "dictionary.private_width": 4,
-        "dictionary.encoding.features": 6,
-        "coding.support": 3,
-        "coding.gate.width": 4,
-        "coding.ridge": 0.1,
-        "training.batch": 8,
-    } | changes
-    nested: dict[str, Any] = {}
-    for key, value in values.items():
-        *path, last = key.split(".")
-        here = nested
-        for part in path:
-            here = here.setdefault(part, {})
-        here[last] = value
-    return Config.model_validate(nested)
 
 
 def step(config: Config, mode: str, warm: bool, per_signal: bool, exchange: AllToAllExchange, rank: int) -> None:
@@ -175,7 +155,7 @@ def test_bytes_by_hand() -> None:
 def test_more_of_anything_sends_more(key: str) -> None:
     for mode in ("gate", "solve"):
         sent = [
-            sum(step_bytes(configuration({"dictionary.experts": 256, key: 2**i}), D, C, 16, 8, mode).values())
+            sum(step_bytes(configuration({"dictionary.experts": 1024, key: 2**i}), D, C, 16, 8, mode).values())
             for i in (4, 5, 6)
         ]
         assert sent[0] < sent[1] < sent[2], mode
@@ -185,7 +165,11 @@ def test_more_of_anything_sends_more(key: str) -> None:
 @pytest.mark.parametrize("shared", [0, 1, 2])
 @pytest.mark.parametrize("kind", ["identity", "cosine", "positional", "fourier", "rbf", "laplacian"])
 def test_sizes_are_those_of_a_dictionary(layers: int, shared: int, kind: str) -> None:
-    changes = {"dictionary.private_layers": layers, "dictionary.shared_layers": shared, "dictionary.encoding.kind": kind}
+    changes = {
+        "dictionary.private_layers": layers,
+        "dictionary.shared_layers": shared,
+        "dictionary.encoding.kind": kind,
+    }
     config = configuration(changes).dictionary
     made = Dictionary(config, 2, D, torch.Generator())
     assert encoding_width(config.encoding) == made.trunk.encoding.out_dim

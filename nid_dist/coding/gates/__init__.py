@@ -19,7 +19,7 @@ def make_gate(
     *,
     experts: int,
     channels: int,
-    lattice: tuple[int, int],
+    lattice: tuple[int, ...],
     signals: int,
     support: int,
     generator: torch.Generator,
@@ -30,7 +30,7 @@ def make_gate(
         config: the section `coding.gate`.
         experts: n.
         channels: d.
-        lattice: (H, W) of the signals, H * W = C.
+        lattice: shape of the signals' lattice, of C points; only a codebook takes any but (H, W).
         signals: number of training signals (of importance to the codebook only).
         support: k (of importance to the unrolled gate only).
         generator: of the initial values.
@@ -40,7 +40,13 @@ def make_gate(
 
     Raises:
         UserError: for the kind `none`.
+        ValueError: for a lattice that the gate cannot read (the configuration has been checked for that).
     """
+    if config.kind == "codebook":
+        return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
+    if len(lattice) != 2:
+        raise ValueError(f"the {config.kind} gate reads rows and columns, not a lattice of shape {lattice}")
+    height, width = lattice
     match config.kind:
         case "light":
             made: type[LightGate | ConvGate | ResNetGate] = LightGate
@@ -48,13 +54,16 @@ def make_gate(
             made = ConvGate
         case "resnet":
             made = ResNetGate
-        case "codebook":
-            return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
         case "unrolled":
             from nid_dist.coding.gates.unrolled import UnrolledGate
 
             return UnrolledGate(
-                config, experts=experts, channels=channels, lattice=lattice, support=support, generator=generator
+                config,
+                experts=experts,
+                channels=channels,
+                lattice=(height, width),
+                support=support,
+                generator=generator,
             )
         case _:
             raise UserError(
@@ -63,4 +72,4 @@ def make_gate(
                 expected="a gate, as something here needs predicted codes",
                 mend="choose light, unrolled, conv, resnet or codebook, or a solver that needs no gate",
             )
-    return made(experts=experts, channels=channels, lattice=lattice, width=config.width, generator=generator)
+    return made(experts=experts, channels=channels, lattice=(height, width), width=config.width, generator=generator)

@@ -34,7 +34,8 @@ class GateCost:
 def gate_cost(config: Config, *, channels: int, grid: tuple[int, int], signals: int, batch: int) -> GateCost:
     """The cost of the gate that a configuration asks for.
 
-    A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly.
+    A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly; and a codebook has
+    one row per signal.
 
     Args:
         config: the configuration.
@@ -48,20 +49,21 @@ def gate_cost(config: Config, *, channels: int, grid: tuple[int, int], signals: 
     """
     if config.coding.gate.kind == "none":
         return GateCost()
-    two, three = (_measure(config, experts, channels, grid, signals, batch) for experts in (2, 3))
+    two, three = (_measure(config, experts, channels, grid, batch) for experts in (2, 3))
     at = [a + (config.dictionary.experts - 2) * (b - a) for a, b in zip(two, three, strict=True)]
-    (buffers, forward, backward, kept), tensors = at[:4], at[4:]
+    buffers, forward, backward, kept = at[:4]
+    tensors = [numbers * (signals if config.coding.gate.kind == "codebook" else 1) for numbers in at[4:]]
     return GateCost(sum(tensors), buffers, max(tensors), forward, backward, kept)
 
 
-def _measure(config: Config, experts: int, channels: int, grid: tuple[int, int], signals: int, batch: int) -> list[int]:
+def _measure(config: Config, experts: int, channels: int, grid: tuple[int, int], batch: int) -> list[int]:
     """Numbers of buffers, operations forward and backward, bytes kept; then the numbers of each parameter."""
     gate = make_gate(
         config.coding.gate,
         experts=experts,
         channels=channels,
         lattice=grid,
-        signals=signals,
+        signals=1,
         support=1,
         generator=torch.Generator(),
     )

@@ -1,0 +1,25 @@
+"""From a configuration to its task."""
+
+from nid_dist.config.schema import Config
+from nid_dist.tasks.base import Task
+
+
+def make_task(config: Config) -> Task:
+    """Make the task that `signals.source` asks for.
+
+    Args:
+        config: the whole configuration.
+
+    Returns:
+        The task, its signals listed but not read.
+
+    Raises:
+        UserError: when the signals cannot be listed, or do not fit the configuration.
+    """
+    if config.signals.source == "shapes":
+        from nid_dist.tasks.shapes import ShapeTask
+
+        return ShapeTask(config)
+    from nid_dist.tasks.images import ImageTask
+
+    return ImageTask(config)

@@ -1,0 +1,67 @@
+"""What all ranks agree on, in groups of both libraries."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from nid_dist.errors import UserError
+from nid_dist.parallel.process_group_world import ProcessGroupWorld
+from nid_dist.parallel.topology import Topology
+from tests.parallel.processes import run
+
+
+def caught(call: Any) -> str:
+    try:
+        call()
+    except UserError as error:
+        return str(error)
+    return "nothing"
+
+
+def fail(text: str) -> None:
+    raise UserError(text, found="a", expected="b", mend="c")
+
+
+def checks(rank: int, size: int, library: Any) -> dict[str, Any]:
+    world = ProcessGroupWorld(Topology(8, size, rank, 2), library)
+    assert world.first == (rank == 0)
+    own = torch.tensor([rank, 2.0 * rank], dtype=torch.float64)
+    mean, total, collected = world.mean(own), world.total(torch.tensor(rank)), world.collect(own)
+    assert world.only_first(lambda: {"é": [rank, None]}) == {"é": [0, None]}
+    told = caught(lambda: world.only_first(lambda: fail("first")))
+    assert world.together(lambda: rank) == rank
+    # Ranks 1 and 2 fail: the error of 1 is everyone's.
+    both = caught(lambda: world.together(lambda: fail(f"rank {rank}") if rank in (1, 2) else None))
+    replicated, sharded = torch.tensor([float(rank)]), torch.tensor([[float(rank)], [10.0 + rank]]).t()
+    world.replicate(replicated, sharded=False)
+    world.replicate(sharded, sharded=True)
+    whole = world.as_shard(torch.full((4, 3), float(rank % 2))).full_tensor()
+    gathered = world.exchange.gather(torch.full((4, 1), rank % 2))
+    return {
+        "mean": mean,
+        "total": total,
+        "collected": collected,
+        "told": told,
+        "both": both,
+        "replicated": replicated,
+        "sharded": sharded.clone(),
+        "whole": whole,
+        "gathered": gathered,
+    }
+
+
+@pytest.mark.parametrize("library", ["deepspeed", "fairscale"])
+def test_four_ranks_of_which_two_share_the_experts(tmp_path: Path, library: str) -> None:
+    for rank, found in enumerate(run(checks, 4, tmp_path, library)):
+        assert found["mean"].tolist() == [1.5, 3.0]
+        assert int(found["total"]) == 6
+        assert found["collected"].tolist() == [[0, 0], [1, 2], [2, 4], [3, 6]]
+        assert found["told"] == "first: found a, expected b; c"
+        assert found["both"] == "rank 1: found a, expected b; c"
+        assert found["replicated"].tolist() == [0.0]
+        # Ranks 0 and 2 hold the same experts, and so do 1 and 3.
+        assert found["sharded"].tolist() == [[rank % 2, 10.0 + rank % 2]]
+        assert found["whole"][:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+        assert found["gathered"][:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]

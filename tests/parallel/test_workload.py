@@ -1,0 +1,70 @@
+"""Operations on paper are those that PyTorch counts, wherever it can count them, and grow with what is asked."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.gates.cost import GateCost
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.parallel.workload import Run, step_flops
+from tests.parallel.configurations import configuration
+
+D, C = 3, 20
+
+
+def counted(run: Run, mode: str, warm: bool) -> int:
+    """What PyTorch counts in one process, all experts being used."""
+    config, signals = run.config, run.signals
+    dictionary = Dictionary(config.dictionary, 2, D, torch.Generator()).requires_grad_(mode != "distill")
+    experts, slots = config.dictionary.experts, config.dictionary.experts if warm else config.coding.support
+    values = torch.randn(signals, slots).requires_grad_(mode != "solve")
+    indices = None if warm else torch.stack([torch.randperm(experts)[:slots] for _ in range(signals)])
+    with FlopCounterMode(display=False) as counter:
+        dictionary(Code(values, torch.zeros(signals, D), indices), torch.rand(C, 2)).square().sum().backward()
+    return counter.get_total_flops()
+
+
+@pytest.mark.parametrize("mode", ["gate", "distill"])
+@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"dictionary.strategy": "merge"},
+        {"dictionary.strategy": "merge", "dictionary.shared_layers": 0},
+        {"dictionary.strategy": "merge", "dictionary.shared_layers": 3},
+        {"dictionary.strategy": "combine"},
+        {"dictionary.private_layers": 3},
+        {"dictionary.private_layers": 2, "dictionary.shared_layers": 2},
+        {},
+        {"training.batch": 200},
+    ],
+)
+def test_operations_are_those_that_are_counted(changes: dict[str, Any], warm: bool, mode: str) -> None:
+    config = configuration({"coding.support": 8, "coding.gate.kind": "light", "objective.distill": 0.0} | changes)
+    run = Run(config, D, C, 1)
+    assert step_flops(run, 1, mode, warm) == counted(run, mode, warm)
+
+
+def test_by_hand() -> None:
+    config = configuration({"training.batch": 12, "coding.gate.kind": "conv", "optimizer.accumulation": 2})
+    run = Run(config, D, C, 2, GateCost(forward=1000, backward=3000))
+    # Of each of 2 micro-batches, 3 signals of each of 2 ranks. Trunk: 6 * 5 weights at 20 points, and their gradients,
+    # without those of the encoding. Merge, by a product with 4 experts' 18 numbers, of 6 signals, and 2 gradients;
+    # heads: 3 signals * 20 points * 3 channels * 5, and 2 gradients. The gate runs once more, for the statistics.
+    once = 2 * (2 * 20 * 30 + 3 * 6 * 4 * 18 + 3 * 3 * 20 * 15) + 2 * 1000 + 3000
+    assert step_flops(run, 2, "gate") == 2 * once
+
+
+def test_a_solver_works_more_for_more() -> None:
+    sizes = [step_flops(Run(configuration({"training.batch": 2**i}), D, C, 1), 1, "solve") for i in range(5)]
+    sizes += [
+        step_flops(Run(configuration({"dictionary.experts": 16 * 4**i}), D, C, 1), 1, "solve") for i in range(1, 9)
+    ]
+    assert sizes[:5] == sorted(set(sizes[:5])) and sizes[5:] == sorted(set(sizes[5:]))
+    run = Run(configuration({}), D, C, 1)
+    without = dataclasses.replace(run, config=configuration({"objective.distill": 0.0}))
+    assert step_flops(run, 1, "distill") > step_flops(without, 1, "distill")  # the gate learns from solved codes
