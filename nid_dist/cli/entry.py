@@ -1,12 +1,17 @@
 """What all commands share: errors and warnings in one line, exit codes, new output folders."""
 
+import os
+import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import NoReturn, Protocol, runtime_checkable
 
 from nid_dist.errors import UserError
+from nid_dist.parallel.launching import Launch, launch_in
 
 
 @runtime_checkable
@@ -18,38 +23,78 @@ class Command(Protocol):
         ...
 
 
-def guarded(program: str, command: Command) -> Command:
+def guarded(program: str, command: Command, *, together: bool = False) -> Command:
     """Wrap a command so that an error of the user's ends it with one line on stderr and exit code 2.
+
+    Of several processes that a launcher started to do one thing together, only one says what has failed, only the first
+    shows warnings, and one that fails ends at once.
 
     Args:
         program: the name to show.
         command: what to run.
+        together: whether the processes of a launch run the command together; without it, each runs its own.
 
     Returns:
         The wrapped command.
     """
 
-    def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-        print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
     def main(arguments: Sequence[str] | None = None) -> int:
+        launch = _launch() if together else Launch()
+
+        def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+            if launch.rank == 0:
+                print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = show_warning
                 return command(arguments)
-        except UserError as error:
-            print(f"{program}: error: {error}", file=sys.stderr)
-            return 2
-        except (MemoryError, RuntimeError) as error:
-            if not _out_of_memory(error):
+        except SystemExit:
+            raise
+        except BaseException as error:
+            if launch.size > 1:
+                _end_together(program, error)
+            told = _told(error)
+            if told is None:
                 raise
-            print(f"{program}: error: {_memory_error(error)}", file=sys.stderr)
-            return 2
-        except KeyboardInterrupt:
-            print(f"{program}: interrupted", file=sys.stderr)
-            return 130
+            print(f"{program}: {told[0]}", file=sys.stderr)
+            return told[1]
 
     return main
+
+
+def _launch() -> Launch:
+    try:
+        return launch_in(os.environ)
+    except UserError:
+        return Launch()  # the command itself will say what is wrong with it
+
+
+def _told(error: BaseException) -> tuple[str, int] | None:
+    """What to say of an error, and the exit code; None: it is a mistake of the program's."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted", 130
+    if isinstance(error, MemoryError | RuntimeError) and _out_of_memory(error):
+        error = _memory_error(error)
+    return (f"error: {error}", 2) if isinstance(error, UserError) else None
+
+
+def _end_together(program: str, error: BaseException) -> NoReturn:
+    """Say what has failed, unless another process of the job does, and end this one."""
+    from nid_dist.parallel import failures
+
+    # The launcher, too, notices a process that has ended, and would end this one before it has said why.
+    with suppress(ValueError):  # not in the main thread
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if failures.joined() and failures.is_lost_connection(error):
+        error = failures.diagnose(error)
+    told = _told(error)
+    first = failures.speak_first()
+    if told is None:
+        traceback.print_exception(error)
+    elif first:
+        print(f"{program}: {told[0]}", file=sys.stderr)
+    failures.end(1 if told is None else told[1])
 
 
 def without_result(program: str, failed: Mapping[str, str], count: int) -> int:

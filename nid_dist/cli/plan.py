@@ -14,10 +14,10 @@ from nid_dist.coding.gates.cost import gate_cost
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Cell, Column, Table, write_json
-from nid_dist.parallel.cost import rows
-from nid_dist.parallel.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
 from nid_dist.parallel.topology import Topology, default_expert_parallel_size
-from nid_dist.parallel.workload import Run
+from nid_dist.planning.cost import rows
+from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
+from nid_dist.planning.workload import Run
 from nid_dist.tasks.images import ImageTask
 
 _MIB = 2**20

@@ -57,7 +57,7 @@ class Code:
         values = self.values.to(rows.dtype)
         if self.indices is None:
             return values @ rows
-        if _product_is_cheaper(values.shape[1], rows.shape[0]):
+        if product_is_cheaper(values.shape[1], rows.shape[0]):
             return self.dense(rows.shape[0]).to(rows.dtype) @ rows
         return F.embedding_bag(self.indices, rows, per_sample_weights=values, mode="sum")
 
@@ -93,7 +93,16 @@ class Code:
         )
 
 
-def _product_is_cheaper(support: int, experts: int) -> bool:
+def product_is_cheaper(support: int, experts: int) -> bool:
+    """Whether a weighted sum of rows is a product with the dense code, or a gather.
+
+    Args:
+        support: k.
+        experts: E, rows in all.
+
+    Returns:
+        True for the product.
+    """
     # A product with the dense [T, n] code costs T*n*p fused operations, the gather T*k*p uncached reads and, backward,
     # as many scattered writes: measured on CPU, they break even between n = 10k and n = 16k.
     return experts <= 12 * support

@@ -78,13 +78,15 @@ def _combine_shared(
     def partial(phi: Tensor, coefficients: Tensor, *chunk: Tensor) -> Tensor:
         return coefficients @ experts.evaluate(phi, chunk).flatten(1)
 
+    # Of one type whatever the number of chunks, which differs between ranks: they exchange what comes out.
+    kind = features.dtype
     if len(used) <= step:
-        total = partial(features, alpha, *tensors)
+        total = partial(features, alpha, *tensors).to(kind)
     else:
-        total = features.new_zeros(code.signals, features.shape[0] * experts.channels)
+        total = features.new_zeros(code.signals, features.shape[0] * experts.channels, dtype=kind)
         # Split once: the backward pass of a slice per chunk would write zeros for all experts each time.
         for chunk in zip(alpha.split(step, 1), *(tensor.split(step) for tensor in tensors), strict=True):
-            total = total + _recomputed(partial)(features, *chunk)
+            total = total + _recomputed(partial)(features, *chunk).to(kind)
     return total.unflatten(1, (features.shape[0], experts.channels))
 
 

@@ -17,6 +17,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from nid_dist.coding.code import Code
+from nid_dist.parallel.collectives import all_gather
 from nid_dist.parallel.exchange import Traffic
 from nid_dist.parallel.topology import Topology
 
@@ -113,10 +114,8 @@ class AllToAllExchange:
         Returns:
             One row per expert of all, without gradient.
         """
-        part = part.detach().contiguous()
-        whole = part.new_empty(self.ranks * len(part), *part.shape[1:])
         begin = time.perf_counter()
-        dist.all_gather_into_tensor(whole, part, group=self.group)
+        whole = all_gather(part, self.group)
         self.traffic.add("atoms", part.numel() * part.element_size() * (self.ranks - 1), time.perf_counter() - begin)
         return whole
 

@@ -14,3 +14,10 @@ def adopt_process_group() -> None:
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
+
+
+def leave_process_group() -> None:
+    """Destroy the default process group, and the groups that DeepSpeed remembers with it."""
+    import deepspeed.comm
+
+    deepspeed.comm.destroy_process_group()

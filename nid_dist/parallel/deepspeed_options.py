@@ -100,6 +100,7 @@ def deepspeed_config(accumulation: int, zero_stage: int, options: Mapping[str, A
         "zero_allow_untested_optimizer": True,
         "zero_force_ds_cpu_optimizer": False,
         "gradient_accumulation_steps": accumulation,
+        "gradient_clipping": 0.0,  # by default DeepSpeed clips to 1
         # For DeepSpeed's own figures of throughput only: signals of a rank are not known here.
         "train_micro_batch_size_per_gpu": 1,
     }

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from nid_dist.errors import UserError
 from nid_dist.parallel.all_to_all import AllToAllExchange
-from nid_dist.parallel.deepspeed_comm import adopt_process_group
+from nid_dist.parallel.collectives import all_gather
+from nid_dist.parallel.deepspeed_comm import adopt_process_group, leave_process_group
 from nid_dist.parallel.exchange import LocalExchange
 from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
@@ -60,10 +61,7 @@ class ProcessGroupWorld(World):
 
     def collect(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "ranks *shape"]:
         """Every rank's values, by rank."""
-        part = values.detach().to(self.device).reshape(1, -1).contiguous()
-        gathered = part.new_empty(self.size, part.shape[1])
-        dist.all_gather_into_tensor(gathered, part)
-        return gathered.to(values.device).reshape(self.size, *values.shape)
+        return all_gather(values.detach().to(self.device)[None]).to(values.device)
 
     def only_first(self, call: Callable[[], Any]) -> Any:
         """Let the first rank alone do something; its result, or its error, is everyone's."""
@@ -107,7 +105,10 @@ class ProcessGroupWorld(World):
 
     def close(self) -> None:
         """Leave the other processes: without this a gloo run now and then aborts at exit."""
-        dist.destroy_process_group()
+        if self.library == "deepspeed":
+            leave_process_group()
+        else:
+            dist.destroy_process_group()
 
     @functools.cached_property
     def _mesh(self) -> Any:

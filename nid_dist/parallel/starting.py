@@ -9,7 +9,7 @@ import torch
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.parallel.engine import Engine, LocalEngine
-from nid_dist.parallel.joining import join, leave
+from nid_dist.parallel.joining import join
 from nid_dist.parallel.launching import Launch, threads_for
 from nid_dist.parallel.topology import Topology, default_expert_parallel_size
 from nid_dist.parallel.world import World
@@ -80,9 +80,10 @@ def open_world(config: Config, launch: Launch) -> Iterator[World]:
     )
     device = torch.device("cuda", launch.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     rows = math.ceil(config.training.batch // config.optimizer.accumulation / launch.size)
-    yield ProcessGroupWorld(topology, "fairscale" if engine == "fairscale" else "deepspeed", rows, device)
+    world = ProcessGroupWorld(topology, "fairscale" if engine == "fairscale" else "deepspeed", rows, device)
+    yield world
     # Not after an error: the others may be waiting for an answer that does not come.
-    leave()
+    world.close()
 
 
 def make_engine(config: Config, launch: Launch, world: World) -> Engine:

@@ -9,7 +9,7 @@ import pytest
 
 from nid_dist.cli.plan import describe_run, main
 from nid_dist.config import load_config
-from nid_dist.parallel.cost import step_bytes
+from nid_dist.planning.cost import step_bytes
 from nid_dist.tasks.images import ImageTask
 from tests.tiny import tiny, write_sizes
 

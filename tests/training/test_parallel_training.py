@@ -16,6 +16,8 @@ from tests.tiny import write_sizes
 STEPS = 20
 # A batch of 14 does not divide by 4 ranks; in two micro-batches of 7 not even by 2.
 BASE = [f"training.steps={STEPS}", "training.batch=14", "optimizer.accumulation=2", "parallel.timeout_seconds=60.0"]
+# The first steps of a dense warm-up are of such a kind, so that they are small here.
+BASE += ["optimizer.warmup_steps=20"]
 GATE = ["coding.phases=[{mode: gate}]", "coding.gate={kind: light, width: 8, noisy: true}", "coding.warmup_steps=3"]
 SOLVE = ["coding.phases=[{mode: solve}]"]
 ALL_MODES = [
@@ -65,9 +67,9 @@ def assert_equal_runs(run: Path, alone: Path, tolerance: float = 1e-4) -> None:
     found, expected = nid_dist.load(run).state_dict(), nid_dist.load(alone).state_dict()
     assert found.keys() == expected.keys()
     for name, value in expected.items():
-        # Adam divides by the square root of gradients that may be nothing but rounding: by the norm, not by the entry.
-        error = (found[name].double() - value.double()).norm() / value.double().norm().clamp_min(1e-3)
-        assert error < 20 * tolerance, name
+        # Adam makes whole steps of gradients that are nothing but rounding: by the norm, not by the entry.
+        size = value.double().norm() + 1e-4 * value.numel() ** 0.5
+        assert (found[name].double() - value.double()).norm() < 20 * tolerance * size, name
     one, other = evaluation(run), evaluation(alone)
     for key in ("val/db_omp2", "effective_rank", "dead_experts", "imbalance"):
         assert one[key] == pytest.approx(other[key], rel=2e-2 if key == "imbalance" else 1e-3), key

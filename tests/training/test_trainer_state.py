@@ -264,4 +264,4 @@ def test_an_exploding_rate_ends_in_one_clear_error_or_in_finite_numbers(
 
 
 def fresh(config: Config) -> dict[str, Tensor]:
-    return module.ImageTask(config).model().state_dict()
+    return ImageTask(config).model().state_dict()

@@ -10,8 +10,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from nid_dist.coding.code import Code
 from nid_dist.coding.gates.cost import GateCost
 from nid_dist.dictionary.dictionary import Dictionary
-from nid_dist.parallel.workload import Run, step_flops
-from tests.parallel.configurations import configuration
+from nid_dist.planning.cost import fetches
+from nid_dist.planning.workload import Run, step_flops
+from tests.planning.configurations import configuration
 
 D, C = 3, 20
 
@@ -68,3 +69,11 @@ def test_a_solver_works_more_for_more() -> None:
     run = Run(configuration({}), D, C, 1)
     without = dataclasses.replace(run, config=configuration({"objective.distill": 0.0}))
     assert step_flops(run, 1, "distill") > step_flops(without, 1, "distill")  # the gate learns from solved codes
+
+
+def test_owners_reduce_only_their_own_atoms_where_rows_are_fetched() -> None:
+    few = {"dictionary.width": 200, "training.coordinates": 2, "coding.blocks": 1, "coding.support": 8}
+    run = Run(configuration(few), D, C, 4)
+    assert fetches(run.config, D, 2, 4, 2) and fetches(run.config, D, 2, 4, 4)
+    # At 2 points, 2 experts of 3 * 200 weights fewer; the merge, scores and systems are as much work as before.
+    assert step_flops(run, 2, "solve") - step_flops(run, 4, "solve") == 2 * 2 * 2 * 600

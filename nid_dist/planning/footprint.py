@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from nid_dist.parallel.cost import NUMBER, encoding_width, expert_layers, fetches, solves, trunk_layers
-from nid_dist.parallel.workload import Run, gram_is_cheaper, trained
+from nid_dist.planning.cost import NUMBER, encoding_width, expert_layers, fetches, solves, trunk_layers
+from nid_dist.planning.workload import Run, gram_is_cheaper, trained
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ def _solving(run: Run, ranks: int) -> int:
     """Numbers of the solver: the experts it has here, their atoms, their products with the signals, and the systems."""
     signals, support, dim = run.signals, run.config.coding.support, run.atom_numbers
     experts = run.config.dictionary.experts
-    gram = gram_is_cheaper(run)
+    gram = gram_is_cheaper(run, ranks)
     # A system in single and double precision and its factors; the rows that it is made of, once more in doubt.
     systems = 7 * signals * support**2 + 2 * (not gram) * min(2**25, signals * support * dim)
     if fetches(run.config, run.channels, run.coordinates, run.world, ranks):

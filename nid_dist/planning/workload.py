@@ -6,13 +6,14 @@ One multiplication with one addition is two operations. What only fills messages
 import itertools
 from dataclasses import dataclass, field
 
-from nid_dist.coding.code import _product_is_cheaper
+from nid_dist.coding.code import product_is_cheaper
 from nid_dist.coding.gates.cost import GateCost
 from nid_dist.config.schema import Config
 from nid_dist.dictionary.evaluation import cheaper_strategy
-from nid_dist.parallel.cost import (
+from nid_dist.planning.cost import (
     expert_layers,
     feature_width,
+    fetches,
     merges,
     parameters,
     regresses,
@@ -80,7 +81,7 @@ class Run:
     def summed(self, expert_parallel_size: int, warm: bool) -> int:
         """Heads that an owner adds up for a code: all that it has, where a product with a dense code is cheaper."""
         slots, experts = self.slots(expert_parallel_size, warm), self.config.dictionary.experts // expert_parallel_size
-        return experts if warm or _product_is_cheaper(slots, experts) else slots
+        return experts if warm or product_is_cheaper(slots, experts) else slots
 
     def used(self, expert_parallel_size: int, warm: bool) -> int:
         """Experts of a rank that some signal uses, at most."""
@@ -132,12 +133,12 @@ def step_flops(run: Run, expert_parallel_size: int, mode: str, warm: bool = Fals
     config, gate, count = run.config, run.gate, run.config.optimizer.accumulation
     work = 2 * _dictionary(run, expert_parallel_size, mode, warm)
     if solves(config, mode):
-        work += 2 * _solver(run)
+        work += 2 * _solver(run, expert_parallel_size)
     if trained(config, mode)[1]:
         # With several micro-batches, statistics of the whole batch take a forward pass of their own.
         work += gate.forward * (1 + (mode == "gate" and count > 1)) + gate.backward
     unrolled = mode == "gate" and config.coding.gate.kind == "unrolled"
-    return count * work + 2 * unrolled * _all_atoms(run, run.lattice)
+    return count * work + 2 * unrolled * _evaluated(run, run.lattice, config.dictionary.experts)
 
 
 def _dictionary(run: Run, ranks: int, mode: str, warm: bool) -> int:
@@ -155,36 +156,39 @@ def _dictionary(run: Run, ranks: int, mode: str, warm: bool) -> int:
     return trunk + combine + points * used * layers * (1 + 2 * experts + again)
 
 
-def _all_atoms(run: Run, coordinates: int) -> int:
-    """Multiplications of evaluating all n experts."""
-    dictionary = run.config.dictionary
-    trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary))
-    layers = sum(inputs * outputs for inputs, outputs in expert_layers(dictionary, run.channels))
-    return coordinates * (trunk + dictionary.experts * layers)
+def _evaluated(run: Run, coordinates: int, experts: int) -> int:
+    """Multiplications of evaluating some experts."""
+    trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(run.config.dictionary))
+    layers = sum(inputs * outputs for inputs, outputs in expert_layers(run.config.dictionary, run.channels))
+    return coordinates * (trunk + experts * layers)
 
 
-def gram_is_cheaper(run: Run) -> bool:
+def gram_is_cheaper(run: Run, expert_parallel_size: int) -> bool:
     """Whether the solver multiplies all atoms with each other once (as `solve_omp` decides)."""
     experts, supports = run.config.dictionary.experts, itertools.accumulate(solver_blocks(run.config))
-    return experts <= 16384 and experts**2 <= run.signals * sum(size**2 for size in supports)
+    few = experts <= 16384 and experts**2 <= run.signals * sum(size**2 for size in supports)
+    return few and not fetches(run.config, run.channels, run.coordinates, run.world, expert_parallel_size)
 
 
-def _solver(run: Run) -> int:
+def _solver(run: Run, ranks: int) -> int:
     """Multiplications of the reduction to inner products and of the matching pursuit, for a rank's signals."""
     dictionary, signals, points, dim = run.config.dictionary, run.signals, run.coordinates, run.atom_numbers
     experts, width, numbers = dictionary.experts, run.width, run.coordinates * run.channels
+    # Where rows are fetched, an owner reduces its own atoms only, and scores them for the signals of all.
+    apart = fetches(run.config, run.channels, points, run.world, ranks)
+    reduced = experts // ranks if apart else experts
     if dictionary.private_layers == 1 and points > width:
         trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary))
-        work = points * (trunk + width**2) + signals * numbers * width + experts * run.channels * width**2
+        work = points * (trunk + width**2) + signals * numbers * width + reduced * run.channels * width**2
     else:
-        work = _all_atoms(run, points) + (dim < numbers) * (experts + signals) * experts * numbers
+        work = _evaluated(run, points, reduced) + (dim < numbers) * (experts + signals) * experts * numbers
     supports = list(itertools.accumulate(solver_blocks(run.config)))
-    gram = gram_is_cheaper(run)
+    gram = gram_is_cheaper(run, ranks)
     work += (gram * experts + signals) * experts * dim
     for size in supports:
         # The system of a support and its factorisation; then, but for the last, what the code leaves over.
         work += signals * (size**2 * dim * (not gram) + size**3 // 6)
         if size < supports[-1]:
-            summed = experts if _product_is_cheaper(size, experts) else size
+            summed = experts if product_is_cheaper(size, experts) else size
             work += signals * (summed * experts if gram else (summed + experts) * dim)
     return work

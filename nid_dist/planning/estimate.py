@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nid_dist.config.schema import Config
-from nid_dist.parallel.cost import NUMBER, step_messages
-from nid_dist.parallel.footprint import Memory, memory
-from nid_dist.parallel.workload import Run, step_flops, trained
+from nid_dist.planning.cost import NUMBER, step_messages
+from nid_dist.planning.footprint import Memory, memory
+from nid_dist.planning.workload import Run, step_flops, trained
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.parallel.all_to_all import AllToAllExchange
-from nid_dist.parallel.cost import (
+from nid_dist.parallel.topology import Topology
+from nid_dist.planning.cost import (
     encoding_width,
     expert_layers,
     feature_width,
@@ -25,9 +26,8 @@ from nid_dist.parallel.cost import (
     step_bytes,
     trunk_layers,
 )
-from nid_dist.parallel.topology import Topology
-from tests.parallel.configurations import configuration
 from tests.parallel.processes import run
+from tests.planning.configurations import configuration
 
 KINDS = ("codes", "coordinates", "sums", "atoms")
 D, GRID = 3, (4, 4)

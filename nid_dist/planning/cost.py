@@ -8,7 +8,7 @@ import math
 from itertools import pairwise
 from typing import NamedTuple
 
-from nid_dist.coding.code import _product_is_cheaper
+from nid_dist.coding.code import product_is_cheaper
 from nid_dist.coding.solvers.omp import block_sizes
 from nid_dist.coding.solvers.sharded import owners_send_less
 from nid_dist.config.schema import Config, Encoding
@@ -158,7 +158,7 @@ def _number_sizes(
     value = 2 if mode != "solve" and config.coding.gate.kind in ("conv", "resnet") else NUMBER
     feature = 2 if config.dictionary.shared_layers else NUMBER
     if merges(config.dictionary):
-        return value, feature, 2 if warm or _product_is_cheaper(slots, experts) else NUMBER
+        return value, feature, 2 if warm or product_is_cheaper(slots, experts) else NUMBER
     return value, feature, max(value, feature) if per_signal else 2
 
 

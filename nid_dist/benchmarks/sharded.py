@@ -1,0 +1,141 @@
+"""A dictionary whose experts are sharded over processes, and timing on all of them at once."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nid_dist.benchmarks.harness import alternate
+from nid_dist.coding.code import Code
+from nid_dist.config.schema import Config, Encoding
+from nid_dist.config.schema import Dictionary as DictionaryConfig
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.evaluation.report import machine
+from nid_dist.parallel.all_to_all import AllToAllExchange
+from nid_dist.parallel.launching import Launch
+from nid_dist.parallel.memory import keep_freed_memory
+from nid_dist.parallel.process_group_world import ProcessGroupWorld
+from nid_dist.parallel.starting import open_world
+from nid_dist.parallel.topology import Topology
+
+
+@dataclass(frozen=True)
+class Size:
+    """What is computed in a step.
+
+    Args:
+        experts: n, over all ranks.
+        support: k, a multiple of R.
+        coordinates: C, shared by the signals.
+        signals: T, of each rank.
+        width: h.
+        channels: d.
+    """
+
+    experts: int
+    support: int
+    coordinates: int
+    signals: int
+    width: int = 256
+    channels: int = 3
+
+
+class Case:
+    """One size on one rank: a dictionary of linear heads on a sine trunk, and random codes.
+
+    Codes are balanced, k / R experts of every owner, so that nobody has to send padding because of an owner that is
+    asked for more.
+
+    Args:
+        world: all ranks, which share the experts.
+        size: of the step.
+    """
+
+    def __init__(self, world: ProcessGroupWorld, size: Size) -> None:
+        self.size = size
+        ranks = world.size
+        topology = Topology(size.experts, ranks, world.rank, ranks)
+        self.exchange = AllToAllExchange(topology, world.expert_group, rows=size.signals)
+        config = DictionaryConfig(
+            experts=size.experts,
+            width=size.width,
+            shared_layers=4,
+            activation="sine",
+            trunk_output="activated",
+            encoding=Encoding(kind="identity"),
+        )
+        same, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1 + world.rank)
+        self.dictionary = Dictionary(config, 2, size.channels, same, self.exchange)
+        self.coords = torch.rand(size.coordinates, 2, generator=same) * 2 - 1
+        share = (size.signals, ranks, size.experts // ranks)
+        chosen = torch.rand(share, generator=own).topk(size.support // ranks, dim=2).indices
+        indices = (chosen + topology.local_experts * torch.arange(ranks)[:, None]).flatten(1)
+        indices = indices.gather(1, torch.rand(indices.shape, generator=own).argsort(1))
+        values = torch.randn(indices.shape, generator=own).requires_grad_()
+        self.code = Code(values, torch.zeros(size.signals, size.channels, requires_grad=True), indices)
+        self.upstream = torch.randn(size.signals, size.coordinates, size.channels, generator=own)
+
+    def step(self) -> Tensor:
+        """Evaluate f and all gradients."""
+        return self.backward(self.dictionary(self.code, self.coords))
+
+    def backward(self, values: Float[Tensor, "T C d"]) -> Tensor:
+        """All gradients of f, found in any way; gives f back."""
+        self.clear()
+        values.backward(self.upstream)
+        return values.detach()
+
+    def clear(self) -> None:
+        """Drop all gradients."""
+        for parameter in (*self.dictionary.parameters(), self.code.values, self.code.bias):
+            parameter.grad = None
+
+
+@contextmanager
+def joined(launch: Launch) -> Iterator[ProcessGroupWorld]:
+    """The processes of a launch as one expert-parallel group, which computes as a training does."""
+    keep_freed_memory()
+    # As many experts as there are processes: a multiple of any R.
+    config = Config.model_validate(
+        {
+            "dictionary": {"experts": launch.size},
+            "coding": {"support": 1},
+            "parallel": {"engine": "deepspeed", "expert_parallel_size": launch.size},
+            "training": {"threads": 1},
+        }
+    )
+    with open_world(config, launch) as world:
+        assert isinstance(world, ProcessGroupWorld)
+        yield world
+
+
+def together(world: ProcessGroupWorld, variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """As `alternate`, on all ranks at once: before each run they wait for each other, which is not timed.
+
+    Args:
+        world: all ranks.
+        variants: what to run, by name; the same names on all ranks.
+        repeats: timed runs of each.
+
+    Returns:
+        Median seconds by name, of the slowest rank.
+    """
+
+    def wait() -> None:
+        world.mean(torch.zeros(1, dtype=torch.float64))
+
+    turns: dict[str, Callable[[], object]] = {}
+    for name, run in variants.items():
+        turns |= {f"before {name}": wait, name: run}
+    seconds = alternate(turns, repeats)
+    ranks = world.collect(torch.tensor([seconds[name] for name in variants], dtype=torch.float64))
+    return dict(zip(variants, ranks.amax(0).tolist(), strict=True))
+
+
+def in_words(processes: int) -> str:
+    """A number of processes, said to be too many where it is more than there are cores."""
+    cores = machine()["cores"]
+    return str(processes) if processes <= cores else f"{processes} (oversubscribed: {cores} cores)"

@@ -1,0 +1,228 @@
+"""Who takes part in a job: what its processes have told each other through their store, and which of them live."""
+
+import json
+import os
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+_PATIENCE = 2.0  # seconds for a store to answer, which takes it milliseconds
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Process:
+    """One process of a job.
+
+    Args:
+        rank: its rank.
+        host: its machine's name, to be read by people.
+        machine: its kernel and the namespace of its pid: where they are the same, processes see each other.
+        pid: its number.
+        began: when it began, so that another process with a reused number is not taken for it.
+    """
+
+    rank: int
+    host: str
+    machine: str
+    pid: int
+    began: int
+
+    @classmethod
+    def this(cls, rank: int) -> "Process":
+        """The one that runs this."""
+        return cls(rank, socket.gethostname(), _machine(), os.getpid(), _began(os.getpid()) or 0)
+
+    def ended(self) -> bool:
+        """Whether it is seen to have ended; of other machines' processes that is never known."""
+        return self.machine == _machine() and _began(self.pid) != self.began
+
+    def __str__(self) -> str:
+        return f"rank {self.rank} (process {self.pid} on {self.host})"
+
+
+class Job:
+    """The processes of a job, as one of them knows them.
+
+    Args:
+        store: of `torch.distributed`, for this job alone.
+        identity: unique, the same for all processes.
+        rank: of this process.
+        meeting: address and port of the store.
+        keeper: the rank whose process keeps the store; None: a launcher's.
+        timeout_seconds: after which a rank that does not answer is given up.
+    """
+
+    def __init__(
+        self,
+        store: Any,
+        identity: str,
+        rank: int,
+        meeting: tuple[str, int],
+        keeper: int | None,
+        timeout_seconds: float,
+    ) -> None:
+        self.store, self.identity, self.rank, self.meeting = store, identity, rank, meeting
+        self.keeper, self.timeout_seconds = keeper, timeout_seconds
+        self.processes: list[Process] = []
+        self.sockets = open_sockets()
+        self.lost_store = False
+
+    def publish(self, process: Process) -> bool:
+        """Tell the others about this process; False: another one has its rank already."""
+        told = json.dumps(asdict(process))
+        return bool(self.store.compare_set(f"process/{self.rank}", "", told).decode() == told)
+
+    def published(self, rank: int) -> Process | None:
+        """What a process has told about itself, if it has come."""
+        key = f"process/{rank}"
+        return Process(**json.loads(self.store.get(key))) if self.store.check([key]) else None
+
+    @property
+    def others(self) -> list[Process]:
+        """All known processes but this one."""
+        return [process for process in self.processes if process.rank != self.rank]
+
+    def ask(self, question: Callable[[Any], _T]) -> _T | None:
+        """Ask the store something when processes may have failed: never fails, and takes seconds at most.
+
+        Args:
+            question: takes the store.
+
+        Returns:
+            The answer; None: the store does not answer, now or before.
+        """
+        # A store that is gone would be cried over by PyTorch on stderr, so knock first.
+        if self.lost_store or not self._listening():
+            self.lost_store = True
+            return None
+        try:
+            return answer_within(_PATIENCE, lambda: question(self.store))
+        except (RuntimeError, TimeoutError):
+            self.lost_store = True
+            return None
+
+    def mark(self, kind: str) -> None:
+        """Let the others know that this process has come to some point."""
+        self.ask(lambda store: store.set(f"{kind}/{self.rank}", "1"))
+
+    def marked(self, kind: str, processes: Iterable[Process]) -> set[int]:
+        """Which ranks of these processes have come to that point, as far as the store answers."""
+        wanted = [process.rank for process in processes]
+        return self.ask(lambda store: {rank for rank in wanted if store.check([f"{kind}/{rank}"])}) or set()
+
+    def claim(self) -> bool:
+        """Whether this process is the first of the job that asks this; the others leave the word to it.
+
+        By a file in the folder for temporary files for those on the same machine, as the store may have gone with the
+        process that failed, then by the store.
+        """
+        try:
+            os.close(os.open(self._claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        except FileExistsError:
+            return False
+        except OSError:
+            pass  # nowhere to write to: better said twice than not at all
+        return self.ask(lambda store: store.add("claims", 1)) in (None, 1)
+
+    def claimed(self) -> bool:
+        """Whether some process has claimed the word."""
+        return self._claim.exists() or bool(self.ask(lambda store: store.add("claims", 0)))
+
+    @property
+    def _claim(self) -> Path:
+        return Path(tempfile.gettempdir(), f"nid_dist-{self.identity}")
+
+    def _listening(self) -> bool:
+        try:
+            socket.create_connection(self.meeting, _PATIENCE).close()
+        except OSError:
+            return False
+        return True
+
+
+def answer_within(seconds: float, call: Callable[[], _T]) -> _T:
+    """Call something that may block for ever.
+
+    Args:
+        seconds: to wait for it.
+        call: is left behind in a thread of its own, if it takes longer.
+
+    Returns:
+        What it returned.
+
+    Raises:
+        TimeoutError: when it has not.
+        Exception: what it raised.
+    """
+    answers: list[_T] = []
+    errors: list[Exception] = []
+
+    def work() -> None:
+        try:
+            answers.append(call())
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if errors:
+        raise errors[0]
+    if not answers:
+        raise TimeoutError(f"no answer within {seconds:g} s")
+    return answers[0]
+
+
+def wait_until(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Wait for something, looking often at first and then twice a second.
+
+    Args:
+        seconds: to wait at most.
+        condition: for what.
+
+    Returns:
+        Whether it came.
+    """
+    deadline, pause = time.monotonic() + seconds, 0.02
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(pause)
+        pause = min(0.5, 1.5 * pause)
+    return True
+
+
+def open_sockets() -> dict[str, int]:
+    """This process's sockets: an open file's number by the socket's name."""
+    found = {}
+    for number in os.listdir("/proc/self/fd"):
+        with suppress(OSError):
+            name = os.readlink(f"/proc/self/fd/{number}")
+            if name.startswith("socket:"):
+                found[name] = int(number)
+    return found
+
+
+def _machine() -> str:
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _began(pid: int) -> int | None:
+    """When a process began, in clock ticks since its machine did; None: it has ended."""
+    try:
+        # Behind the program's name, which may hold anything: the state, and 19 fields on the time.
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])

@@ -1,0 +1,65 @@
+"""This machine on the network: its address, a free port, the interface that leads to another machine."""
+
+import fcntl
+import socket
+import struct
+
+LOOPBACK = "127.0.0.1"
+
+_ELSEWHERE = "192.0.2.1"  # of a block that is kept for documentation: nobody has it, and nothing is sent there
+_SIOCGIFADDR = 0x8915  # ioctl: the IPv4 address of an interface
+
+
+def own_address() -> str:
+    """An address under which other machines find this one: its name's, or else that of its way out."""
+    name = socket.gethostname()
+    try:
+        found = [str(info[4][0]) for info in socket.getaddrinfo(name, None, socket.AF_INET)]
+    except OSError:
+        found = []
+    # Many a machine's own name leads to 127.0.1.1 on itself.
+    return next((address for address in found if not address.startswith("127.")), _source(_ELSEWHERE) or name)
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on; somebody may before it is used."""
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        return int(listener.getsockname()[1])
+
+
+def interface_towards(address: str) -> str | None:
+    """The name of the network interface through which this machine reaches another, for gloo.
+
+    Args:
+        address: of the other machine, or one of this machine itself.
+
+    Returns:
+        The name; where the address leads no further than this machine, that of its way out; None: not found.
+    """
+    source = _source(address)
+    if source is None or source.startswith("127."):
+        source = _source(_ELSEWHERE)
+    for _, name in socket.if_nameindex():
+        if source is not None and _address_of(name) == source:
+            return name
+    return None
+
+
+def _source(destination: str) -> str | None:
+    """The address that packets to there would carry; connecting a UDP socket sends none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((destination, 9))
+        except OSError:
+            return None
+        return str(probe.getsockname()[0])
+
+
+def _address_of(interface: str) -> str | None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            answer = fcntl.ioctl(probe, _SIOCGIFADDR, struct.pack("256s", interface.encode()[:15]))
+        except OSError:
+            return None
+    return socket.inet_ntoa(answer[20:24])

@@ -1,0 +1,1 @@
+"""What a run will need, on paper: parameters, memory, bytes, operations, time."""
