@@ -77,3 +77,15 @@ def test_synchronising_gives_an_unrolled_gate_the_present_atoms() -> None:
     assert torch.equal(model.gate.pseudo_inverse, before)
     model.synchronise_gate()
     assert not torch.equal(model.gate.pseudo_inverse, before)
+
+
+def test_a_lattice_may_have_any_number_of_axes() -> None:
+    config = load_config(None, [*SIZES, "coding.phases=[{mode: gate}]", "coding.gate.kind=codebook"])
+    model = Model(config, channels=1, grid=(2, 3, 4), signals=5)
+    assert model.coords.shape == (24, 3) and model.dictionary.in_dim == 3
+    # The middles of 2, 3 and 4 cells, the last axis fastest.
+    assert model.coords[0].tolist() == pytest.approx([-1 / 2, -2 / 3, -3 / 4])
+    assert model.coords[1].tolist() == pytest.approx([-1 / 2, -2 / 3, -1 / 4])
+    assert model.coords[-1].tolist() == pytest.approx([1 / 2, 2 / 3, 3 / 4])
+    code = model.encode(torch.zeros(2, 24, 1), torch.tensor([0, 4]))
+    assert model.dictionary(code, model.coords).shape == (2, 24, 1)

@@ -28,7 +28,7 @@ class Size:
 
     Args:
         experts: n, over all ranks.
-        support: k, a multiple of R.
+        support: k.
         coordinates: C, shared by the signals.
         signals: T, of each rank.
         width: h.
@@ -46,8 +46,7 @@ class Size:
 class Case:
     """One size on one rank: a dictionary of linear heads on a sine trunk, and random codes.
 
-    Codes are balanced, k / R experts of every owner, so that nobody has to send padding because of an owner that is
-    asked for more.
+    Where R divides k, codes are balanced: k / R experts of every owner.
 
     Args:
         world: all ranks, which share the experts.
@@ -70,10 +69,10 @@ class Case:
         same, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1 + world.rank)
         self.dictionary = Dictionary(config, 2, size.channels, same, self.exchange)
         self.coords = torch.rand(size.coordinates, 2, generator=same) * 2 - 1
-        share = (size.signals, ranks, size.experts // ranks)
-        chosen = torch.rand(share, generator=own).topk(size.support // ranks, dim=2).indices
-        indices = (chosen + topology.local_experts * torch.arange(ranks)[:, None]).flatten(1)
-        indices = indices.gather(1, torch.rand(indices.shape, generator=own).argsort(1))
+        parts = ranks if size.support % ranks == 0 else 1
+        among = size.experts // parts
+        chosen = torch.rand(size.signals, parts, among, generator=own).topk(size.support // parts, dim=2).indices
+        indices = (chosen + among * torch.arange(parts)[:, None]).flatten(1)
         values = torch.randn(indices.shape, generator=own).requires_grad_()
         self.code = Code(values, torch.zeros(size.signals, size.channels, requires_grad=True), indices)
         self.upstream = torch.randn(size.signals, size.coordinates, size.channels, generator=own)

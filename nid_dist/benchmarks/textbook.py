@@ -43,13 +43,13 @@ def _by_owner(code: Code, ranks: int, local: int) -> tuple[Float[Tensor, "R T s"
     """Coefficients and local indices of the k / R experts that each owner is asked for."""
     assert code.indices is not None
     order = code.indices.argsort(1)
-    values, indices = (x.gather(1, order).unflatten(1, (ranks, -1)).transpose(0, 1) for x in (code.values, code.indices))
+    values, indices = (
+        x.gather(1, order).unflatten(1, (ranks, -1)).transpose(0, 1) for x in (code.values, code.indices)
+    )
     return values, (indices % local).int()
 
 
-def _evaluate(
-    heads: LinearHeads, features: Float[Tensor, "C h"], experts: Int[Tensor, "P"]
-) -> Float[Tensor, "P d C"]:
+def _evaluate(heads: LinearHeads, features: Float[Tensor, "C h"], experts: Int[Tensor, "P"]) -> Float[Tensor, "P d C"]:
     rows = heads.rows.index_select(0, experts)
     numbers = heads.channels * heads.width
     weight, offset = rows[:, :numbers].reshape(-1, heads.width), rows[:, numbers:].reshape(-1, 1)

@@ -23,7 +23,7 @@ from nid_dist.evaluation.pictures import atoms_sheet, comparison
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
 from nid_dist.export import load
 from nid_dist.model import Model
-from nid_dist.parallel.launching import free_port
+from nid_dist.parallel.network import free_port
 from nid_dist.tasks.images import ImageArray, ImageFit, ImageTask, fit_image
 from nid_dist.training import checkpoint
 from nid_dist.training.run_folder import RunFolder

@@ -53,7 +53,7 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
         UserError: when something about the configuration, the images or the run's folder is wrong; an existing run is
             not touched then.
     """
-    launch = detect_launch(single_process=True) if launch is None else launch
+    launch = Launch() if launch is None else launch
     keep_freed_memory()
     with open_world(config, launch) as world:
         return _train(config, resume, world, make_engine(config, launch, world))
@@ -116,7 +116,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"next: nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
         print(f"      to train on: {again(options, '--resume', 'auto', '--set', f'training.steps={2 * trainer.step}')}")
         return 0
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
+    shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if not name.startswith("tokens"))
     print(f"trained {trainer.step} steps: {shown}")
     print(f"wrote {run_dir}: checkpoints/, events/ (TensorBoard), log.jsonl, config.yaml")
     print(f"next: nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")

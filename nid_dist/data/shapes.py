@@ -119,20 +119,20 @@ _Draw = Callable[..., float]
 def _chair(parts: _Parts, draw: _Draw) -> None:
     width, depth, height = draw(0.35, 0.55), draw(0.35, 0.5), draw(0.4, 0.6)
     thick = draw(0.03, 0.07)
-    parts.box([0, height, 0], [width, thick, depth])
+    parts.box([0.0, height, 0.0], [width, thick, depth])
     _stand(parts, draw, width, depth, height)
     top, lean = height + draw(0.7, 1.1), draw(0.02, 0.05)
     if draw() < 0.5:
-        parts.box([0, (height + top) / 2, lean - depth], [width, (top - height) / 2, lean])
+        parts.box([0.0, (height + top) / 2, lean - depth], [width, (top - height) / 2, lean])
     else:
         slats, rounded = int(draw(3, 7)), draw() < 0.5
         for place in np.linspace(lean - width, width - lean, slats):
             parts.rod([place, height, lean - depth], [place, top, lean - depth], lean, rounded)
-        parts.box([0, top, lean - depth], [width, draw(0.04, 0.12), lean])
+        parts.box([0.0, top, lean - depth], [width, draw(0.04, 0.12), lean])
     if draw() < 0.4:
         arm, rest = height + draw(0.25, 0.4), draw(0.03, 0.05)
         for side in (rest - width, width - rest):
-            parts.box([side, arm, 0], [rest, rest, depth])
+            parts.box([side, arm, 0.0], [rest, rest, depth])
             parts.rod([side, height, 0.8 * depth], [side, arm, 0.8 * depth], 0.8 * rest)
 
 
@@ -141,41 +141,41 @@ def _table(parts: _Parts, draw: _Draw) -> None:
     depth = width * draw(0.5, 1.0)
     if draw() < 0.4:
         depth = width
-        parts.rod([0, height - thick, 0], [0, height + thick, 0], width)
+        parts.rod([0.0, height - thick, 0.0], [0.0, height + thick, 0.0], width)
         width = depth = 0.7 * width
     else:
-        parts.box([0, height, 0], [width, thick, depth])
+        parts.box([0.0, height, 0.0], [width, thick, depth])
     _stand(parts, draw, width, depth, height)
     if draw() < 0.3:
-        parts.box([0, draw(0.2, 0.4) * height, 0], [0.85 * width, 0.6 * thick, 0.85 * depth])
+        parts.box([0.0, draw(0.2, 0.4) * height, 0.0], [0.85 * width, 0.6 * thick, 0.85 * depth])
 
 
 def _lamp(parts: _Parts, draw: _Draw) -> None:
     height, pole, base = draw(1.0, 1.8), draw(0.025, 0.05), draw(0.2, 0.4)
-    parts.rod([0, 0, 0], [0, draw(0.04, 0.1), 0], base)
+    parts.rod([0.0, 0.0, 0.0], [0.0, draw(0.04, 0.1), 0.0], base)
     shade, drop = draw(0.25, 0.45), draw(0.2, 0.5)
     if draw() < 0.6:
-        parts.rod([0, 0, 0], [0, height, 0], pole)
-        parts.rod([0, height - drop, 0], [0, height, 0], shade)
+        parts.rod([0.0, 0.0, 0.0], [0.0, height, 0.0], pole)
+        parts.rod([0.0, height - drop, 0.0], [0.0, height, 0.0], shade)
     else:
         elbow, reach = [draw(-0.5, -0.2), 0.6 * height, 0.0], draw(0.3, 0.6)
         head = [reach, draw(0.8, 1.0) * height, 0.0]
-        parts.rod([0, 0, 0], elbow, pole, True)
+        parts.rod([0.0, 0.0, 0.0], elbow, pole, True)
         parts.rod(elbow, head, pole, True)
-        parts.rod(head, [reach + 0.5 * shade, head[1] - 0.5 * drop, 0], 0.5 * shade, True)
+        parts.rod(head, [reach + 0.5 * shade, head[1] - 0.5 * drop, 0.0], 0.5 * shade, True)
 
 
 def _stand(parts: _Parts, draw: _Draw, width: float, depth: float, height: float) -> None:
     """Four legs to the corners of a plate at some height, straight or splayed, or one column on a foot."""
     radius = draw(0.03, 0.06)
     if draw() < 0.3:
-        parts.rod([0, 0, 0], [0, height, 0], 1.3 * radius)
-        parts.rod([0, 0, 0], [0, draw(0.03, 0.08), 0], draw(0.6, 0.9) * min(width, depth))
+        parts.rod([0.0, 0.0, 0.0], [0.0, height, 0.0], 1.3 * radius)
+        parts.rod([0.0, 0.0, 0.0], [0.0, draw(0.03, 0.08), 0.0], draw(0.6, 0.9) * min(width, depth))
         return
     splay, rounded = draw(0.0, 0.15), draw() < 0.5
     for x in (radius - width, width - radius):
         for z in (radius - depth, depth - radius):
-            parts.rod([x * (1 + splay), 0, z * (1 + splay)], [x, height, z], radius, rounded)
+            parts.rod([x * (1 + splay), 0.0, z * (1 + splay)], [x, height, z], radius, rounded)
 
 
 FAMILIES: dict[str, Callable[[_Parts, _Draw], None]] = {"chair": _chair, "table": _table, "lamp": _lamp}

@@ -1,9 +1,9 @@
 """The step on DeepSpeed: its engine reduces gradients and, with ZeRO-1, spreads the optimiser's state over replicas.
 
-Three things DeepSpeed leaves to its user. Its norm for clipping is not that of all experts: ZeRO-0 takes each rank's own
-and ZeRO-1 averages over the replicas of this rank's; here the true one is taken between reduction and step. ZeRO-1 steps
-all that it has flattened, so frozen groups are taken out. And ZeRO-1 reduces those gradients that this rank's graph
-reached, so that ranks could send different messages; here all are there first.
+Three things DeepSpeed leaves to its user. ZeRO-0 would clip by the mean of the ranks' norms, each with its own experts
+only: the norm of all is taken here, between reduction and step. ZeRO-1 steps all that it has flattened: frozen groups
+are taken out. And ZeRO-1 reduces the gradients that this rank's graph reached, so that ranks could send different
+messages: here all are there before.
 """
 
 import math
@@ -195,7 +195,9 @@ class DeepSpeedEngine:
         share, group = zero.single_partition_of_fp32_groups[index], zero.real_dp_process_group[index]
         kept = zero.optimizer.state.get(share, {})
         step = kept.get("step", torch.tensor(0.0))
-        entries: dict[nn.Parameter, dict[str, Tensor]] = {p: {"step": step.clone()} for p in self._parts[index].parameters}
+        entries: dict[nn.Parameter, dict[str, Tensor]] = {
+            p: {"step": step.clone()} for p in self._parts[index].parameters
+        }
         for key in _MOMENTS:
             part = kept.get(key, torch.zeros_like(share)).detach()
             parts = [torch.empty_like(part) for _ in range(dist.get_world_size(group))]

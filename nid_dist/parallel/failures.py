@@ -191,7 +191,7 @@ def _tells_of_others(error: BaseException) -> bool:
 def _hang_up(job: Job) -> None:
     """Close the connections between processes, so that those who wait for this one fail now, too.
 
-    gloo has no call for it. What was open before the processes joined (the store, a launcher's) stays open.
+    gloo has no call for it. What was open before its groups were made (the store, a launcher's) stays open.
     """
     for name, number in open_sockets().items():
         if name not in job.sockets:

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from nid_dist.errors import UserError
 from nid_dist.parallel import failures
 from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.membership import Job, Process, answer_within, wait_until
+from nid_dist.parallel.membership import Job, Process, answer_within, open_sockets, wait_until
 from nid_dist.parallel.network import LOOPBACK, interface_towards
 
 _LIMIT = "parallel.rendezvous_seconds"
@@ -169,7 +169,7 @@ def _assemble(job: Job, launch: Launch, seconds: float) -> None:
             expected="it to wait for them",
             mend="see its own messages",
         ) from error
-    job.processes = [process for process in found if process is not None]
+    job.processes, job.sockets = [process for process in found if process is not None], open_sockets()
     missing = [str(rank) for rank, process in enumerate(found) if process is None]
     if missing:
         raise UserError(

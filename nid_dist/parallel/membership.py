@@ -6,7 +6,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,7 +71,7 @@ class Job:
         self.store, self.identity, self.rank, self.meeting = store, identity, rank, meeting
         self.keeper, self.timeout_seconds = keeper, timeout_seconds
         self.processes: list[Process] = []
-        self.sockets = open_sockets()
+        self.sockets: Collection[str] = ()  # that were open when all processes had come to the store
         self.lost_store = False
 
     def publish(self, process: Process) -> bool:

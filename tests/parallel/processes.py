@@ -9,7 +9,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from nid_dist.parallel.deepspeed_comm import adopt_process_group
-from nid_dist.parallel.launching import free_port
+from nid_dist.parallel.network import free_port
 
 
 def run(function: Callable[..., Any], world: int, folder: Path, *arguments: Any) -> list[Any]:

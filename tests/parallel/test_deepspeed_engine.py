@@ -1,40 +1,69 @@
 """DeepSpeed's engine against one process: losses, norms, parameters and moments over a whole training."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from nid_dist.parallel.deepspeed_engine import DeepSpeedEngine
-from nid_dist.parallel.engine import LocalEngine
+from nid_dist.parallel.engine import Engine, LocalEngine
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
 from tests.parallel.processes import run
 from tests.parallel.training_runs import ACCUMULATION, N, Numbers, assert_same, continued, whole_run
 
+# All that may be set and changes how ZeRO-1 lays out, sends or measures, but no number; buckets smaller than parameters.
+OPTIONS = {
+    "communication_data_type": "fp32",
+    "wall_clock_breakdown": True,
+    "memory_breakdown": True,
+    "steps_per_print": 1,
+    "dump_state": True,
+    "comms_logger": {"enabled": True},
+    "zero_optimization": {
+        "reduce_bucket_size": 30,
+        "allgather_bucket_size": 40,
+        "allgather_partitions": False,
+        "use_multi_rank_bucket_allreduce": False,
+        "round_robin_gradients": True,
+        "parameter_alignment": True,
+        "overlap_comm": False,
+    },
+}
 
-def train_with_both_stages(rank: int, world_size: int, size: int) -> dict[str, dict[str, Numbers]]:
+
+def train(rank: int, world_size: int, size: int, stage: int, options: dict[str, Any]) -> dict[str, Numbers]:
     topology = Topology(N, world_size, rank, size)
     world = ProcessGroupWorld(topology)
-    alone = whole_run(LocalEngine, World(Topology(N)))
-    results = {}
-    for stage in (0, 1):
-        def make_engine(stage=stage):
-            return DeepSpeedEngine(world, ACCUMULATION, stage)
 
-        results[str(stage)] = found = whole_run(make_engine, world)
+    def make_engine() -> Engine:
+        engine = DeepSpeedEngine(world, ACCUMULATION, stage, options)
+        assert isinstance(engine, Engine)
+        return engine
+
+    found = whole_run(make_engine, world)
+    if not options:
         found["continued"] = continued(make_engine, world, found["middle"])
+        alone = whole_run(LocalEngine, World(Topology(N)))
         found["taken over"] = continued(make_engine, world, alone["middle"], topology)
-    return results
+    return found
 
 
-@pytest.mark.parametrize(("world", "size"), [(2, 2), (4, 2)])
-def test_equal_to_one_process(tmp_path: Path, world: int, size: int) -> None:
+def train_with_all(rank: int, world_size: int, cases: list[Any]) -> list[dict[str, Numbers]]:
+    return [train(rank, world_size, *case) for case in cases]
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_equal_to_one_process(tmp_path: Path, world: int) -> None:
+    cases: list[Any] = [(2, 0, {}), (2, 1, {})]
+    if world == 2:
+        cases += [(1, 0, {}), (1, 1, OPTIONS)]
     alone = whole_run(LocalEngine, World(Topology(N)))
-    ranks = run(train_with_both_stages, world, tmp_path, size)
-    for stage in ("0", "1"):
+    for (size, *_), *ranks in zip(cases, *run(train_with_all, world, tmp_path, cases), strict=True):
         for part, expected in alone.items():
-            assert_same([rank[stage][part] for rank in ranks], expected, size)
-        assert_same([rank[stage]["taken over"] for rank in ranks], alone["end"], size)
-        for rank in ranks:
-            assert_same([rank[stage]["continued"]], rank[stage]["end"], 1, rtol=0, atol=0)
+            assert_same([rank[part] for rank in ranks], expected, size)
+        if "continued" in ranks[0]:
+            assert_same([rank["taken over"] for rank in ranks], alone["end"], size)
+            for rank in ranks:
+                assert_same([rank["continued"]], rank["end"], 1, rtol=0, atol=0)

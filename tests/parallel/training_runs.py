@@ -19,7 +19,7 @@ from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
 
 N, K, D, SIDE, BATCH, ACCUMULATION, STEPS = 8, 3, 2, 4, 6, 2, 20
-MIDDLE = 10  # where the gate alone is trained
+MIDDLE = 10  # while the gate alone is trained, after a part of it was frozen
 DIVERGED = 5  # the step that is tried first with gradients that are not finite
 EMPTY = 3  # the step whose micro-batches are too small for four ranks
 
@@ -44,18 +44,21 @@ class SmallModel(nn.Module):
             output = self.gate(signals, torch.zeros(len(signals), dtype=torch.long))
             code = signed_top_k(output.logits, output.bias, K)
         else:  # without signals the gate has no part in the loss
-            code = Code(torch.zeros(0, K), torch.zeros(0, D), torch.zeros(0, K, dtype=torch.long))
+            values = torch.zeros(0, K, requires_grad=True)  # the exchange still has to go both ways
+            code = Code(values, torch.zeros(0, D), torch.zeros(0, K, dtype=torch.long))
         return 20 * (self.dictionary(code, coords) - signals).square().mean((1, 2)).sum()
 
 
-def make(world: World, engine: Engine, kind: type[torch.optim.Optimizer] = torch.optim.AdamW) -> SmallModel:
+def make(world: World, engine: Engine) -> SmallModel:
+    """A model, and the engine prepared for it, while a part of it happens to be frozen."""
     model = SmallModel(world.exchange)
     parts = {"experts": model.dictionary.experts, "trunk": model.dictionary.trunk, "gate": model.gate}
     groups = [
         {"params": list(part.parameters()), "name": name, "sharded": name == "experts"} for name, part in parts.items()
     ]
+    model.gate.requires_grad_(False)
     # A large eps: GroupNorm undoes some biases, whose gradients are rounding errors that Adam would blow up.
-    engine.prepare([model], kind(groups, lr=1.0, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.1))
+    engine.prepare([model], torch.optim.AdamW(groups, lr=1.0, betas=(0.8, 0.9), eps=1e-3, weight_decay=0.1))
     return model
 
 
@@ -67,6 +70,8 @@ def train(model: SmallModel, engine: Engine, world: World, steps: Iterable[int],
     for step in steps:
         model.dictionary.requires_grad_(step not in range(7, 12))
         model.gate.requires_grad_(step not in range(12, 16))
+        if step in (8, 9):  # a group that is frozen in part, whose step counts differ from then on
+            next(model.gate.parameters()).requires_grad_(False)
         for group in engine.param_groups:
             group["lr"] = {"experts": 1e-2, "trunk": 3e-3, "gate": 5e-3}[group["name"]] * (1 - step / 40)
         if step == DIVERGED:

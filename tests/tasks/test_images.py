@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import nid_dist
+from nid_dist.cli.train import train
 from nid_dist.coding.fitting import Method
 from nid_dist.data.reading import to_colour
 from nid_dist.errors import UserError
@@ -15,8 +17,9 @@ from nid_dist.model import Model
 from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks import images as module
-from nid_dist.tasks.images import ImageTask, fit_image
-from tests.tiny import picture, tiny
+from nid_dist.tasks.base import split_to_evaluate
+from nid_dist.tasks.images import ImageTask, fit_image, methods_of
+from tests.tiny import picture, tiny, write_pictures
 
 OMP = [Method("omp")]
 ALONE = World(Topology(32))
@@ -157,3 +160,71 @@ def test_the_next_steps_are_read_ahead(images: Path) -> None:
     made.signals.prefetch = asked.append  # type: ignore[method-assign]
     made.prefetch(4, ALONE)
     assert torch.equal(asked[0], made.batch(4, 0, ALONE).ids)
+
+
+def evaluated(images: Path, *overrides: str) -> tuple[Model, ImageTask]:
+    made = task(images, *overrides)
+    return made.model().eval(), made
+
+
+@pytest.mark.parametrize(
+    ("kind", "labels"),
+    [("light", ["init", "ridge", "omp2"]), ("codebook", ["omp2"]), ("none", ["omp2"])],
+)
+def test_methods_are_those_that_the_gate_allows(images: Path, kind: str, labels: list[str]) -> None:
+    model, made = evaluated(images, f"coding.gate.kind={kind}", "coding.phases=[{mode: solve}]")
+    assert [method.label for method in methods_of(model, 2)] == labels
+    assert list(made.evaluate(model, ALONE)) == [f"val/db_{label}" for label in labels]
+
+
+def test_never_on_the_test_images(images: Path) -> None:
+    assert split_to_evaluate(task(images).refs) == "val"
+    model, made = evaluated(images, "signals.val=0.0")
+    assert split_to_evaluate(made.refs) == "train"
+    assert all(name.startswith("train/") for name in [*made.evaluate(model, ALONE), *made.pictures(model)])
+
+
+@pytest.mark.parametrize("colour", ["rgb", "grey"])
+def test_an_image_beside_its_reconstruction_and_the_error(images: Path, colour: str) -> None:
+    model, made = evaluated(images, f"signals.colour={colour}")
+    ((name, shown),) = made.pictures(model).items()
+    original, reconstruction, error = np.split(shown, 3, axis=1)
+    _, image = next(made.images("val"))
+    assert name == "val/d.png" and np.array_equal(original, image)
+    expected = np.clip(8 * np.abs(reconstruction - image).mean(2), 0, 1)
+    np.testing.assert_allclose(error, np.broadcast_to(expected[..., None], image.shape), atol=1e-5)
+    assert error.mean() < 0.9
+
+
+def test_of_a_large_image_the_middle_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SIDE", 16)
+    images = write_pictures(tmp_path / "images")
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[16:32, 24:40] = 200
+    Image.fromarray(pixels).save(images / "d.png")
+    model, made = evaluated(images)
+    shown = made.pictures(model)["val/d.png"]
+    assert shown.shape == (16, 48, 3)
+    np.testing.assert_allclose(shown[:, :16], 200 / 255, atol=1e-6)
+    whole, made = evaluated(images, "signals.patch=null", "signals.size=20")
+    assert made.pictures(whole)["val/d.png"].shape == (20, 60, 3)
+
+
+@pytest.mark.parametrize("modes", [["gate"], ["solve", "distill"]])
+def test_the_frames_of_a_video(tmp_path: Path, modes: list[str]) -> None:
+    """A signal is a frame, in the order of the names; a codebook has a row for each."""
+    frames = write_pictures(tmp_path / "frames", tuple(f"{number:04d}.png" for number in range(8)))
+    whole = ["signals.patch=null", "signals.stride=null", "signals.size=12", "signals.val=0.0", "signals.test=0.0"]
+    phases = f"coding.phases=[{', '.join(f'{{mode: {mode}}}' for mode in modes)}]"
+    lasting = ["coding.gate.kind=codebook", phases, "training.coordinates=50", "training.steps=60", "training.batch=8"]
+    rates = ["optimizer.gate_lr=3e-2", "optimizer.lr=1e-2"]
+    trainer, figures = train(tiny(frames, tmp_path / "run", *whole, *lasting, *rates))
+    assert "train/db_omp2" in figures and trainer.model.signals == 8
+    codes = nid_dist.load(tmp_path / "run")
+    every = torch.arange(8)
+    values = trainer.task.batch(0, 0, ALONE).values.new_zeros(8, 144, 3)  # a codebook does not look
+    shown = codes.dictionary(codes.encode(values, every), codes.coords)
+    truth = torch.stack(
+        [torch.from_numpy(image).flatten(0, 1) for _, image in ImageTask(trainer.config).images("train")]
+    )
+    assert (shown - truth).square().mean() < 0.5 * (truth - truth.mean((1, 2), keepdim=True)).square().mean()

@@ -101,3 +101,12 @@ def test_unrolled_gate():
 def test_no_gate():
     with pytest.raises(UserError, match=r"coding\.gate\.kind: found 'none'"):
         make("none")
+
+
+@pytest.mark.parametrize("lattice", [(8,), (4, 4, 4)])
+@pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled"])
+def test_only_a_codebook_takes_other_lattices_than_images(kind, lattice):
+    with pytest.raises(ValueError, match=f"the {kind} gate reads rows and columns, not a lattice of shape"):
+        make(kind, lattice)
+    output = make("codebook", lattice)(torch.rand(3, 64, 3), torch.tensor([2, 0, 9]))
+    assert output.logits.shape == (3, 12)

@@ -1,0 +1,194 @@
+"""Jobs of several processes in which something goes wrong, run all at once by processes forked from one.
+
+As a program, `jobs.py SCENARIO RANK` is one process of a job under a launcher, and RANK the one that goes wrong;
+`jobs.py FOLDER` runs the jobs that FOLDER/jobs.json describes.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = [sys.executable, str(Path(__file__))]
+_PATIENCE = 40.0  # seconds for all of them
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to run: `size` processes, without those in `missing`, of which `wrong` goes wrong as `scenario` says.
+
+    With `machines`, they take themselves for processes of so many, which share no folder for temporary files.
+    """
+
+    scenario: str
+    wrong: int = 0
+    size: int = 3
+    port: int = 0
+    timeout: float = 30.0
+    rendezvous: float = 30.0
+    missing: Sequence[int] = ()
+    machines: int = 1
+    address: str = "127.0.0.1"
+
+
+@dataclass
+class Outcome:
+    """What came of it, by rank: exit codes (-9: killed), stdout, stderr, when it ended in seconds after its beginning."""
+
+    codes: dict[int, int] = field(default_factory=dict)
+    outputs: dict[int, str] = field(default_factory=dict)
+    errors: dict[int, str] = field(default_factory=dict)
+    seconds: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def lines(self) -> list[str]:
+        """On the stderr of all ranks together."""
+        return "".join(self.errors.values()).splitlines()
+
+
+def run_jobs(jobs: dict[str, Job], folder: Path) -> dict[str, Outcome]:
+    """Run jobs at the same time; nothing of them is left afterwards."""
+    (folder / "jobs.json").write_text(json.dumps({name: asdict(job) for name, job in jobs.items()}))
+    run([*PROGRAM, str(folder)], patience=2 * _PATIENCE)
+    outcomes = {}
+    for place, name in enumerate(jobs):
+        outcome = outcomes[name] = Outcome()
+        for path in sorted(folder.glob(f"{place}-*.json")):
+            rank = int(path.stem.partition("-")[2])
+            ended = json.loads(path.read_text())
+            outcome.codes[rank], outcome.seconds[rank] = ended["code"], ended["seconds"]
+            outcome.outputs[rank] = path.with_suffix(".out").read_text()
+            outcome.errors[rank] = path.with_suffix(".err").read_text()
+    return outcomes
+
+
+def run(command: Sequence[str], patience: float = _PATIENCE, **changes: str) -> tuple[int, str, str]:
+    """Run one command, without any launcher's variables and with the programs beside Python on PATH.
+
+    Returns:
+        Exit code, stdout, stderr.
+    """
+    mine = ("RANK", "WORLD_SIZE", "LOCAL_", "MASTER_", "TORCHELASTIC_", "OMPI_", "PMI", "SLURM_", "GLOO_")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(mine)}
+    path = f"{Path(sys.executable).parent}{os.pathsep}{kept.get('PATH', '')}"
+    environment = {**kept, "PATH": path, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", **changes}
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        out, err = process.communicate(timeout=patience)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+    return process.returncode, out, err
+
+
+def _fork_all(folder: Path) -> None:
+    import torch.distributed  # noqa: F401  # once for all
+
+    running: dict[int, tuple[Path, float]] = {}
+    for place, (_, described) in enumerate(json.loads((folder / "jobs.json").read_text()).items()):
+        job = Job(**described)
+        for rank in set(range(job.size)) - set(job.missing):
+            path, begin = folder / f"{place}-{rank}.json", time.monotonic()
+            pid = os.fork()
+            if pid == 0:
+                _become(job, rank, path)
+            running[pid] = (path, begin)
+    begin = time.monotonic()
+    while running:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid:
+            path, began = running.pop(pid)
+            ended = {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began}
+            path.write_text(json.dumps(ended))
+        elif time.monotonic() - begin > _PATIENCE:
+            for pid in running:
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.02)
+
+
+def _become(job: Job, rank: int, path: Path) -> None:
+    """One process of a job, as DeepSpeed's launcher starts it."""
+    local = job.size // job.machines
+    variables = {"RANK": rank, "WORLD_SIZE": job.size, "LOCAL_RANK": rank % local, "LOCAL_SIZE": local}
+    variables |= {"MASTER_ADDR": job.address, "MASTER_PORT": job.port}
+    os.environ.update({name: str(value) for name, value in variables.items()})
+    for number, suffix in ((1, ".out"), (2, ".err")):
+        os.dup2(os.open(path.with_suffix(suffix), os.O_WRONLY | os.O_CREAT, 0o600), number)
+    tempfile.tempdir = str(path.parent / f"machine-{rank // local}")
+    os.makedirs(tempfile.tempdir, exist_ok=True)
+    if job.machines > 1:
+        from nid_dist.parallel import membership
+
+        membership._machine = lambda: str(rank // local)
+    code = 1
+    try:
+        code = _guarded(job)
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
+
+
+def _guarded(job: Job) -> int:
+    from nid_dist.cli.entry import guarded
+
+    def command(arguments: Sequence[str] | None = None) -> int:
+        _take_part(job)
+        return 0
+
+    return guarded("nid-x", command, together=True)()
+
+
+def _take_part(job: Job) -> None:
+    """Join, compute a sum, and let something go wrong on one rank."""
+    import torch
+    import torch.distributed as dist
+
+    from nid_dist.errors import UserError
+    from nid_dist.parallel.joining import join, leave
+    from nid_dist.parallel.launching import detect_launch
+
+    torch.set_num_threads(1)
+    error = UserError(f"scenario {job.scenario}", found="an error", expected="none", mend="go on")
+    launch = detect_launch()
+    if job.scenario == "before":
+        raise error
+    join(launch, timeout_seconds=job.timeout, rendezvous_seconds=job.rendezvous, backend="gloo")
+    alone = [dist.new_group([rank]) for rank in range(launch.size)][launch.rank]
+    total = torch.ones(1)
+    dist.all_reduce(total)
+    if job.scenario == "all":
+        raise error
+    if launch.rank == job.wrong:
+        if job.scenario == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if job.scenario == "stopped":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if job.scenario == "hung":
+            time.sleep(job.timeout + 15.0)
+        if job.scenario == "error":
+            raise error
+        if job.scenario == "mistake":
+            raise ValueError("a mistake")
+    if job.scenario != "meet":
+        dist.all_reduce(torch.ones(1))
+    warnings.warn("a warning", stacklevel=1)
+    options = alone._get_backend(torch.device("cpu")).options
+    print(json.dumps({**vars(launch), "sum": total.item(), "timeout": options._timeout.total_seconds()}))
+    leave()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        _fork_all(Path(sys.argv[1]))
+    else:
+        sys.exit(_guarded(Job(sys.argv[1], int(sys.argv[2]))))
