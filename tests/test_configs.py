@@ -1,14 +1,21 @@
 """Every configuration that is shipped trains."""
 
+import gc
+import math
+import shutil
 from pathlib import Path
 
 import pytest
 
 from nid_dist.cli.train import train
 from nid_dist.config import load_config
+from nid_dist.parallel.launching import Launch
+from tests.parallel.processes import spawn
 from tests.tiny import write_pictures
 
 CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+LARGE = sorted(Path(__file__).parents[1].glob("configs/large/*.yaml"))
+SIZES = (4096, 16384, 65536)
 SMALL = ["training.batch=4", "logging.tensorboard=false", "logging.progress=false", "dictionary.encoding.features=16"]
 
 
@@ -38,3 +45,48 @@ def test_two_steps(config: Path, tmp_path: Path) -> None:
     own = [*sources(config.stem, tmp_path / "images"), f"coding.support={support}", "coding.gate.width=8"]
     trainer, figures = train(load_config(config, [*small, *SMALL, *own]))
     assert trainer.step == 2 and figures and (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir()
+
+
+def test_all_large_ones_are_found() -> None:
+    assert {path.stem for path in LARGE} == {f"{name}_{n}" for name in ("images", "video", "sdf") for n in SIZES}
+
+
+@pytest.mark.parametrize("config", LARGE, ids=lambda path: path.stem)
+def test_large_ones_load(config: Path) -> None:
+    loaded = load_config(config)
+    assert config.stem.endswith(f"_{loaded.dictionary.experts}") and loaded.coding.support in (128, 256)
+    assert loaded.parallel.engine == "auto" and loaded.parallel.expert_parallel_size is None
+    # Each has a run folder of its own.
+    assert loaded.logging.run_dir == f"runs/large/{config.stem}"
+
+
+def test_two_steps_of_large_ones_on_four_processes(tmp_path: Path) -> None:
+    """With all their experts, and all else small; in the same processes, since these take the longest to start."""
+    frames = write_pictures(tmp_path / "images", tuple(f"{number:02d}.png" for number in range(40)))
+    spawn(train_large, 4, frames, tmp_path)
+    for config in LARGE:
+        assert (tmp_path / config.stem / "checkpoints" / "step-00000002").is_dir()
+        shutil.rmtree(tmp_path / config.stem)  # half a gigabyte in all, which pytest would keep for a while
+
+
+def train_large(rank: int, world: int, port: int, frames: Path, folder: Path) -> None:
+    small = ["training.steps=2", "training.batch=8", "training.coordinates=64", "dictionary.width=16"]
+    small += ["dictionary.encoding.features=16", "coding.gate.width=4", "parallel.timeout_seconds=120"]
+    own = {
+        "images": [f"signals.path={frames}", "signals.patch=8", "signals.val=[00.png]", "signals.test=[01.png]"],
+        "video": [f"signals.path={frames}", "signals.size=12"],
+        "sdf": ["signals.shapes=64", "signals.lattice=6", "signals.val=[chair-00000]", "signals.test=[]"],
+    }
+    quiet = ["logging.tensorboard=false", "logging.progress=false", "logging.pictures_every=0"]
+    for place, path in enumerate(LARGE):
+        name, _, experts = path.stem.partition("_")
+        config = load_config(path, [*small, *own[name], *quiet, f"logging.run_dir={folder / path.stem}"])
+        launch = Launch("torchrun", rank, world, rank, world, "127.0.0.1", port + place)
+        trainer, figures = train(config, launch=launch)
+        assert trainer.step == 2 and figures and all(math.isfinite(value) for value in figures.values())
+        assert trainer.world.topology.expert_parallel_size == world
+        held = trainer.model.dictionary.experts.rows
+        assert held.shape == (int(experts) // world, trainer.model.channels * 17)
+        assert not held.isnan().any()
+        del trainer, held
+        gc.collect()

@@ -1,19 +1,21 @@
 """The mixture-of-experts layers that DeepSpeed and fairscale ship, put to the nearest same job.
 
 What differs from nid_dist's:
-- Their gate chooses per token from the token's features, softmax weights and not signed codes. Tokens are the features
-  phi(x) of every signal's coordinates, [T*C, h], and are equal for all signals, as are then the experts chosen: these
-  layers do not represent different signals. Every token is sent all the same.
+- Their gate chooses per token from the token's features, with softmax weights and not signed codes. Tokens are the
+  features phi(x) of every signal's coordinates, T * C of width h, and equal for all signals, as are then the experts
+  chosen: these layers do not represent different signals. Every token is sent all the same.
 - Experts are `Linear(h, h)`, as both want equal widths; a result has h numbers, not d.
-- k = 2, all that both offer.
-- Messages have n * capacity rows. DeepSpeed's capacity without dropping is that of its most popular expert; with
-  dropping, and always for fairscale's, it is 2*T*C / n, and what does not fit is left out.
+- k = 2, the only one that fairscale has.
+- Messages have n * capacity rows, and the capacity is that of the most popular expert (DeepSpeed with
+  `drop_tokens=False`), or always 2 T C / n, dropping what does not fit (fairscale). So that nothing is dropped and
+  nothing padded, their gates are given weights by which every expert is chosen equally often; a random gate made
+  DeepSpeed's messages 40 times as large.
 - The balancing loss that they also compute is not differentiated.
 
 Only here does something outside `nid_dist/parallel/` import these libraries: they are what is measured.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,85 +25,80 @@ from torch import Tensor, nn
 
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 
-
-class StockLayer(nn.Module):
-    """One of the layers, from tokens to results.
-
-    Args:
-        layer: gives results, or a tuple that begins with them.
-        dropped: the share of (token, expert) pairs that the layer leaves out for some tokens.
-        leading: length of the first axis that the layer wants, whatever it means to it.
-    """
-
-    def __init__(self, layer: nn.Module, dropped: Callable[[Tensor], float], leading: int = 1) -> None:
-        super().__init__()
-        self.layer, self.dropped, self.leading = layer, dropped, leading
-
-    def forward(self, tokens: Float[Tensor, "tokens h"]) -> Float[Tensor, "tokens h"]:
-        """The layer's results."""
-        results = self.layer(tokens.unflatten(0, (self.leading, -1)))
-        found: Tensor = results[0] if isinstance(results, tuple) else results
-        return found.flatten(0, 1)
+_FIRST, _SECOND = 60.0, 30.0  # logits, beyond the noise that both libraries add for the second choice
 
 
-def deepspeed_layer(world: ProcessGroupWorld, experts: int, width: int, *, drop: bool) -> StockLayer:
-    """DeepSpeed's `MoE` with k = 2.
+class DeepSpeedLayer(nn.Module):
+    """DeepSpeed's `MoE` with k = 2 and nothing dropped.
 
     Args:
         world: all ranks share the experts; of library "deepspeed".
         experts: n.
-        width: h.
-        drop: whether tokens are dropped beyond a capacity of 2*T*C / n per expert.
-
-    Returns:
-        The layer.
+        features: phi at the coordinates that tokens will have, the same on all ranks.
     """
-    from deepspeed.moe.layer import MoE
 
-    torch.manual_seed(world.rank)
-    layer = MoE(width, nn.Linear(width, width), experts, world.size, k=2, drop_tokens=drop, min_capacity=0)
-    layer.set_deepspeed_parallelism()
-    gate = layer.deepspeed_moe.gate
-    _same_gate(gate, world)
+    def __init__(self, world: ProcessGroupWorld, experts: int, features: Float[Tensor, "C h"]) -> None:
+        from deepspeed.moe.layer import MoE
 
-    def dropped(tokens: Tensor) -> float:
-        _, capacity, *_, counts = gate(tokens, sparse_routes=True)
-        return 1 - float(counts.clamp(max=int(capacity)).sum() / counts.sum())
+        super().__init__()
+        width = features.shape[1]
+        self.layer = MoE(width, nn.Linear(width, width), experts, world.size, k=2, drop_tokens=False, min_capacity=0)
+        self.layer.set_deepspeed_parallelism()
+        _balance(self.layer.deepspeed_moe.gate.wg.weight, features)
 
-    return StockLayer(layer, dropped)
+    def forward(self, tokens: Float[Tensor, "tokens h"]) -> Float[Tensor, "tokens h"]:
+        """The layer's results."""
+        results: Tensor = self.layer(tokens)[0]
+        return results
+
+    def dropped(self, tokens: Float[Tensor, "tokens h"]) -> float:
+        """The share of all pairs of token and expert that is left out."""
+        return 0.0
 
 
-def fairscale_layer(world: ProcessGroupWorld, experts: int, width: int) -> StockLayer:
-    """fairscale's `MOELayer` with its `Top2Gate`, which drops tokens beyond a capacity of 2*T*C / n per expert.
+class FairscaleLayer(nn.Module):
+    """fairscale's `MOELayer` with its `Top2Gate`.
 
     Args:
         world: all ranks share the experts.
-        experts: n, which must divide the number of tokens.
-        width: h.
-
-    Returns:
-        The layer.
+        experts: n, a divisor of the number of tokens.
+        features: phi at the coordinates that tokens will have, the same on all ranks.
     """
-    from fairscale.nn.moe import MOELayer, Top2Gate
 
-    torch.manual_seed(world.rank)
-    local = experts // world.size
-    gate = Top2Gate(width, experts)
-    _same_gate(gate, world)
-    layer = MOELayer(gate, nn.ModuleList([nn.Linear(width, width) for _ in range(local)]), world.expert_group)
+    def __init__(self, world: ProcessGroupWorld, experts: int, features: Float[Tensor, "C h"]) -> None:
+        from fairscale.nn.moe import MOELayer, Top2Gate
 
-    def dropped(tokens: Tensor) -> float:
-        return 1 - float(gate(tokens)[2].sum() / (2 * len(tokens)))
+        super().__init__()
+        width = features.shape[1]
+        self.gate = Top2Gate(width, experts)
+        _balance(self.gate.wg.weight, features)
+        local = nn.ModuleList([nn.Linear(width, width) for _ in range(experts // world.size)])
+        self.layer = MOELayer(self.gate, local, world.expert_group)
 
-    return StockLayer(layer, dropped, leading=local)
+    def forward(self, tokens: Float[Tensor, "tokens h"]) -> Float[Tensor, "tokens h"]:
+        """The layer's results."""
+        # It wants three axes, the first a multiple of the local experts, and then flattens the first two.
+        results: Tensor = self.layer(tokens.unflatten(0, (self.layer.num_local_experts, -1)))
+        return results.flatten(0, 1)
+
+    def dropped(self, tokens: Float[Tensor, "tokens h"]) -> float:
+        """The share of all pairs of token and expert that is left out."""
+        return 1 - float(self.gate(tokens)[2].sum()) / (2 * len(tokens))
 
 
 @contextmanager
 def counted_all_to_all(ranks: int) -> Iterator[list[int]]:
-    """Count the bytes of each all-to-all that leave this rank, whoever calls it; gives the list that they go to."""
+    """Count the bytes of each all-to-all that leave this rank, whoever calls it.
+
+    Args:
+        ranks: that take part.
+
+    Yields:
+        The list to which they go.
+    """
     import torch.distributed as dist
 
-    original, sent = dist.all_to_all_single, []
+    original, sent = dist.all_to_all_single, list[int]()
 
     def counting(output: Tensor, input: Tensor, *args: Any, **kwargs: Any) -> Any:
         sent.append(input.numel() * input.element_size() * (ranks - 1) // ranks)
@@ -114,6 +111,11 @@ def counted_all_to_all(ranks: int) -> Iterator[list[int]]:
         dist.all_to_all_single = original
 
 
-def _same_gate(gate: nn.Module, world: ProcessGroupWorld) -> None:
-    for parameter in gate.parameters():
-        world.replicate(parameter, sharded=False)
+@torch.no_grad()
+def _balance(weight: Float[Tensor, "n h"], features: Float[Tensor, "C h"]) -> None:
+    """Make a gate choose each of n experts equally often as first and as second, where n divides C."""
+    experts, coordinate = len(weight), torch.arange(len(features))
+    logits = torch.zeros(len(features), experts, dtype=torch.float64)
+    logits[coordinate, coordinate % experts] = _FIRST
+    logits[coordinate, (coordinate + 1) % experts] = _SECOND
+    weight.copy_((torch.linalg.pinv(features.double()) @ logits).t())

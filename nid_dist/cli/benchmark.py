@@ -8,13 +8,19 @@ from pathlib import Path
 
 import torch
 
-from nid_dist.benchmarks import exchange, quality, step
+from nid_dist.benchmarks import engines, exchange, quality, scaling, step
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
 from nid_dist.parallel.memory import keep_freed_memory
 
-BENCHMARKS = {"step": step.run, "quality": quality.run, "exchange": exchange.run}
+BENCHMARKS = {
+    "step": step.run,
+    "quality": quality.run,
+    "exchange": exchange.run,
+    "scaling": scaling.run,
+    "engines": engines.run,
+}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import time
 import traceback
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,8 @@ from typing import NoReturn, Protocol, runtime_checkable
 
 from nid_dist.errors import UserError
 from nid_dist.parallel.launching import Launch, launch_in
+
+_WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
 
 
 @runtime_checkable
@@ -83,17 +86,21 @@ def _end_together(program: str, error: BaseException) -> NoReturn:
     """Say what has failed, unless another process of the job does, and end this one."""
     from nid_dist.parallel import failures
 
-    # The launcher, too, notices a process that has ended, and would end this one before it has said why.
-    with suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if failures.joined() and failures.is_lost_connection(error):
-        error = failures.diagnose(error)
-    told = _told(error)
-    first = failures.speak_first()
+    joined = failures.joined()
+    if joined:
+        # The launcher, too, notices a process that has ended, and would end this one before it has said why.
+        with suppress(ValueError):  # not in the main thread
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if failures.is_lost_connection(error):
+            error = failures.diagnose(error)
+    told, first = _told(error), failures.speak_first()
     if told is None:
         traceback.print_exception(error)
     elif first:
         print(f"{program}: {told[0]}", file=sys.stderr)
+    elif not joined and isinstance(error, UserError):
+        # The first one may not have come so far yet; if this one ended, the launcher would end that one, too.
+        time.sleep(_WORD)
     failures.end(1 if told is None else told[1])
 
 

@@ -130,7 +130,7 @@ def again(options: argparse.Namespace, *more: str) -> str:
     return shlex.join([*words, *given, *more])
 
 
-main = guarded("nid-train", command)
+main = guarded("nid-train", command, together=True)
 
 if __name__ == "__main__":  # `deepspeed --module nid_dist.cli.train`
     sys.exit(main())

@@ -1,5 +1,8 @@
 """DeepSpeed's communication on top of a process group that exists."""
 
+import os
+
+import torch
 import torch.distributed as dist
 
 
@@ -9,6 +12,9 @@ def adopt_process_group() -> None:
     On CPU `init_distributed` would build the operator `deepspeed_shm_comm`, which takes a minute, needs a compiler, and
     hangs on the lock that a killed build leaves behind. Nothing here uses it.
     """
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or it warns, in every process, that it has found no other
+
     import deepspeed
     import deepspeed.ops
 

@@ -19,6 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from nid_dist.parallel import gradients
+from nid_dist.parallel.collectives import all_gather
 from nid_dist.parallel.deepspeed_options import deepspeed_config, refuse_unreadable
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 
@@ -68,7 +69,8 @@ class DeepSpeedEngine:
         """Take over modules and optimiser."""
         self.modules = nn.ModuleList(modules)
         self._names = {parameter: name for name, parameter in self.modules.named_parameters()}
-        self._kind, self.param_groups = type(optimizer), optimizer.param_groups
+        self.param_groups = optimizer.param_groups
+        self._kind: Callable[[list[dict[str, Any]]], torch.optim.Optimizer] = type(optimizer)
         self._open([_Part(group, list(group["params"])) for group in self.param_groups])
 
     def backward(self, loss: Tensor) -> None:
@@ -134,7 +136,8 @@ class DeepSpeedEngine:
                     parameter.allreduce, parameter.group_name = False, experts["name"]  # type: ignore[attr-defined]
                 # ZeRO takes in only what requires a gradient at this moment.
                 if not parameter.requires_grad:
-                    frozen.append(parameter.requires_grad_())
+                    parameter.requires_grad_(True)
+                    frozen.append(parameter)
         inner = self._kind(groups)
         inner.register_step_pre_hook(_leave_frozen)
         zero = self._config["zero_optimization"]
@@ -199,10 +202,7 @@ class DeepSpeedEngine:
             p: {"step": step.clone()} for p in self._parts[index].parameters
         }
         for key in _MOMENTS:
-            part = kept.get(key, torch.zeros_like(share)).detach()
-            parts = [torch.empty_like(part) for _ in range(dist.get_world_size(group))]
-            dist.all_gather(parts, part, group=group)
-            whole = torch.cat(parts)
+            whole = all_gather(kept.get(key, torch.zeros_like(share)), group)
             for parameter, place in self._places(index):
                 entries[parameter][key] = whole[place].view_as(parameter).clone()
         return entries

@@ -7,7 +7,6 @@ from typing import Any
 from nid_dist.errors import UserError
 
 _BLOCK = "parallel.deepspeed"
-_BUCKET = 50_000_000  # numbers; DeepSpeed's own 5e8 makes it take 2 GB anew in every step
 
 # Settings of DeepSpeed's that have another place in ours.
 _OURS = {
@@ -93,7 +92,7 @@ def deepspeed_config(accumulation: int, zero_stage: int, options: Mapping[str, A
         _check(key, value, zero_stage)
     zero = dict(options.get("zero_optimization") or {}) | {"stage": zero_stage}
     if zero_stage:
-        zero = {"reduce_bucket_size": _BUCKET} | zero | {"overlap_comm": False, "compute_grad_norm": False}
+        zero |= {"overlap_comm": False, "compute_grad_norm": False}
     return {
         **options,
         "zero_optimization": zero,
@@ -156,10 +155,16 @@ def _check(key: str, value: Any, zero_stage: int) -> None:
         if value != allowed:
             raise UserError(where, found=repr(value), expected=f"{allowed!r}, as {reason}", mend="remove it")
     elif key not in _PASSED:
-        near = difflib.get_close_matches(key, [*_PASSED, *_OURS, *_FIXED], n=1, cutoff=0.6)
+        section, _, name = key.rpartition(".")
+        known = {
+            other.rpartition(".")[2]: other
+            for other in [*_PASSED, *_OURS, *_FIXED]
+            if other.rpartition(".")[0] == section
+        }
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         raise UserError(
             where,
-            found="a key that does nothing here",
-            expected="one of " + ", ".join(sorted(_PASSED)),
-            mend=f"write {near[0]}" if near else "remove it",
+            found=f"the key {name}, which does nothing here",
+            expected="one of " + ", ".join(sorted(other for other in known if known[other] in _PASSED)),
+            mend="remove it" if not near else f"set {_OURS[near[0]]}" if near[0] in _OURS else f"write {near[0]}",
         )

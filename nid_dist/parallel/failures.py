@@ -1,6 +1,7 @@
 """A failure of a job of many processes: said once, with the name of the rank that is lost, and nobody left waiting."""
 
 import os
+import re
 import socket
 import sys
 from collections.abc import Sequence
@@ -40,6 +41,7 @@ _GONE = (
 )
 
 _job: Job | None = None
+_without_first = False
 
 
 class LostRank(UserError):
@@ -54,6 +56,12 @@ def remember(job: Job) -> None:
     """
     global _job
     _job = job
+
+
+def miss_first() -> None:
+    """Rank 0 has not been found, and says nothing, then."""
+    global _without_first
+    _without_first = True
 
 
 def joined() -> bool:
@@ -71,9 +79,10 @@ def speak_first() -> bool:
     if _job is not None:
         return len(_job.processes) == 1 or _job.claim()
     try:
-        return launch_in(os.environ).local_rank == 0
+        launch = launch_in(os.environ)
     except UserError:
         return True
+    return launch.local_rank == 0 or (_without_first and launch.rank == 1)
 
 
 def is_lost_connection(error: BaseException) -> bool:
@@ -135,9 +144,9 @@ def diagnose(error: BaseException) -> LostRank:
         )
     return LostRank(
         _named(unheard) if unheard else "the processes of this job",
-        found=f"a lost connection ({_first_line(cause)})",
+        found="no connection any more" if unheard else f"a lost connection ({_in_short(cause)})",
         expected="one that lasts",
-        mend=f"look at the machine and the network, {_CONTINUE}",
+        mend=f"see whether the process, its machine and the network are up, {_CONTINUE}",
     )
 
 
@@ -161,6 +170,7 @@ def end(code: int) -> NoReturn:
             _job.mark("failed")
             _hang_up(_job)
             depart()
+            _job.clear()
     for stream in (sys.stdout, sys.stderr):
         with suppress(Exception):
             stream.flush()
@@ -206,5 +216,6 @@ def _named(processes: Sequence[Process]) -> str:
     return shown if len(processes) <= 4 else f"{shown} and {len(processes) - 4} more"
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)
+def _in_short(error: BaseException) -> str:
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return re.sub(r"^\[\S+\] ", "", line).partition(". ")[0]  # without the place in gloo's source, and its advice

@@ -6,6 +6,7 @@ ranks what is replicated, to its replicas what is sharded.
 """
 
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,8 @@ class FairscaleEngine:
         """Take over modules and optimiser."""
         from fairscale.optim.oss import OSS
 
+        # Of fairscale's own calls; nothing that a user could mend.
+        warnings.filterwarnings("ignore", r".*_get_global_rank. is deprecated", FutureWarning)
         self.modules = nn.ModuleList(modules)
         self._names = {parameter: name for name, parameter in self.modules.named_parameters()}
         self._trained = self._which_are_trained()
@@ -122,7 +125,8 @@ def checkpoint_gate(gate: nn.Module) -> nn.Module:
     """
     from fairscale.nn.checkpoint import checkpoint_wrapper
 
-    plain, kinds = gate.forward, []
+    plain = gate.forward
+    kinds: list[Any] = []
 
     class Parts(nn.Module):
         """What fairscale can run again: its outputs are tensors, and autocast is as the first time.
@@ -155,5 +159,5 @@ def checkpoint_gate(gate: nn.Module) -> nn.Module:
         outputs = parts(values, ids, anchor, half, dtype)
         return kinds[0](*outputs)
 
-    gate.forward = forward  # type: ignore[method-assign]
+    gate.forward = forward
     return gate

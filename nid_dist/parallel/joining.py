@@ -2,7 +2,6 @@
 
 import os
 import socket
-import time
 import uuid
 from contextlib import suppress
 from datetime import timedelta
@@ -18,6 +17,7 @@ from nid_dist.parallel.membership import Job, Process, answer_within, open_socke
 from nid_dist.parallel.network import LOOPBACK, interface_towards
 
 _LIMIT = "parallel.rendezvous_seconds"
+_LOOK_UP = 20.0  # seconds
 
 
 def join(launch: Launch, *, timeout_seconds: float, rendezvous_seconds: float, backend: str | None = None) -> None:
@@ -74,16 +74,15 @@ def _meet(launch: Launch, timeout_seconds: float, rendezvous_seconds: float) -> 
     elastic = launch.launcher == "torchrun" and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") if launch.launcher == "torchrun" else "0"
     waiting = timedelta(seconds=rendezvous_seconds)
+    if launch.size > 1:
+        _resolve(launch.address)
     if launch.rank == 0 and not elastic:
-        address, port = LOOPBACK, launch.port if launch.size > 1 else 0
-        store = _listen(port, waiting)
-        port = store.port
+        store = _listen(launch.port if launch.size > 1 else 0, waiting)
     else:
-        address, port = launch.address, launch.port
-        store = _connect(address, port, rendezvous_seconds, waiting)
+        store = _connect(launch.address, launch.port, rendezvous_seconds, waiting)
     own = dist.PrefixStore(f"nid_dist/{attempt}", store)
     identity = own.compare_set("identity", "", uuid.uuid4().hex).decode()
-    return Job(own, identity, launch.rank, (address, port), None if elastic else 0, timeout_seconds)
+    return Job(own, identity, launch.rank, store.port, None if elastic else 0, timeout_seconds)
 
 
 def _listen(port: int, waiting: timedelta) -> Any:
@@ -99,9 +98,9 @@ def _listen(port: int, waiting: timedelta) -> Any:
         ) from error
 
 
-def _connect(address: str, port: int, seconds: float, waiting: timedelta) -> Any:
+def _resolve(address: str) -> None:
     try:
-        socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+        socket.getaddrinfo(address, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise UserError(
             f"address {address}",
@@ -109,7 +108,10 @@ def _connect(address: str, port: int, seconds: float, waiting: timedelta) -> Any
             expected="rank 0's machine",
             mend="correct it (deepspeed: --master_addr or the hostfile; torchrun: --rdzv_endpoint; else MASTER_ADDR)",
         ) from error
-    begin, reason = time.monotonic(), OSError("no answer")
+
+
+def _connect(address: str, port: int, seconds: float, waiting: timedelta) -> Any:
+    reason = OSError("no answer")
 
     # PyTorch's own attempts would each write a page to stderr.
     def listening() -> bool:
@@ -122,16 +124,18 @@ def _connect(address: str, port: int, seconds: float, waiting: timedelta) -> Any
         return True
 
     if not wait_until(seconds, listening):
+        failures.miss_first()
         raise UserError(
             f"rank 0 at {address}, port {port}",
             found=f"no answer for {seconds:g} s ({_LIMIT}; {reason.strerror or reason})",
             expected="the job's first process to listen there",
             mend="see why it has not started, or whether address, port or a firewall are wrong",
         ) from reason
-    left = max(1.0, seconds - (time.monotonic() - begin))
+    # A store answers at once, but may first look up this machine's name, in vain and for seconds.
     try:
         return answer_within(
-            left, lambda: dist.TCPStore(address, port, None, is_master=False, timeout=waiting, wait_for_workers=False)
+            max(_LOOK_UP, seconds),
+            lambda: dist.TCPStore(address, port, None, is_master=False, timeout=waiting, wait_for_workers=False),
         )
     except (RuntimeError, TimeoutError) as error:
         raise UserError(

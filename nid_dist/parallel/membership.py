@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 _PATIENCE = 2.0  # seconds for a store to answer, which takes it milliseconds
+_ESTABLISHED = 1  # the first byte of TCP_INFO
 _T = TypeVar("_T")
 
 
@@ -54,7 +55,7 @@ class Job:
         store: of `torch.distributed`, for this job alone.
         identity: unique, the same for all processes.
         rank: of this process.
-        meeting: address and port of the store.
+        port: of the store.
         keeper: the rank whose process keeps the store; None: a launcher's.
         timeout_seconds: after which a rank that does not answer is given up.
     """
@@ -64,15 +65,16 @@ class Job:
         store: Any,
         identity: str,
         rank: int,
-        meeting: tuple[str, int],
+        port: int,
         keeper: int | None,
         timeout_seconds: float,
     ) -> None:
-        self.store, self.identity, self.rank, self.meeting = store, identity, rank, meeting
+        self.store, self.identity, self.rank, self.port = store, identity, rank, port
         self.keeper, self.timeout_seconds = keeper, timeout_seconds
         self.processes: list[Process] = []
         self.sockets: Collection[str] = ()  # that were open when all processes had come to the store
         self.lost_store = False
+        self._claims = False
 
     def publish(self, process: Process) -> bool:
         """Tell the others about this process; False: another one has its rank already."""
@@ -98,8 +100,8 @@ class Job:
         Returns:
             The answer; None: the store does not answer, now or before.
         """
-        # A store that is gone would be cried over by PyTorch on stderr, so knock first.
-        if self.lost_store or not self._listening():
+        # PyTorch would lament a store that is gone on stderr, so look first.
+        if self.lost_store or not self._connected():
             self.lost_store = True
             return None
         try:
@@ -125,6 +127,7 @@ class Job:
         """
         try:
             os.close(os.open(self._claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+            self._claims = True
         except FileExistsError:
             return False
         except OSError:
@@ -135,16 +138,26 @@ class Job:
         """Whether some process has claimed the word."""
         return self._claim.exists() or bool(self.ask(lambda store: store.add("claims", 0)))
 
+    def clear(self) -> None:
+        """Remove the claim's file, if it is this process's, once nobody else on this machine can ask for it."""
+        here = [process for process in self.others if process.machine == _machine()]
+        if self._claims and wait_until(_PATIENCE, lambda: all(process.ended() for process in here)):
+            with suppress(OSError):
+                self._claim.unlink()
+
     @property
     def _claim(self) -> Path:
         return Path(tempfile.gettempdir(), f"nid_dist-{self.identity}")
 
-    def _listening(self) -> bool:
-        try:
-            socket.create_connection(self.meeting, _PATIENCE).close()
-        except OSError:
-            return False
-        return True
+    def _connected(self) -> bool:
+        """Whether the connection to the store lasts; a new one, to find out, would cost the store a reverse look-up."""
+        for number in open_sockets().values():
+            with suppress(OSError), socket.socket(fileno=os.dup(number)) as connection:
+                inet = connection.family in (socket.AF_INET, socket.AF_INET6)
+                if inet and connection.getpeername()[1] == self.port:
+                    state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+                    return state == _ESTABLISHED
+        return False
 
 
 def answer_within(seconds: float, call: Callable[[], _T]) -> _T:

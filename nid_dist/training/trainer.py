@@ -20,6 +20,7 @@ from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Task
 from nid_dist.training import checkpoint
 from nid_dist.training.beginning import initialise, is_sharded, make_optimizer
+from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import atoms_rank, pictures
 from nid_dist.training.losses import LOSSES, Batch, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
@@ -300,18 +301,8 @@ class Trainer:
         return not self.world.total(torch.tensor(bad))
 
     def _diverged(self, found: str) -> NoReturn:
-        config = self.config.optimizer
-        good = checkpoint.newest(self.folder.checkpoints)
-        kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
         self.monitor.scalars(self.step, {}, event="warning", text={"message": f"diverged: {found}"})
-        raise UserError(
-            f"training step {self.step + 1}",
-            found=found,
-            expected="finite numbers",
-            mend=f"{kept}; the likely cause is a learning rate that is too high (optimizer.lr {config.lr:g}, "
-            f"trunk_lr {config.trunk_lr:g}, gate_lr {config.gate_lr:g}): lower it, raise optimizer.warmup_steps or "
-            f"{'lower' if config.clip_norm else 'set'} optimizer.clip_norm",
-        )
+        raise divergence(self.config.optimizer, self.folder.checkpoints, self.step + 1, found)
 
     def _tensors(self, optimizer: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a checkpoint holds, the experts' as parts of the whole."""

@@ -9,13 +9,29 @@ import torch
 
 from nid_dist.cli.entry import guarded, new_folder, without_result
 from nid_dist.errors import UserError
+from nid_dist.parallel import failures
 
 
-def raising(error: BaseException) -> int:
+def raising(error: BaseException, *, together: bool = False) -> int:
     def command(arguments: Sequence[str] | None = None) -> int:
         raise error
 
-    return guarded("nid-x", command)()
+    return guarded("nid-x", command, together=together)()
+
+
+@pytest.fixture
+def second_of_two(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """This process is rank 1 of 2 on a machine; its end is an exception."""
+
+    def end(code: int) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(failures, "end", end)
+    monkeypatch.setattr("signal.signal", lambda number, handler: None)
+    variables = {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_SIZE": "2"}
+    for name, value in {**variables, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
+    return monkeypatch
 
 
 def test_the_result_and_the_arguments_pass_through() -> None:
@@ -59,6 +75,70 @@ def test_warnings_are_one_line_without_code(capsys: pytest.CaptureFixture[str]) 
     assert guarded("nid-x", command)() == 0
     assert capsys.readouterr().err == "nid-x: warning: something odd\n"
     assert warnings.showwarning is shown
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("file", found="two", expected="one", mend="join them"), 2, "nid-x: error: file: found two, "),
+        (MemoryError(), 2, "nid-x: error: memory: "),
+        (KeyboardInterrupt(), 130, "nid-x: interrupted"),
+    ],
+)
+def test_of_several_processes_the_first_on_a_machine_speaks(
+    second_of_two: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    for local_rank, lines in (("1", 0), ("0", 1)):
+        second_of_two.setenv("LOCAL_RANK", local_rank)
+        with pytest.raises(SystemExit) as ended:
+            raising(error, together=True)
+        assert ended.value.code == code
+        shown = capsys.readouterr().err
+        assert len(shown.splitlines()) == lines and shown.startswith(said[: len(shown)])
+
+
+def test_of_several_processes_each_shows_its_mistakes(
+    second_of_two: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        raising(ValueError("mine"), together=True)
+    assert ended.value.code == 1
+    shown = capsys.readouterr().err.splitlines()
+    assert shown[0] == "Traceback (most recent call last):" and shown[-1] == "ValueError: mine"
+
+
+def test_processes_that_do_not_work_together_speak_for_themselves(
+    second_of_two: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert raising(UserError("file", found="two", expected="one", mend="join them")) == 2
+    assert capsys.readouterr().err.startswith("nid-x: error: file")
+
+
+def test_of_several_processes_the_first_warns(
+    second_of_two: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command(arguments: Sequence[str] | None = None) -> int:
+        warnings.warn("something", stacklevel=1)
+        return 0
+
+    assert guarded("nid-x", command, together=True)() == 0
+    assert capsys.readouterr().err == ""
+    assert guarded("nid-x", command)() == 0
+    second_of_two.setenv("RANK", "0")
+    assert guarded("nid-x", command, together=True)() == 0
+    assert capsys.readouterr().err == "nid-x: warning: something\n" * 2
+
+
+def test_alone_a_command_for_several_is_like_any_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for environment in ({}, {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "none"}):
+        for name in ("RANK", "WORLD_SIZE"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert raising(UserError("file", found="two", expected="one", mend="join them"), together=True) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_inputs_without_result(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs of several processes in which something goes wrong, run all at once by processes forked from one.
+"""Jobs of several processes in which something goes wrong, run by processes forked from one, a few jobs at a time.
 
 As a program, `jobs.py SCENARIO RANK` is one process of a job under a launcher, and RANK the one that goes wrong;
 `jobs.py FOLDER` runs the jobs that FOLDER/jobs.json describes.
@@ -18,7 +18,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(Path(__file__))]
-_PATIENCE = 40.0  # seconds for all of them
+_PATIENCE = 60.0  # seconds for one of them
+_LAUNCHED = 180.0  # seconds for a launcher, which may take half of a busy minute to import its own code
+_AT_ONCE = 5
 
 
 @dataclass(frozen=True)
@@ -41,23 +43,33 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What came of it, by rank: exit codes (-9: killed), stdout, stderr, when it ended in seconds after its beginning."""
+    """What came of it, by rank: exit codes (-9: killed), stdout, stderr, and how many seconds it lasted.
+
+    And what is left in the folders for temporary files.
+    """
 
     codes: dict[int, int] = field(default_factory=dict)
     outputs: dict[int, str] = field(default_factory=dict)
     errors: dict[int, str] = field(default_factory=dict)
     seconds: dict[int, float] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
 
     @property
-    def lines(self) -> list[str]:
-        """On the stderr of all ranks together."""
-        return "".join(self.errors.values()).splitlines()
+    def spoken(self) -> list[tuple[int, str]]:
+        """What the program itself has said on stderr, and which rank; PyTorch adds warnings of its own now and then."""
+        start = "nid-x: "
+        return [
+            (rank, line.removeprefix(start))
+            for rank, lines in self.errors.items()
+            for line in lines.splitlines()
+            if line.startswith(start)
+        ]
 
 
 def run_jobs(jobs: dict[str, Job], folder: Path) -> dict[str, Outcome]:
-    """Run jobs at the same time; nothing of them is left afterwards."""
+    """Run jobs; nothing of them is left afterwards."""
     (folder / "jobs.json").write_text(json.dumps({name: asdict(job) for name, job in jobs.items()}))
-    run([*PROGRAM, str(folder)], patience=2 * _PATIENCE)
+    run([*PROGRAM, str(folder)], patience=4 * _PATIENCE)
     outcomes = {}
     for place, name in enumerate(jobs):
         outcome = outcomes[name] = Outcome()
@@ -67,10 +79,11 @@ def run_jobs(jobs: dict[str, Job], folder: Path) -> dict[str, Outcome]:
             outcome.codes[rank], outcome.seconds[rank] = ended["code"], ended["seconds"]
             outcome.outputs[rank] = path.with_suffix(".out").read_text()
             outcome.errors[rank] = path.with_suffix(".err").read_text()
+        outcome.left = [path.name for path in folder.glob(f"{place}-machine-*/*")]
     return outcomes
 
 
-def run(command: Sequence[str], patience: float = _PATIENCE, **changes: str) -> tuple[int, str, str]:
+def run(command: Sequence[str], patience: float = _LAUNCHED, **changes: str) -> tuple[int, str, str]:
     """Run one command, without any launcher's variables and with the programs beside Python on PATH.
 
     Returns:
@@ -92,28 +105,31 @@ def run(command: Sequence[str], patience: float = _PATIENCE, **changes: str) -> 
 
 
 def _fork_all(folder: Path) -> None:
-    import torch.distributed  # noqa: F401  # once for all
+    # Once for all processes, as this takes longer than all they do.
+    import nid_dist.cli.entry
+    import nid_dist.parallel.joining  # noqa: F401
 
-    running: dict[int, tuple[Path, float]] = {}
-    for place, (_, described) in enumerate(json.loads((folder / "jobs.json").read_text()).items()):
-        job = Job(**described)
-        for rank in set(range(job.size)) - set(job.missing):
-            path, begin = folder / f"{place}-{rank}.json", time.monotonic()
-            pid = os.fork()
-            if pid == 0:
-                _become(job, rank, path)
-            running[pid] = (path, begin)
-    begin = time.monotonic()
-    while running:
+    waiting = [Job(**described) for described in json.loads((folder / "jobs.json").read_text()).values()]
+    jobs, running = list(waiting), dict[int, tuple[Job, Path, float]]()
+    while waiting or running:
+        if waiting and len({id(job) for job, _, _ in running.values()}) < _AT_ONCE:
+            job = waiting.pop(0)
+            for rank in set(range(job.size)) - set(job.missing):
+                path = folder / f"{jobs.index(job)}-{rank}.json"
+                pid = os.fork()
+                if pid == 0:
+                    _become(job, rank, path)
+                running[pid] = (job, path, time.monotonic())
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid:
-            path, began = running.pop(pid)
+            _, path, began = running.pop(pid)
             ended = {"code": os.waitstatus_to_exitcode(status), "seconds": time.monotonic() - began}
             path.write_text(json.dumps(ended))
-        elif time.monotonic() - begin > _PATIENCE:
-            for pid in running:
+        for pid, (job, _, began) in running.items():
+            alone = sum(other is job for other, _, _ in running.values()) == 1
+            if time.monotonic() - began > _PATIENCE or (alone and job.scenario == "stopped"):
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.02)
+        time.sleep(0.01)
 
 
 def _become(job: Job, rank: int, path: Path) -> None:
@@ -124,7 +140,7 @@ def _become(job: Job, rank: int, path: Path) -> None:
     os.environ.update({name: str(value) for name, value in variables.items()})
     for number, suffix in ((1, ".out"), (2, ".err")):
         os.dup2(os.open(path.with_suffix(suffix), os.O_WRONLY | os.O_CREAT, 0o600), number)
-    tempfile.tempdir = str(path.parent / f"machine-{rank // local}")
+    tempfile.tempdir = str(path.with_name(f"{path.stem.partition('-')[0]}-machine-{rank // local}"))
     os.makedirs(tempfile.tempdir, exist_ok=True)
     if job.machines > 1:
         from nid_dist.parallel import membership
@@ -174,7 +190,7 @@ def _take_part(job: Job) -> None:
         if job.scenario == "stopped":
             os.kill(os.getpid(), signal.SIGSTOP)
         if job.scenario == "hung":
-            time.sleep(job.timeout + 15.0)
+            time.sleep(job.timeout + 6.0)
         if job.scenario == "error":
             raise error
         if job.scenario == "mistake":

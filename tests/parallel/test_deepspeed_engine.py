@@ -13,12 +13,10 @@ from nid_dist.parallel.world import World
 from tests.parallel.processes import run
 from tests.parallel.training_runs import ACCUMULATION, N, Numbers, assert_same, continued, whole_run
 
-# All that may be set and changes how ZeRO-1 lays out, sends or measures, but no number; buckets smaller than parameters.
+# What changes how ZeRO-1 lays out, sends or measures, but no number; buckets are smaller than parameters.
 OPTIONS = {
     "communication_data_type": "fp32",
     "wall_clock_breakdown": True,
-    "memory_breakdown": True,
-    "steps_per_print": 1,
     "dump_state": True,
     "comms_logger": {"enabled": True},
     "zero_optimization": {

@@ -9,7 +9,7 @@ import torch
 
 from nid_dist.coding.gates import make_gate
 from nid_dist.config.schema import Gate as GateConfig
-from nid_dist.parallel.engine import Engine, LocalEngine
+from nid_dist.parallel.engine import LocalEngine
 from nid_dist.parallel.fairscale_engine import FairscaleEngine, checkpoint_gate
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 from nid_dist.parallel.topology import Topology
@@ -37,3 +37,83 @@ def test_equal_to_one_process(tmp_path: Path, world: int, size: int) -> None:
     assert_same([rank["taken over"] for rank in ranks], alone["end"], size)
     for rank in ranks:
         assert_same([rank["continued"]], rank["end"], 1, rtol=0, atol=0)
+
+
+ALONE = """
+import sys, torch
+from nid_dist.parallel.fairscale_engine import FairscaleEngine
+from nid_dist.parallel.process_group_world import ProcessGroupWorld
+from nid_dist.parallel.topology import Topology
+torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+net, engine = torch.nn.Linear(2, 1), FairscaleEngine(ProcessGroupWorld(Topology(1), "fairscale"))
+group = {"params": list(net.parameters()), "name": "experts", "sharded": True}
+engine.prepare([net], torch.optim.Adam([group], lr=0.5))
+before = net.weight.detach().clone()
+engine.backward(net(torch.ones(3, 2)).mean())
+assert abs(engine.step(None) - 3**0.5) < 1e-6 and engine.state()["0.weight.step"] == 1
+torch.testing.assert_close(net.weight, before - 0.5)
+torch.distributed.destroy_process_group()
+assert "fairscale" in sys.modules and "deepspeed" not in sys.modules
+"""
+
+
+def test_it_needs_no_deepspeed(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-W", "error::FutureWarning", "-c", ALONE, str(tmp_path / "rendezvous")], check=True
+    )
+
+
+def gradients_of(gate: torch.nn.Module, half: bool) -> tuple[dict[str, torch.Tensor], int]:
+    """Outputs and gradients of two micro-batches, and how many numbers were kept for the backward pass."""
+    kept = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal kept
+        kept += tensor.numel()
+        return tensor
+
+    gate.zero_grad()
+    results = {}
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        losses = []
+        for micro in range(2):
+            values = torch.rand(6, 64, 3, generator=torch.Generator().manual_seed(micro))
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+                output = gate(values, torch.arange(6))
+            results |= {f"logits {micro}": output.logits.detach(), f"bias {micro}": output.bias.detach()}
+            losses.append(output.logits.square().mean() + output.bias.sin().sum())
+        for loss in losses:
+            loss.backward()
+    return results | {n: p.grad.clone() for n, p in gate.named_parameters() if p.grad is not None}, kept
+
+
+@pytest.mark.parametrize("half", [False, True])
+@pytest.mark.parametrize("kind", ["light", "conv", "resnet", "codebook", "unrolled"])
+@pytest.mark.filterwarnings("error")
+def test_a_recomputed_gate_is_the_same_gate(kind: str, half: bool) -> None:
+    def make() -> torch.nn.Module:
+        return make_gate(
+            GateConfig(kind=kind, width=8),
+            experts=12,
+            channels=3,
+            lattice=(8, 8),
+            signals=6,
+            support=3,
+            generator=torch.Generator().manual_seed(1),
+        )
+
+    plain, gate = make(), make()
+    assert checkpoint_gate(gate) is gate
+    assert list(gate.state_dict()) == list(plain.state_dict())
+    expected, kept = gradients_of(plain, half)
+    found, kept_less = gradients_of(gate, half)
+    assert found.keys() == expected.keys()
+    assert len(found) == 4 + len(list(plain.parameters()))
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=0, atol=0)
+    assert kind == "codebook" or kept_less < kept / 2
+    # Frozen, and without gradients at all, it runs as it did.
+    values, ids = torch.rand(6, 64, 3), torch.arange(6)
+    with torch.no_grad():
+        torch.testing.assert_close(gate(values, ids).logits, plain(values, ids).logits, rtol=0, atol=0)
+    assert not gate.requires_grad_(False)(values, ids).logits.requires_grad

@@ -1,0 +1,121 @@
+"""`scaling`: trainings on one process and on more, and a step with sharded experts as their number grows.
+
+Every process has one thread. Weak scaling: every process has a batch of 64, so that more processes train on a larger
+batch; its efficiency is t(1) / t(R). Strong scaling: all together have a batch of 128; the speed-up is t(1) / t(R).
+`independent` is what two processes cost each other on this machine when they have nothing to do with each other: the
+same as weak scaling, with two trainings that do not communicate.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from nid_dist.benchmarks.harness import peak_bytes
+from nid_dist.benchmarks.sharded import Case, Size, in_words, joined, together
+from nid_dist.benchmarks.trainings import MODES, TINY, Training, step_seconds
+from nid_dist.evaluation.report import Column, Table
+from nid_dist.parallel.launching import Launch
+from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.world import JSON
+
+_COLUMNS = [
+    Column("what"),
+    Column("processes"),
+    Column("n"),
+    Column("signals"),
+    Column("step", "ms", ".1f"),
+    Column("weak efficiency", "t1/tR", ".2f"),
+    Column("speed-up", "t1/tR", ".2f"),
+    Column("memory of a rank's step", "MiB", ".0f"),
+]
+
+
+def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
+    """Measure trainings and steps.
+
+    Args:
+        quick: tiny sizes, no trainings on 4 processes, to see that it works.
+
+    Returns:
+        The figures (`weak_efficiency_2` and `strong_speedup_2`: of the mode where it is worse) and the table.
+    """
+    figures, rows = _trainings(quick)
+    more_figures, more_rows = _experts(quick)
+    return figures | more_figures, Table(_COLUMNS, [*rows, *more_rows])
+
+
+def _trainings(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
+    experts, batch = (32, 4) if quick else (2048, 64)
+    sizes = TINY if quick else (f"dictionary.experts={experts}",)
+    # Two processes share the batch of strong scaling, and have the batch of weak scaling each: one training for both.
+    shapes = [(1, batch), (1, 2 * batch), (2, 2 * batch)] + [(4, 2 * batch), (4, 4 * batch)] * (not quick)
+    trainings = {}
+    for mode, overrides in MODES.items():
+        given = (*sizes, *overrides)
+        for processes, signals in shapes:
+            trainings[f"{mode} {processes} {signals}"] = Training(processes, (*given, f"training.batch={signals}"))
+        trainings[f"{mode} independent"] = Training(2, (*given, f"training.batch={batch}"), alone=True)
+    few = {name: training for name, training in trainings.items() if training.processes <= 2}
+    many = {name: training for name, training in trainings.items() if name not in few}
+    steps = 4 if quick else 20
+    seconds = step_seconds(few, steps, 1 if quick else 3) | step_seconds(many, steps, 1)
+    figures: dict[str, float] = {}
+    rows: list[list[Any]] = []
+    for mode in MODES:
+        one = {signals: seconds[f"{mode} 1 {signals}"] for signals in (batch, 2 * batch)}
+        for processes, signals in shapes:
+            here = seconds[f"{mode} {processes} {signals}"]
+            weak = one[batch] / here if signals == processes * batch else None
+            strong = one[2 * batch] / here if signals == 2 * batch else None
+            rows.append([f"mode {mode}", in_words(processes), experts, signals, 1e3 * here, weak, strong, None])
+            figures[f"ms_{mode}_{processes}_batch{signals}"] = 1e3 * here
+            if processes > 1 and weak is not None:
+                figures[f"weak_efficiency_{processes}_{mode}"] = weak
+            if processes > 1 and strong is not None:
+                figures[f"strong_speedup_{processes}_{mode}"] = strong
+        here = seconds[f"{mode} independent"]
+        figures[f"independent_efficiency_2_{mode}"] = one[batch] / here
+        name = f"mode {mode}, two independent trainings"
+        rows.append([name, in_words(2), experts, batch, 1e3 * here, one[batch] / here, None, None])
+    for figure in ("weak_efficiency_2", "strong_speedup_2"):
+        figures[figure] = min(figures[f"{figure}_{mode}"] for mode in MODES)
+    return figures, rows
+
+
+def _experts(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
+    sizes = [Size(n, 64, 1024, 64) for n in (1024, 4096, 16384, 65536)]
+    if quick:
+        sizes = [Size(n, 4, 16, 4, width=16) for n in (32, 64)]
+    found: Any = run_local(measure_sizes, 2, sizes, 2 if quick else 9)
+    figures: dict[str, float] = {}
+    rows: list[list[Any]] = []
+    for size, (seconds, memory) in zip(sizes, found[0], strict=True):
+        figures |= {f"ms_n{size.experts}": 1e3 * seconds, f"mib_n{size.experts}": memory / 2**20}
+        name = f"f and its gradients, k = {size.support}"
+        row = [name, in_words(2), size.experts, 2 * size.signals, 1e3 * seconds, None, None, memory / 2**20]
+        rows.append(row)
+    first, last = sizes[0].experts, sizes[-1].experts
+    figures[f"time_ratio_n{last}_n{first}"] = found[0][-1][0] / found[0][0][0]
+    return figures, rows
+
+
+def measure_sizes(launch: Launch, sizes: Sequence[Size], repeats: int) -> JSON:
+    """Steps with sharded experts, in one of several processes.
+
+    Args:
+        launch: this process's place.
+        sizes: of the steps.
+        repeats: timed steps of each.
+
+    Returns:
+        For each size the seconds of a step, and the bytes that it needs on a rank beyond the parameters, gradients
+        included.
+    """
+    with joined(launch) as world:
+        cases = {str(size): Case(world, size) for size in sizes}
+        seconds = together(world, {name: case.step for name, case in cases.items()}, repeats)
+        memory = []
+        for case in cases.values():
+            case.clear()
+            memory.append(peak_bytes(case.step))
+            case.clear()
+        return [[seconds[name], each] for name, each in zip(cases, memory, strict=True)]

@@ -1,0 +1,125 @@
+"""Step times of real trainings on the embedded photographs, in processes of this machine with one thread each."""
+
+import json
+import os
+import statistics
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+from tqdm import tqdm
+
+from nid_dist.cli.train import train
+from nid_dist.config import load_config
+from nid_dist.parallel.launching import Launch
+from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.network import free_port
+from nid_dist.parallel.world import JSON
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+MODES = {
+    "solve": ("coding.phases=[{mode: solve}]",),
+    "gate": ("coding.phases=[{mode: gate}]", "coding.gate={kind: light}"),
+}
+"""By mode of training, what is set; `light` is the gate that photographs of any size can be trained with."""
+
+TINY = (
+    "dictionary={experts: 32, width: 16, encoding: {features: 8}}",
+    "coding.support=4",
+    "signals.limit=1",
+)
+"""To see that it works."""
+
+_SKIPPED = 5  # first steps, in which memory is still being taken and files are read
+_COMMON = (
+    # No time is spent on resizing, nor on the largest photographs: a step costs the same.
+    "signals.short_side=null",
+    "signals.val=[chelsea]",
+    "signals.test=[retina, hubble_deep_field, stereo_motorcycle]",
+    "training.eval_every=0",
+    "training.checkpoint_every=0",
+    "training.threads=1",
+    "logging.log_every=1",
+    "logging.pictures_every=0",
+    "logging.tensorboard=false",
+    "logging.progress=false",
+)
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training to be timed.
+
+    Args:
+        processes: that are started for it.
+        overrides: of the quickstart's configuration.
+        alone: whether each process trains by itself and knows nothing of the others.
+    """
+
+    processes: int
+    overrides: tuple[str, ...]
+    alone: bool = False
+
+
+def step_seconds(trainings: Mapping[str, Training], steps: int, rounds: int) -> dict[str, float]:
+    """Median seconds of a step of each training, all of them run in turns.
+
+    Trainings of equally many processes follow each other in the same processes.
+
+    Args:
+        trainings: what to run, by name.
+        steps: of each run that count; a few more come before.
+        rounds: runs of each.
+
+    Returns:
+        Seconds by name: what the log says that steps took, without evaluation, checkpoints and logging.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in trainings}
+    groups: dict[int, list[str]] = {}
+    for name, training in trainings.items():
+        groups.setdefault(training.processes, []).append(name)
+    for processes, names in tqdm([*groups.items()] * rounds, unit="group"):
+        with tempfile.TemporaryDirectory() as folder:
+            jobs = [
+                (trainings[name], free_port(), f"{folder}/{place}", steps + _SKIPPED)
+                for place, name in enumerate(names)
+            ]
+            found = run_local(train_each, processes, jobs)[0]
+        assert isinstance(found, list)
+        for name, some in zip(names, found, strict=True):
+            seconds[name] += some
+    return {name: statistics.median(some) for name, some in seconds.items()}
+
+
+def train_each(launch: Launch, jobs: Sequence[tuple[Training, int, str, int]]) -> JSON:
+    """Run trainings one after the other, in one of several processes.
+
+    Args:
+        launch: this process's place.
+        jobs: for each training the port where its processes meet, a folder, and its number of steps.
+
+    Returns:
+        For each the seconds of its steps but the first ones.
+    """
+    seconds = []
+    for training, port, folder, steps in jobs:
+        if training.alone:
+            here, run = Launch(), Path(folder, f"run-{launch.rank}")
+        else:
+            here, run = replace(launch, port=port), Path(folder, "run")
+        given = [f"training.steps={steps}", f"logging.run_dir={run}"]
+        config = load_config(CONFIG, [*_COMMON, *training.overrides, *given])
+        with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
+            train(config, launch=here)
+        seconds.append(_steps(run / "log.jsonl")[_SKIPPED:])
+    return seconds
+
+
+def _steps(log: Path) -> list[float]:
+    """Seconds of every step, from the mean over the steps so far that each line of the log has."""
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    totals = [0.0] + [line["step"] * line["ms_per_step"] / 1e3 for line in lines if line["event"] == "train"]
+    return [after - before for before, after in pairwise(totals)]

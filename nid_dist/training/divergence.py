@@ -1,0 +1,31 @@
+"""What is said when a training diverges: where it was, what is kept, and what to turn down."""
+
+from pathlib import Path
+
+from nid_dist.config.schema import Optimizer
+from nid_dist.errors import UserError
+from nid_dist.training import checkpoint
+
+
+def divergence(config: Optimizer, checkpoints: Path, step: int, found: str) -> UserError:
+    """The error that ends a diverged training.
+
+    Args:
+        config: the `optimizer` section.
+        checkpoints: the run's, of which the newest is named.
+        step: the one that failed, counted from 1.
+        found: what is not a finite number.
+
+    Returns:
+        The error, to be raised.
+    """
+    good = checkpoint.newest(checkpoints)
+    kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
+    return UserError(
+        f"training step {step}",
+        found=found,
+        expected="finite numbers",
+        mend=f"{kept}; the likely cause is a learning rate that is too high (optimizer.lr {config.lr:g}, "
+        f"trunk_lr {config.trunk_lr:g}, gate_lr {config.gate_lr:g}): lower it, raise optimizer.warmup_steps or "
+        f"{'lower' if config.clip_norm else 'set'} optimizer.clip_norm",
+    )

@@ -1,0 +1,14 @@
+"""All that a training imports is imported, so that processes forked from the one that imported this begin at once."""
+
+import importlib
+
+_MODULES = """
+    nid_dist.cli.train nid_dist.tasks.images nid_dist.parallel.failures nid_dist.parallel.process_group_world
+    nid_dist.parallel.deepspeed_engine nid_dist.parallel.fairscale_engine
+    setuptools skimage.transform torch._dynamo torch.distributed.checkpoint torch.distributed.tensor
+"""
+for name in _MODULES.split():
+    importlib.import_module(name)
+
+# DeepSpeed takes a second to look for compilers, which it does when it is asked for this.
+COMPATIBLE = importlib.import_module("deepspeed.ops").__compatible_ops__

@@ -1,0 +1,148 @@
+"""Each launcher as a user calls it, on one machine: the training of one process, and errors that are said once."""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nid_dist.parallel.network import free_port
+from tests.launch.jobs import (
+    BIN,
+    LONG,
+    TRAIN,
+    arguments,
+    assert_trained,
+    launcher,
+    losses,
+    losses_alone,
+    placed,
+    run,
+    started,
+)
+
+MPIRUN = ["--allow-run-as-root", "--oversubscribe"]
+SRUN = [["env", f"SLURM_PROCID={rank}", f"SLURM_LOCALID={rank}", f"PMI_RANK={rank}"] for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def alone(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[float]:
+    return losses_alone(images, tmp_path_factory.mktemp("alone"))
+
+
+def deepspeed(*options: str) -> list[str]:
+    return [launcher("deepspeed"), "--master_port", str(free_port()), *options]
+
+
+def torchrun(*options: str) -> list[str]:
+    return [launcher("torchrun"), "--standalone", "--nproc_per_node", "2", *options]
+
+
+def mpirun(count: int = 2) -> list[str]:
+    return [launcher("mpirun"), *MPIRUN, "-np", str(count), sys.executable]
+
+
+def srun(count: int = 2) -> list[list[str]]:
+    """What srun starts on one node, with the variables that it sets (srun(1), "output environment variables")."""
+    step = {
+        "SLURM_JOB_ID": str(os.getpid()),  # the port follows from it
+        "SLURM_JOB_NODELIST": "gpu[07-08]",
+        "SLURM_JOB_NUM_NODES": "2",
+        "SLURM_NNODES": "2",
+        "SLURM_NTASKS": "16",  # of the job: this step is smaller
+        "SLURM_TASKS_PER_NODE": "8(x2)",
+        "SLURM_STEP_ID": "3",
+        "SLURM_STEP_NODELIST": "gpu08",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_STEP_NUM_TASKS": str(count),
+        "SLURM_STEP_TASKS_PER_NODE": str(count),
+        "SLURM_NODEID": "0",
+        "SLURM_CPUS_PER_TASK": "1",
+        "SLURM_CPUS_ON_NODE": "2",
+        "SLURM_LAUNCH_NODE_IPADDR": "192.0.2.7",
+        "SLURM_SRUN_COMM_HOST": "192.0.2.7",
+        "PMI_SIZE": str(count),  # by srun's own PMI, which a cluster may have made its default
+    }
+    own = [{"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "PMI_RANK": str(rank)} for rank in range(count)]
+    return [["env", *(f"{k}={v}" for k, v in {**step, **task}.items()), sys.executable] for task in own]
+
+
+def test_deepspeed_without_activating_its_environment(images: Path, tmp_path: Path, alone: list[float]) -> None:
+    outcome = run([*deepspeed("--num_gpus", "2"), TRAIN, *arguments(images, tmp_path / "run")])
+    assert_trained(outcome, tmp_path / "run", alone)
+    assert placed(tmp_path / "run") == (2, 2)
+
+
+def test_deepspeed_with_a_module_in_an_active_environment(images: Path, tmp_path: Path, alone: list[float]) -> None:
+    active = ["env", f"PATH={BIN}{os.pathsep}{os.environ['PATH']}", f"VIRTUAL_ENV={BIN.parent}"]
+    _, *options = deepspeed("--num_gpus", "2", "--module", "nid_dist.cli.train")
+    given = arguments(images, tmp_path / "run", "parallel.zero_stage=1", "parallel.expert_parallel_size=1")
+    outcome = run([*active, "deepspeed", *options, *given])
+    assert_trained(outcome, tmp_path / "run", alone)
+    assert placed(tmp_path / "run") == (2, 1)
+
+
+def test_deepspeed_with_a_hostfile_and_without_ssh(images: Path, tmp_path: Path, alone: list[float]) -> None:
+    (tmp_path / "hosts").write_text("# one node\nlocalhost slots=2\n")
+    nodes = ["--hostfile", str(tmp_path / "hosts"), "--no_ssh", "--node_rank", "0", "--master_addr", "localhost"]
+    outcome = run([*deepspeed(*nodes), TRAIN, *arguments(images, tmp_path / "run")])
+    assert_trained(outcome, tmp_path / "run", alone)
+
+
+def test_torchrun_starts_again_after_a_kill(images: Path, tmp_path: Path, alone: list[float]) -> None:
+    folder = tmp_path / "run"
+    log = folder / "log.jsonl"
+    given = arguments(images, folder, "training.checkpoint_every=5", steps=LONG)
+    with started([*torchrun("--max-restarts", "2"), TRAIN, *given, "--resume", "auto"]) as job:
+        while not (log.exists() and log.read_text().count('"train"') > 6):
+            assert job.runs, job.end()
+            time.sleep(0.01)
+        (killed,) = job.pids("RANK=1")
+        os.kill(killed, signal.SIGKILL)
+        outcome = job.end()
+    assert outcome.codes == [0], outcome.err
+    (complaint,) = outcome.complaints
+    assert complaint.startswith(f"nid-train: error: rank 1 (process {killed} on ") and "found ended" in complaint
+    assert outcome.out.count(f"trained {LONG} steps") == 1
+    steps = [step for step, _ in losses(folder)]
+    again = next(place for place in range(1, len(steps)) if steps[place] <= steps[place - 1])
+    # From the last checkpoint on, after which five steps more at most had been done.
+    assert steps[again] % 5 == 1 and steps[again - 1] - steps[again] <= 5
+    assert f"at step {steps[again] - 1}" in outcome.err
+    assert steps == [*range(1, steps[again - 1] + 1), *range(steps[again], LONG + 1)]
+    assert [loss for _, loss in losses(folder)] == pytest.approx([alone[step - 1] for step in steps], rel=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["deepspeed", "fairscale"])
+def test_mpirun(images: Path, tmp_path: Path, alone: list[float], engine: str) -> None:
+    outcome = run([*mpirun(), TRAIN, *arguments(images, tmp_path / "run", f"parallel.engine={engine}")])
+    assert_trained(outcome, tmp_path / "run", alone)
+    assert placed(tmp_path / "run") == (2, 2)
+
+
+def test_srun(images: Path, tmp_path: Path, alone: list[float]) -> None:
+    outcome = run(*([*task, TRAIN, *arguments(images, tmp_path / "run")] for task in srun()))
+    assert_trained(outcome, tmp_path / "run", alone)
+    assert placed(tmp_path / "run") == (2, 2)
+
+
+def test_no_launcher(images: Path, tmp_path: Path, alone: list[float]) -> None:
+    """One process, whether asked for or not, and in a batch script of SLURM too."""
+    script = ["env", "SLURM_JOB_ID=1", "SLURM_NTASKS=2", "SLURM_PROCID=0", "SLURM_LOCALID=0"]
+    commands = {"plain": [], "asked for": ["--single-process"]}
+    for name, options in commands.items():
+        given = [*options, *arguments(images, tmp_path / name)]
+        outcome = run([*(script if name == "plain" else []), sys.executable, TRAIN, *given])
+        assert_trained(outcome, tmp_path / name, alone)
+        assert placed(tmp_path / name) == (1, 1)
+
+
+def test_a_single_process_is_not_two(images: Path, tmp_path: Path) -> None:
+    given = [TRAIN, "--single-process", *arguments(images, tmp_path / "run")]
+    outcome = run([*torchrun(), *given], patience=30)
+    assert outcome.codes == [1]  # torchrun's own, whatever its processes' is
+    (complaint,) = (line for line in outcome.complaints if line.startswith("nid-train"))
+    assert "--single-process: found 2 processes started by torchrun, expected one" in complaint
+    assert "exitcode: 2" in outcome.err and not (tmp_path / "run").exists()
