@@ -1,11 +1,12 @@
 """`engines`: what a training step costs under DeepSpeed and fairscale, against plain PyTorch in one process.
 
-Mode `gate`, in which experts, trunk and gate all learn; every engine does the same work, alone in a group of one
-process, and then, where plain PyTorch cannot, in two that share the experts. One thread each.
+Trainings in mode `gate`, in which experts, trunk and gate all learn, one thread per process. Every engine does the same
+work, first in one process, which is a group of one for those of many, then in two that share the experts.
 """
 
 from typing import Any
 
+from nid_dist.benchmarks.scaling import BATCH, EXPERTS
 from nid_dist.benchmarks.sharded import in_words
 from nid_dist.benchmarks.trainings import MODES, TINY, Training, step_seconds
 from nid_dist.evaluation.report import Column, Table
@@ -37,7 +38,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
         The figures (`overhead_deepspeed`, `overhead_deepspeed_zero1`, `overhead_fairscale`: time of a step in one
         process, 1.0 being that of `local`; with `_2`: in two, 1.0 being that of `deepspeed`) and the table.
     """
-    experts, batch = (32, 4) if quick else (2048, 64)
+    experts, batch = (32, 4) if quick else (EXPERTS, BATCH)
     sizes = TINY if quick else (f"dictionary.experts={experts}",)
     trainings = {}
     for name, engine in ENGINES.items():

@@ -1,9 +1,9 @@
 """`scaling`: trainings on one process and on more, and a step with sharded experts as their number grows.
 
-Every process has one thread. Weak scaling: every process has a batch of 64, so that more processes train on a larger
-batch; its efficiency is t(1) / t(R). Strong scaling: all together have a batch of 128; the speed-up is t(1) / t(R).
-`independent` is what two processes cost each other on this machine when they have nothing to do with each other: the
-same as weak scaling, with two trainings that do not communicate.
+Every process has one thread; one process has the engine `local`, several have `deepspeed`, sharing the experts. Weak
+scaling: every process adds as many signals to the batch; its efficiency is t(1) / t(R). Strong scaling: the batch stays
+as it is; the speed-up is t(1) / t(R). Beside weak scaling are two trainings that know nothing of each other, each with
+the batch of one: what they cost each other is the machine's.
 """
 
 from collections.abc import Sequence
@@ -16,6 +16,9 @@ from nid_dist.evaluation.report import Column, Table
 from nid_dist.parallel.launching import Launch
 from nid_dist.parallel.local_processes import run_local
 from nid_dist.parallel.world import JSON
+
+EXPERTS, BATCH = 2048, 64
+"""Of the trainings: n, and the signals of a process in weak scaling."""
 
 _COLUMNS = [
     Column("what"),
@@ -44,7 +47,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
 
 
 def _trainings(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
-    experts, batch = (32, 4) if quick else (2048, 64)
+    experts, batch = (32, 4) if quick else (EXPERTS, BATCH)
     sizes = TINY if quick else (f"dictionary.experts={experts}",)
     # Two processes share the batch of strong scaling, and have the batch of weak scaling each: one training for both.
     shapes = [(1, batch), (1, 2 * batch), (2, 2 * batch)] + [(4, 2 * batch), (4, 4 * batch)] * (not quick)

@@ -1,5 +1,6 @@
 """What all commands share: errors and warnings in one line, exit codes, new output folders."""
 
+import argparse
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from nid_dist.errors import UserError
 from nid_dist.parallel.launching import Launch, launch_in
@@ -24,6 +25,14 @@ class Command(Protocol):
     def __call__(self, arguments: Sequence[str] | None = None) -> int:
         """Run."""
         ...
+
+
+class OneVoiceParser(argparse.ArgumentParser):
+    """Of several processes that a launcher started together, only the first explains the options."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        if _launch().rank == 0:
+            super()._print_message(message, file)
 
 
 def guarded(program: str, command: Command, *, together: bool = False) -> Command:

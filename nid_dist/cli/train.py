@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from nid_dist.cli.entry import guarded
+from nid_dist.cli.entry import OneVoiceParser, guarded
 from nid_dist.config import Config, load_config
 from nid_dist.evaluation.report import write_json
 from nid_dist.export import describe
@@ -25,7 +25,7 @@ from nid_dist.training.trainer import Trainer
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="nid-train", description="Train a neural implicit dictionary.")
+    parser = OneVoiceParser(prog="nid-train", description="Train a neural implicit dictionary.")
     parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
     parser.add_argument("--single-process", action="store_true", help="one process, no launcher (debugging, tests)")
     parser.add_argument(

@@ -65,6 +65,8 @@ _PASSED = {
     "zero_optimization.use_multi_rank_bucket_allreduce",
 }
 
+_KNOWN = [*_PASSED, *_OURS, *_FIXED]
+
 _STAGES = {
     2: "ZeRO-2 sends gradients after every micro-batch, before all ranks' are complete",
     3: "ZeRO-3 refuses layers of experts",
@@ -156,12 +158,8 @@ def _check(key: str, value: Any, zero_stage: int) -> None:
             raise UserError(where, found=repr(value), expected=f"{allowed!r}, as {reason}", mend="remove it")
     elif key not in _PASSED:
         section, _, name = key.rpartition(".")
-        known = {
-            other.rpartition(".")[2]: other
-            for other in [*_PASSED, *_OURS, *_FIXED]
-            if other.rpartition(".")[0] == section
-        }
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        known = {other.rpartition(".")[2]: other for other in _KNOWN if other.rpartition(".")[0] == section}
+        near = [known[other] for other in difflib.get_close_matches(name, known, n=1, cutoff=0.6)]
         raise UserError(
             where,
             found=f"the key {name}, which does nothing here",

@@ -36,7 +36,6 @@ def join(launch: Launch, *, timeout_seconds: float, rendezvous_seconds: float, b
     if backend == "nccl":
         _take_gpu(launch)
     job = _meet(launch, timeout_seconds, rendezvous_seconds)
-    failures.remember(job)
     _assemble(job, launch, rendezvous_seconds)
     if backend == "gloo" and "GLOO_SOCKET_IFNAME" not in os.environ:
         alone = launch.local_size == launch.size
@@ -157,6 +156,7 @@ def _assemble(job: Job, launch: Launch, seconds: float) -> None:
                 expected="one process of each rank",
                 mend="choose another port for this job, or give every process a rank of its own",
             )
+        failures.remember(job)  # not before: a job that has this rank already is another one, which has its own say
         job.store.add("come", 1)
 
         def complete() -> bool:

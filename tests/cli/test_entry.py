@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nid_dist.cli.entry import guarded, new_folder, without_result
+from nid_dist.cli.entry import OneVoiceParser, guarded, new_folder, without_result
 from nid_dist.errors import UserError
 from nid_dist.parallel import failures
 
@@ -164,3 +164,14 @@ def test_new_folders(tmp_path: Path) -> None:
             new_folder(path)
     with pytest.raises(UserError, match="found Not a directory"):
         new_folder(tmp_path / "file" / "inside")
+
+
+def test_options_are_explained_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for rank in range(2):
+        for name, value in {"RANK": rank, "WORLD_SIZE": 2, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": 2}.items():
+            monkeypatch.setenv(name, str(value))
+        monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
+        monkeypatch.setenv("MASTER_PORT", "1")
+        with pytest.raises(SystemExit):
+            OneVoiceParser(prog="p").parse_args(["--nonsense"])
+    assert capsys.readouterr().err.count("unrecognized arguments") == 1

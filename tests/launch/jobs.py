@@ -24,7 +24,7 @@ TRAIN = str(ROOT / "launch" / "train.py")
 STEPS, LONG = 8, 40
 # Neither the schedule nor the phase depends on how many steps there will be.
 SETTINGS = ["coding.phases=[{mode: gate}]", "optimizer.schedule=constant", "parallel.timeout_seconds=60.0"]
-_PATIENCE = 120.0  # seconds, for a busy machine
+_PATIENCE = 240.0  # seconds, for a busy machine
 # What says who started a process, or where Python finds its modules: not for a job of one's own.
 _OTHERS = (
     "RANK",
@@ -52,7 +52,7 @@ class Outcome:
 
     @property
     def complaints(self) -> list[str]:
-        return [line for line in self.err.splitlines() if "nid-train: error:" in line or "Error:" in line]
+        return [line for line in self.err.splitlines() if "nid-train: error:" in line]
 
 
 class Job:
@@ -68,8 +68,7 @@ class Job:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
         search = os.pathsep.join(folder for folder in os.get_exec_path() if Path(folder) != BIN)
         environment = {**kept, "PATH": search, "OMP_NUM_THREADS": "1", name: value}
-        self._streams = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        out, err = self._streams
+        self._streams = out, err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")  # noqa: SIM115
         self._started = [
             subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT)
             for command in commands
@@ -165,7 +164,7 @@ def assert_trained(outcome: Outcome, run: Path, alone: Sequence[float], steps: i
     """Every step, once, with the loss of one process; said by one of the processes, and nothing else."""
     assert set(outcome.codes) == {0}, outcome.err
     assert outcome.out.count(f"trained {steps} steps") == 1 and outcome.err.count("experts in total") == 1
-    assert not outcome.complaints and "nid-train: warning" not in outcome.err, outcome.err
+    assert not any(text in outcome.err for text in ("nid-train: ", "Traceback", "Error")), outcome.err
     found = losses(run)
     assert [step for step, _ in found] == list(range(1, steps + 1))
     assert [loss for _, loss in found] == pytest.approx(alone[:steps], rel=1e-4)

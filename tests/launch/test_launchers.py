@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from nid_dist.cli.train import train
 from nid_dist.parallel.network import free_port
 from tests.launch.jobs import (
     BIN,
     LONG,
+    ROOT,
+    SETTINGS,
     TRAIN,
     arguments,
     assert_trained,
@@ -22,9 +25,7 @@ from tests.launch.jobs import (
     run,
     started,
 )
-
-MPIRUN = ["--allow-run-as-root", "--oversubscribe"]
-SRUN = [["env", f"SLURM_PROCID={rank}", f"SLURM_LOCALID={rank}", f"PMI_RANK={rank}"] for rank in range(2)]
+from tests.tiny import tiny
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,8 @@ def torchrun(*options: str) -> list[str]:
 
 
 def mpirun(count: int = 2) -> list[str]:
-    return [launcher("mpirun"), *MPIRUN, "-np", str(count), sys.executable]
+    options = ["--allow-run-as-root", "--oversubscribe", "-np", str(count)]
+    return [launcher("mpirun"), *options, sys.executable]
 
 
 def srun(count: int = 2) -> list[list[str]]:
@@ -75,20 +77,17 @@ def test_deepspeed_without_activating_its_environment(images: Path, tmp_path: Pa
     assert placed(tmp_path / "run") == (2, 2)
 
 
-def test_deepspeed_with_a_module_in_an_active_environment(images: Path, tmp_path: Path, alone: list[float]) -> None:
-    active = ["env", f"PATH={BIN}{os.pathsep}{os.environ['PATH']}", f"VIRTUAL_ENV={BIN.parent}"]
-    _, *options = deepspeed("--num_gpus", "2", "--module", "nid_dist.cli.train")
+def test_deepspeed_with_a_module_a_hostfile_and_an_active_environment(
+    images: Path, tmp_path: Path, alone: list[float]
+) -> None:
+    (tmp_path / "hosts").write_text("# one node\nlocalhost slots=2\n")
+    active = ["env", f"PATH={BIN}{os.pathsep}{os.environ['PATH']}", f"VIRTUAL_ENV={BIN.parent}", "deepspeed"]
+    nodes = ["--hostfile", str(tmp_path / "hosts"), "--no_ssh", "--node_rank", "0", "--master_addr", "localhost"]
+    _, *options = deepspeed(*nodes, "--module", "nid_dist.cli.train")
     given = arguments(images, tmp_path / "run", "parallel.zero_stage=1", "parallel.expert_parallel_size=1")
-    outcome = run([*active, "deepspeed", *options, *given])
+    outcome = run([*active, *options, *given])
     assert_trained(outcome, tmp_path / "run", alone)
     assert placed(tmp_path / "run") == (2, 1)
-
-
-def test_deepspeed_with_a_hostfile_and_without_ssh(images: Path, tmp_path: Path, alone: list[float]) -> None:
-    (tmp_path / "hosts").write_text("# one node\nlocalhost slots=2\n")
-    nodes = ["--hostfile", str(tmp_path / "hosts"), "--no_ssh", "--node_rank", "0", "--master_addr", "localhost"]
-    outcome = run([*deepspeed(*nodes), TRAIN, *arguments(images, tmp_path / "run")])
-    assert_trained(outcome, tmp_path / "run", alone)
 
 
 def test_torchrun_starts_again_after_a_kill(images: Path, tmp_path: Path, alone: list[float]) -> None:
@@ -128,21 +127,64 @@ def test_srun(images: Path, tmp_path: Path, alone: list[float]) -> None:
     assert placed(tmp_path / "run") == (2, 2)
 
 
-def test_no_launcher(images: Path, tmp_path: Path, alone: list[float]) -> None:
-    """One process, whether asked for or not, and in a batch script of SLURM too."""
+def test_no_launcher_in_a_batch_script_of_slurm(images: Path, tmp_path: Path, alone: list[float]) -> None:
     script = ["env", "SLURM_JOB_ID=1", "SLURM_NTASKS=2", "SLURM_PROCID=0", "SLURM_LOCALID=0"]
-    commands = {"plain": [], "asked for": ["--single-process"]}
-    for name, options in commands.items():
-        given = [*options, *arguments(images, tmp_path / name)]
-        outcome = run([*(script if name == "plain" else []), sys.executable, TRAIN, *given])
-        assert_trained(outcome, tmp_path / name, alone)
-        assert placed(tmp_path / name) == (1, 1)
+    outcome = run([*script, sys.executable, TRAIN, *arguments(images, tmp_path / "run")])
+    assert_trained(outcome, tmp_path / "run", alone)
+    assert placed(tmp_path / "run") == (1, 1)
 
 
-def test_a_single_process_is_not_two(images: Path, tmp_path: Path) -> None:
-    given = [TRAIN, "--single-process", *arguments(images, tmp_path / "run")]
-    outcome = run([*torchrun(), *given], patience=30)
-    assert outcome.codes == [1]  # torchrun's own, whatever its processes' is
-    (complaint,) = (line for line in outcome.complaints if line.startswith("nid-train"))
-    assert "--single-process: found 2 processes started by torchrun, expected one" in complaint
-    assert "exitcode: 2" in outcome.err and not (tmp_path / "run").exists()
+@pytest.fixture(scope="module")
+def fewer_experts(images: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A run with another n."""
+    folder = tmp_path_factory.mktemp("fewer") / "run"
+    train(tiny(images, folder, *SETTINGS, "training.steps=1", "dictionary.experts=16"))
+    return str(folder)
+
+
+# How it is started, what is wrong, and what is said of it.
+DISAGREEMENTS = {
+    "one process is asked for": (
+        lambda: [torchrun()],
+        ["--single-process"],
+        "--single-process: found 2 processes started by torchrun, expected one",
+    ),
+    "R is larger than the world": (
+        lambda: [torchrun()],
+        ["--set", "parallel.expert_parallel_size=4"],
+        "parallel.expert_parallel_size: found 4 with 2 process(es), expected at most 2",
+    ),
+    "R does not divide the world": (
+        lambda: [mpirun(3)],
+        ["--set", "parallel.expert_parallel_size=2"],
+        "the number of processes: found 3, expected a multiple of parallel.expert_parallel_size, 2",
+    ),
+    "R does not divide n": (
+        lambda: [deepspeed("--num_gpus", "2")],
+        ["--set", "parallel.expert_parallel_size=3"],
+        "dictionary.experts 32 is not divisible by parallel.expert_parallel_size 3",
+    ),
+    "an engine for one process": (
+        lambda: [mpirun()],
+        ["--set", "parallel.engine=local"],
+        "parallel.engine: found local with 2 processes (mpi)",
+    ),
+    "a key that DeepSpeed does not have": (
+        lambda: [deepspeed("--num_gpus", "2")],
+        ["--set", "parallel.deepspeed={zero_optimisation: {}}"],
+        "parallel.deepspeed.zero_optimisation: found",
+    ),
+    "a checkpoint of another n": (srun, ["--resume", "FEWER"], "FEWER"),
+}
+
+
+@pytest.mark.parametrize("case", DISAGREEMENTS)
+def test_what_does_not_fit_is_said_once(images: Path, tmp_path: Path, fewer_experts: str, case: str) -> None:
+    launch, wrong, said = DISAGREEMENTS[case]
+    given = [TRAIN, *arguments(images, tmp_path / "run"), *(each.replace("FEWER", fewer_experts) for each in wrong)]
+    outcome = run(*([*command, *given] for command in launch()))
+    # torchrun ends with 1, whatever its processes end with; they end with 2.
+    assert set(outcome.codes) == {1 if "torchrun" in launch()[0][0] else 2}, outcome.err
+    (complaint,) = outcome.complaints
+    assert said.replace("FEWER", fewer_experts) in complaint and f'File "{ROOT}/nid_dist' not in outcome.err
+    assert not (tmp_path / "run").exists()
