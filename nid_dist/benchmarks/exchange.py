@@ -35,8 +35,11 @@ DIFFERENCES = {
     OURS: "a part of the code to each owner, one merged head of d * (h + 1) numbers back per owner and signal",
     TEXTBOOK: "equal result; k copies of a coordinate's m numbers to the owners, k results of d numbers back",
     WIDE: "as nid_dist, with results of h numbers per coordinate, as the layers below have them",
-    DEEPSPEED: "tokens phi(x) of width h, the same for all signals; a gate per token, made even; experts Linear(h, h)",
-    FAIRSCALE: "the same, with dispatch and combination by products with [T C, n, capacity] masks",
+    DEEPSPEED: (
+        "h numbers of phi(x) per token and expert there, h back; softmax gate per token, the same for all signals and "
+        "made even; experts Linear(h, h); nothing dropped"
+    ),
+    FAIRSCALE: "the same with capacity 2 T C / n; to and from messages by products with masks [T C, n, capacity]",
 }
 _COLUMNS = [
     Column("processes"),

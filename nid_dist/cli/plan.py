@@ -18,7 +18,8 @@ from nid_dist.parallel.topology import Topology, default_expert_parallel_size
 from nid_dist.planning.cost import rows
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
 from nid_dist.planning.workload import Run
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.making import make_task
+from nid_dist.tasks.shapes import POINTS
 
 _MIB = 2**20
 # Attained, not peak, by an A100 or better; float32 is not TF32.
@@ -65,16 +66,19 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
     Raises:
         UserError: when signals have to be counted and cannot be.
     """
-    side = config.signals.patch or config.signals.size
+    shapes = config.signals.source == "shapes"
+    side = config.signals.lattice if shapes else config.signals.patch or config.signals.size
     assert side is not None, "the configuration requires signals.size for whole images"
-    channels = 3 if config.signals.colour == "rgb" else 1
+    channels = 3 if config.signals.colour == "rgb" and not shapes else 1
     if config.coding.gate.kind == "codebook" and signals is None:
         try:
-            signals = len(ImageTask(config).signals)
+            signals = len(make_task(config).signals)
         except UserError as error:
             mend = f"{error.mend}; or say how many training signals there are (--signals)"
             raise UserError(error.where, found=error.found, expected=error.expected, mend=mend) from error
     gate = gate_cost(config, channels=channels, grid=(side, side), signals=signals or 1, batch=rows(config, world))
+    if shapes:
+        return Run(config, channels, config.training.coordinates or POINTS, world, gate, in_dim=3, per_signal=True)
     return Run(config, channels, side * side, world, gate)
 
 

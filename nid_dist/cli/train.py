@@ -64,6 +64,10 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine) -> 
     source = world.only_first(lambda: _source(resume, run_dir))
     task = world.together(lambda: make_task(config))
     model = task.model(world.exchange).to(world.device)
+    if config.parallel.checkpoint_gate and model.gate is not None:
+        from nid_dist.parallel.fairscale_engine import checkpoint_gate
+
+        checkpoint_gate(model.gate)
     trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world)
     # A checkpoint that does not fit is refused here, before the run's files are touched.
     start = None if source is None else trainer.resume(Path(source))
@@ -109,22 +113,28 @@ def command(arguments: Sequence[str] | None = None) -> int:
     run_dir = config.logging.run_dir
     if trainer.stopped_by is not None:
         print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written to {run_dir}/checkpoints")
-        print(f"next: {again(options, '--resume', 'auto')}")
+        print(f"next: {again(options, launch, '--resume', 'auto')}")
         return 0
+    images = config.signals.source != "shapes"
+    follows = f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit"
+    follows = follows if images else f"nid-export --dictionary {run_dir} --out DICTIONARY"
     if not figures:
+        longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")
-        print(f"next: nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
-        print(f"      to train on: {again(options, '--resume', 'auto', '--set', f'training.steps={2 * trainer.step}')}")
+        print(f"next: {follows}")
+        print(f"      to train on: {longer}")
         return 0
-    shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items() if not name.startswith("tokens"))
+    shown = ", ".join(f"{name} {value:.4g}" for name, value in figures.items() if not name.startswith("tokens"))
     print(f"trained {trainer.step} steps: {shown}")
     print(f"wrote {run_dir}: checkpoints/, events/ (TensorBoard), log.jsonl, config.yaml")
-    print(f"next: nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
+    print(f"next: {follows}")
     return 0
 
 
-def again(options: argparse.Namespace, *more: str) -> str:
+def again(options: argparse.Namespace, launch: Launch, *more: str) -> str:
     """The command that continues the run: the same configuration, overridden as before."""
+    if launch.size > 1:
+        return f"the same launch, or one of another size, with {shlex.join(more)}"
     words = ["nid-train", "--config", str(options.config), *(["--single-process"] if options.single_process else [])]
     given = ["--set", *options.overrides] if options.overrides else []
     return shlex.join([*words, *given, *more])

@@ -79,16 +79,21 @@ def initialise_heads(
         chosen = _principal_components(space.project(signals), most)
     else:
         chosen = _cosines(space, coords, _channel_axes(signals), most)
-    pieces = _pieces(space, signals, coords, dictionary.size - len(chosen), generator)
+    # Everything is drawn for all n and computed for the experts held here, so that initial values do not depend on R.
+    exchange, count = dictionary.exchange, dictionary.size - len(chosen)
+    owned = slice(exchange.first_expert, exchange.first_expert + heads.experts)
+    part = slice(max(0, owned.start - len(chosen)), max(0, owned.stop - len(chosen)))
+    pieces = _pieces(space, signals, coords, count, part, generator)
     norms = pieces.norm(dim=1, keepdim=True)
-    random = torch.randn(pieces.shape, generator=generator, dtype=pieces.dtype)
     # A piece of a flat part of a signal is nothing but rounding: take noise instead.
-    flat = norms <= max(1e-2 * norms.sum().item() / max(1, len(norms)), 1e-6)
-    pieces = torch.where(flat, random, pieces)
-    points = torch.cat([chosen, pieces / pieces.norm(dim=1, keepdim=True)])
+    all_norms = exchange.gather(torch.cat([norms.new_zeros(heads.experts - len(norms)), norms[:, 0]]))
+    flat = norms <= max(1e-2 * all_norms.sum().item() / max(1, count), 1e-6)
+    if bool(flat.any()):
+        random = torch.randn(count, pieces.shape[1], generator=generator, dtype=pieces.dtype)[part].to(pieces.device)
+        pieces = torch.where(flat, random, pieces)
+    points = torch.cat([chosen[owned], pieces / pieces.norm(dim=1, keepdim=True)])
     weight = space.heads(points.unflatten(1, (heads.channels, space.rank)))
-    first = dictionary.exchange.first_expert
-    heads.weight.copy_(weight[first : first + heads.experts].to(heads.rows.dtype))
+    heads.weight.copy_(weight.to(heads.rows.dtype))
     heads.offset.copy_(-(heads.weight @ space.mean.to(heads.rows.dtype)))
 
 
@@ -134,7 +139,7 @@ def _cosines(
 ) -> Float[Tensor, "N D"]:
     # No more waves than the features have dimensions, which are fewer than the coordinates.
     count = min(math.ceil(most / len(axes)), space.rank)
-    waves = Cosines(coords.shape[1], _CANDIDATES * count).to(coords.dtype)(coords).t()
+    waves = Cosines(coords.shape[1], _CANDIDATES * count).to(coords)(coords).t()
     deviation = waves.std(1, correction=0)
     points = space.project(waves[..., None])
     # Waves finer than the features would come back as something else: leave their place to pieces. On a lattice the
@@ -169,15 +174,17 @@ def _pieces(
     signals: Float[Tensor, "S C d"],
     coords: Float[Tensor, "C m"],
     count: int,
+    wanted: slice,
     generator: torch.Generator,
 ) -> Float[Tensor, "N D"]:
-    chosen = torch.randint(len(signals), (count,), generator=generator)
-    centres = coords[torch.randint(len(coords), (count,), generator=generator)]
-    widths = 0.2 + 0.3 * torch.rand(count, 1, generator=generator)
+    """Some of `count` random pieces."""
+    chosen = torch.randint(len(signals), (count,), generator=generator).to(coords.device)
+    centres = coords[torch.randint(len(coords), (count,), generator=generator).to(coords.device)]
+    widths = 0.2 + 0.3 * torch.rand(count, 1, generator=generator).to(coords.device)
     parts = [space.project(signals[:0])]
     step = max(1, _NUMBERS // max(1, signals[:1].numel()))
-    for first in range(0, count, step):
-        part = slice(first, first + step)
+    for first in range(wanted.start, wanted.stop, step):
+        part = slice(first, min(first + step, wanted.stop))
         distance = (coords[None] - centres[part, None]).square().sum(-1)
         window = torch.exp(-distance / (2 * widths[part].square()))
         picked = signals[chosen[part]]

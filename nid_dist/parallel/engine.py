@@ -12,12 +12,12 @@ from torch import Tensor, nn
 class Engine(Protocol):
     """Owns the optimiser: `prepare` once, then `backward` per micro-batch and `step` per optimiser step.
 
-    With several ranks, each one's losses are such that their MEAN over all ranks is the loss of the global batch, and
-    every parameter's gradient is that of this mean: replicated parameters' averaged over all ranks, sharded ones' summed
-    over the ranks that hold the same experts and divided by the number of ALL ranks.
+    With several ranks, each one's losses are such that their MEAN over all ranks is that of the global batch. Then every
+    parameter's gradient is that of this mean: replicated parameters' averaged over all ranks, sharded ones' summed over
+    the ranks that hold the same experts and divided by the number of ALL ranks.
 
-    A parameter that does not require a gradient at a step is left as it is, and so is its optimiser state; which ones do
-    is the same on all ranks.
+    A parameter that does not require a gradient at a step is left as it is, and so is its optimiser state; which ones
+    do is the same on all ranks.
     """
 
     def prepare(self, modules: Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> None:

@@ -35,15 +35,16 @@ def interface_towards(address: str) -> str | None:
         address: of the other machine, or one of this machine itself.
 
     Returns:
-        The name; where the address leads no further than this machine, that of its way out; None: not found.
+        The name; where the address leads no further than this machine, that of its way out, or else of any that is not
+        the loopback; None: there is no other.
     """
     source = _source(address)
     if source is None or source.startswith("127."):
         source = _source(_ELSEWHERE)
-    for _, name in socket.if_nameindex():
-        if source is not None and _address_of(name) == source:
-            return name
-    return None
+    addresses = {name: _address_of(name) for _, name in socket.if_nameindex()}
+    outside = [name for name, own in addresses.items() if own is not None and not own.startswith("127.")]
+    # A cluster's own network may have no way out.
+    return next((name for name in outside if addresses[name] == source), outside[0] if outside else None)
 
 
 def _source(destination: str) -> str | None:

@@ -163,7 +163,8 @@ def _step(run: Run, machine: Machine, ranks: int, mode: str, warm: bool, share: 
         seconds += rounds * machine.latency + inside / machine.within + outside / machine.between
 
     near = peers_in_node(ranks, run.world, machine.per_node)
-    for kind, size in step_messages(run.config, run.channels, run.coordinates, run.world, ranks, mode, warm):
+    sizes = run.channels, run.coordinates, run.world, ranks
+    for kind, size in step_messages(run.config, *sizes, mode, warm, run.per_signal, run.in_dim):
         inside = size * near // (ranks - 1)
         count(kind, 1, inside, size - inside)
     spread = run.world > machine.per_node  # then every ring passes from node to node, that of replicas too

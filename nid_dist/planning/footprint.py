@@ -58,9 +58,9 @@ def _optimizer(run: Run, ranks: int, local: int) -> int:
     if parallel.engine != "fairscale":
         return 3 * (local_part + shared_part)  # ZeRO-1 copies the parameters that a rank updates
     # OSS does not cut tensors.
-    layers, dictionary = expert_layers(run.config.dictionary, run.channels), run.config.dictionary
+    layers, dictionary = expert_layers(run.config.dictionary, run.channels, run.in_dim), run.config.dictionary
     largest = local if len(layers) == 1 else dictionary.experts // ranks * max(i * o for i, o in layers)
-    trunk = max((i * o for i, o in trunk_layers(dictionary)), default=0)
+    trunk = max((i * o for i, o in trunk_layers(dictionary, run.in_dim)), default=0)
     return 2 * (max(largest, local_part) + max(trunk, run.gate.largest, shared_part))
 
 

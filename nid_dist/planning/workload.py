@@ -34,6 +34,8 @@ class Run:
         lattice: coordinates of a signal.
         world: ranks in all.
         gate: for a rank's signals.
+        in_dim: m.
+        per_signal: whether every signal has coordinates of its own.
     """
 
     config: Config
@@ -41,6 +43,8 @@ class Run:
     lattice: int
     world: int
     gate: GateCost = field(default_factory=GateCost)
+    in_dim: int = 2
+    per_signal: bool = False
 
     @property
     def coordinates(self) -> int:
@@ -55,17 +59,17 @@ class Run:
     @property
     def width(self) -> int:
         """h."""
-        return feature_width(self.config.dictionary)
+        return feature_width(self.config.dictionary, self.in_dim)
 
     @property
     def trunk_parameters(self) -> int:
         """Numbers of the shared layers."""
-        return parameters(trunk_layers(self.config.dictionary))
+        return parameters(trunk_layers(self.config.dictionary, self.in_dim))
 
     @property
     def expert_parameters(self) -> int:
         """Numbers of one expert."""
-        return parameters(expert_layers(self.config.dictionary, self.channels))
+        return parameters(expert_layers(self.config.dictionary, self.channels, self.in_dim))
 
     @property
     def atom_numbers(self) -> int:
@@ -90,7 +94,7 @@ class Run:
 
     def chunks(self, expert_parallel_size: int, warm: bool) -> float:
         """How many times over the atoms that are used fill `dictionary.chunk_mb`."""
-        layers = expert_layers(self.config.dictionary, self.channels)
+        layers = expert_layers(self.config.dictionary, self.channels, self.in_dim)
         # Of an expert at a coordinate: every layer, before and after its activation.
         numbers = self.channels if len(layers) == 1 else 2 * sum(outputs for _, outputs in layers)
         used = self.used(expert_parallel_size, warm)
@@ -145,21 +149,21 @@ def _dictionary(run: Run, ranks: int, mode: str, warm: bool) -> int:
     """Multiplications of f; a product has a gradient for each factor that learns or depends on what does."""
     dictionary, signals, points, channels = run.config.dictionary, run.signals, run.coordinates, run.channels
     experts, codes = int(mode != "distill"), int(mode != "solve")
-    shared = [inputs * outputs for inputs, outputs in trunk_layers(dictionary)]
+    shared = [inputs * outputs for inputs, outputs in trunk_layers(dictionary, run.in_dim)]
     trunk = points * (sum(shared) + experts * (2 * sum(shared) - sum(shared[:1])))
     if run.merges(ranks, warm):
         merge = ranks * signals * run.summed(ranks, warm) * run.expert_parameters * (1 + experts + codes)
         return trunk + merge + signals * points * channels * run.width * (2 + (experts and bool(shared)))
     used, again = run.used(ranks, warm), int(run.chunks(ranks, warm) > 1)
-    layers = sum(inputs * outputs for inputs, outputs in expert_layers(dictionary, channels))
+    layers = sum(inputs * outputs for inputs, outputs in expert_layers(dictionary, channels, run.in_dim))
     combine = ranks * signals * used * points * channels * (1 + experts + codes + again)
     return trunk + combine + points * used * layers * (1 + 2 * experts + again)
 
 
 def _evaluated(run: Run, coordinates: int, experts: int) -> int:
     """Multiplications of evaluating some experts."""
-    trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(run.config.dictionary))
-    layers = sum(inputs * outputs for inputs, outputs in expert_layers(run.config.dictionary, run.channels))
+    trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(run.config.dictionary, run.in_dim))
+    layers = sum(inputs * outputs for inputs, outputs in expert_layers(run.config.dictionary, run.channels, run.in_dim))
     return coordinates * (trunk + experts * layers)
 
 
@@ -178,7 +182,7 @@ def _solver(run: Run, ranks: int) -> int:
     apart = fetches(run.config, run.channels, points, run.world, ranks)
     reduced = experts // ranks if apart else experts
     if dictionary.private_layers == 1 and points > width:
-        trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary))
+        trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary, run.in_dim))
         work = points * (trunk + width**2) + signals * numbers * width + reduced * run.channels * width**2
     else:
         work = _evaluated(run, points, reduced) + (dim < numbers) * (experts + signals) * experts * numbers

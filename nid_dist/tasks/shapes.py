@@ -18,7 +18,7 @@ from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
 from nid_dist.training.losses import Batch
 
-_COORDINATES = 2048
+POINTS = 2048
 _SHAPES = 4  # that an evaluation fits
 _SIDE = 64  # of the slice that is shown
 # Independent draws of points: for the steps; for the fit in an evaluation; and for its error.
@@ -58,7 +58,7 @@ class ShapeTask:
     @property
     def coordinates(self) -> int:
         """C, the points of a shape in a step."""
-        return self.config.training.coordinates or _COORDINATES
+        return self.config.training.coordinates or POINTS
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch; a shape's points depend on (seed, step, shape) only."""

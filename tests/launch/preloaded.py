@@ -1,6 +1,10 @@
 """All that a training imports is imported, so that processes forked from the one that imported this begin at once."""
 
 import importlib
+import os
+
+# The trainings are on the CPU: with GPUs there would have to be one for each of their processes.
+os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 
 _MODULES = """
     nid_dist.cli.train nid_dist.tasks.images nid_dist.parallel.failures nid_dist.parallel.process_group_world

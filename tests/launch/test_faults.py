@@ -1,6 +1,7 @@
 """What becomes of a training of several processes when one is killed, hangs, has an error of its own, or is stopped."""
 
 import math
+import os
 import random
 import shutil
 import signal
@@ -14,8 +15,19 @@ import pytest
 import torch
 from PIL import Image
 
+from nid_dist.parallel.network import free_port
 from nid_dist.training import trainer
-from tests.launch.killing import ENDS_WITHIN, Training, checkpoints, die_while_writing, fill_disk, limit_files, losses
+from tests.launch import jobs
+from tests.launch.killing import (
+    ENDS_WITHIN,
+    Training,
+    checkpoints,
+    die_while_writing,
+    fill_disk,
+    hurry,
+    limit_files,
+    losses,
+)
 from tests.tiny import picture, write_sizes
 
 STEPS, EVERY = 60, 3
@@ -75,14 +87,19 @@ def assert_undisturbed(run: Path, undisturbed: dict[int, float]) -> None:
 
 
 def test_a_killed_rank_ends_all_and_fewer_go_on(here: Path, undisturbed: dict[int, float]) -> None:
-    run = here / "killed"
-    for size, rank, step in ((4, 2, 8), (4, 0, 17), (2, 0, 29), (2, 1, 41)):
-        with Training(arguments(here / "images", run, TWO_EACH), run, size) as training:
+    run, reached = here / "killed", 0
+    for size, rank, step, *settings in (
+        (4, 2, 8, TWO_EACH, "parallel.zero_stage=1"),
+        (4, 0, 17, TWO_EACH, "parallel.engine=fairscale"),
+        (2, 0, 29, TWO_EACH),
+        (2, 1, 41, "parallel.expert_parallel_size=1", "parallel.zero_stage=1"),
+    ):
+        with Training(arguments(here / "images", run, *settings), run, size) as training:
             training.until(step)
-            reached = training.step
+            assert reached == 0 or training.resumed_at() >= reached - EVERY
             training.kill(rank)
             assert_lost(training, rank)
-            assert checkpoints(run)[-1] >= reached - EVERY
+            reached = training.step
     with Training(arguments(here / "images", run), run, 1) as training:
         assert training.end() == [0], training.err
         assert training.resumed_at() >= reached - EVERY
@@ -92,9 +109,9 @@ def test_a_killed_rank_ends_all_and_fewer_go_on(here: Path, undisturbed: dict[in
 def test_ten_kills_in_a_row(here: Path, undisturbed: dict[int, float]) -> None:
     """At random times, and in the midst of writing a checkpoint: no more is lost than the steps since the last one."""
     run, chance = here / "ten", random.Random(3)
-    # What rank 0 is about to do when it dies: write its shard, make it whole, describe it, put it in place, remove an
-    # old one; rank 1 writes its shard.
-    writing = {1: (0, 3), 2: (0, 6), 4: (0, 8), 5: (0, 10), 7: (1, 2), 8: (0, 13)}
+    # What rank 0 is about to do when it dies: write its shard, begin to check what was written, describe it, put it in
+    # place, remove an old one; rank 1 is about to write its shard.
+    writing = {1: (0, 3), 2: (0, 6), 4: (0, 8), 5: (0, 11), 7: (1, 2), 8: (0, 15)}
     start = 0
     for kill in range(10):
         rank, event = writing.get(kill, (chance.randrange(2), None))
@@ -104,16 +121,27 @@ def test_ten_kills_in_a_row(here: Path, undisturbed: dict[int, float]) -> None:
                 training.until(start + chance.randrange(EVERY + 1, 2 * EVERY + 2))
                 training.kill(rank)
             assert_lost(training, rank)
-            if kill:
-                assert training.resumed_at() == start
+            assert kill == 0 or training.resumed_at() == start
             assert training.step - EVERY <= checkpoints(run)[-1] <= training.step
-            start = checkpoints(run)[-1]
-            assert len(leftovers(run)) <= 2
-    assert start < STEPS
+        start = checkpoints(run)[-1]
+        assert len(leftovers(run)) == (rank == 0 and event is not None)
+    assert start < STEPS - EVERY
+    spoil(run / "checkpoints" / f"step-{start:08d}")
     with Training(arguments(here / "images", run), run, 2) as training:
         assert training.end() == [0, 0], training.err
+        assert training.resumed_at() == start - EVERY
+        (warning,) = lines_with(training.err, "warning")
+        assert f"step-{start:08d}: found" in warning and "passed over" in warning
     assert_undisturbed(run, undisturbed)
     assert leftovers(run) == []
+    # The spoilt one is set aside.
+    assert {path.name for path in run.iterdir()} == {path.name for path in (here / "alone").iterdir()} | {"abandoned"}
+
+
+def spoil(checkpoint: Path) -> None:
+    """As a machine may leave it that lost its power."""
+    shard = max(checkpoint.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1000] + bytes(1000))
 
 
 def test_a_hanging_rank_ends_all_after_the_limit(here: Path) -> None:
@@ -209,32 +237,82 @@ def test_sigterm_to_all_and_to_one(here: Path, undisturbed: dict[int, float]) ->
     assert_undisturbed(run, undisturbed)
 
 
-def infect(step: int) -> None:
-    """This process's loss is no number at that step."""
+def diverge(step: int, loss: float | None) -> None:
+    """This process's part of that step's loss is such a number; None: codes cannot be solved."""
     whole = trainer.Trainer._accumulate
 
     def accumulate(self: trainer.Trainer, *arguments: Any) -> tuple[float, dict[str, float]]:
+        if self.step + 1 == step and loss is None:
+            raise torch.linalg.LinAlgError("not positive-definite")
         total, parts = whole(self, *arguments)
-        return (math.nan if self.step + 1 == step else total), parts
+        return (total if self.step + 1 < step or loss is None else loss), parts
 
     trainer.Trainer._accumulate = accumulate
 
 
-@pytest.mark.parametrize("ranks", [(0, 1), (1,)])
-def test_a_loss_that_is_no_number(here: Path, ranks: tuple[int, ...]) -> None:
-    run = here / f"nan {ranks}"
-    with Training(arguments(here / "images", run), run, 2, {rank: (infect, 5) for rank in ranks}) as training:
+@pytest.mark.parametrize(
+    ("losses_of", "found"),
+    [
+        ({0: math.nan, 1: math.nan}, "loss nan"),
+        ({0: math.inf, 1: -math.inf}, "loss nan"),
+        ({1: math.nan}, "loss nan"),
+        ({1: None}, "that codes cannot be solved (not positive-definite)"),
+    ],
+)
+def test_a_training_that_diverges(here: Path, tmp_path: Path, losses_of: dict[int, float | None], found: str) -> None:
+    run = tmp_path / "run"
+    faults = {rank: (diverge, 5, loss) for rank, loss in losses_of.items()}
+    with Training(arguments(here / "images", run), run, 2, faults) as training:
         training.until(3)
         good = run / "checkpoints" / "step-00000003"
-        assert_failed(training, "training step 5: found loss nan", f"the last good checkpoint is {good}")
+        assert_failed(training, f"training step 5: found {found}", f"the last good checkpoint is {good}")
     assert checkpoints(run) == [3]
 
 
-def test_a_port_in_use(here: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = other.getsockname()[1]
-        with Training(arguments(here / "images", here / "port"), here / "port", 2, port=port) as training:
-            assert_failed(training, f"port {port}: found in use by another program", "MASTER_PORT")
+def test_a_port_of_another_training(here: Path) -> None:
+    """Which goes on, and is not kept from naming a rank that it loses later."""
+    port, endless = free_port(), here / "endless"
+    own = arguments(here / "images", endless, "training.steps=100000", "training.checkpoint_every=0")
+    with Training(own, endless, 2, port=port) as training:
+        training.until(2)
+        with Training(arguments(here / "images", here / "port"), here / "port", 2, port=port) as other:
+            assert_failed(other, f"port {port}: found in use by another program", "--master_port", "MASTER_PORT")
+        training.until(training.step + 3)
+        training.kill(1)
+        assert_lost(training, 1)
     assert not (here / "port").exists()
+
+
+def test_a_port_of_another_program(here: Path) -> None:
+    run = here / "port"
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        own = arguments(here / "images", run, "parallel.rendezvous_seconds=1.0")
+        with Training(own, run, 2, {1: (hurry,)}, port=port) as training:
+            assert_failed(training, f"port {port}: found in use by another program", "MASTER_PORT")
+        launcher = [jobs.launcher("deepspeed"), "--num_gpus", "2", "--master_port", str(port)]
+        outcome = jobs.run([*launcher, jobs.TRAIN, *arguments(here / "images", run)])
+    assert outcome.codes == [2]
+    (line,) = outcome.complaints
+    assert line.startswith(f"nid-train: error: port {port}: found in use by another program")
+    assert "Traceback" not in outcome.err and not run.exists()
+
+
+def test_ctrl_c_under_deepspeeds_launcher(here: Path, undisturbed: dict[int, float]) -> None:
+    """A terminal sends it to all processes; the launcher then waits half a minute, in which a checkpoint is written."""
+    run = here / "interrupted"
+    launcher = [jobs.launcher("deepspeed"), "--num_gpus", "2", "--master_port", str(free_port()), jobs.TRAIN]
+    with jobs.started([*launcher, *arguments(here / "images", run, "training.checkpoint_every=0")]) as job:
+        while not ((run / "log.jsonl").exists() and losses(run)):
+            assert job.runs, job.end()
+            time.sleep(0.01)
+        for pid in job.pids():
+            os.kill(pid, signal.SIGINT)
+        outcome = job.end()
+    (stopped,) = checkpoints(run)
+    assert f"stopped by SIGINT at step {stopped}, checkpoint written to {run}/checkpoints" in outcome.out
+    assert outcome.err.count("SIGINT: finishing this step") == 1 and "nid-train: " not in outcome.err
+    with Training(arguments(here / "images", run), run, 2) as training:
+        assert training.end() == [0, 0], training.err
+        assert training.resumed_at() == stopped
+    assert_undisturbed(run, undisturbed)

@@ -26,6 +26,8 @@ def test_interfaces(monkeypatch: pytest.MonkeyPatch) -> None:
         assert interface_towards("127.0.0.1") == names[0]
     assert interface_towards("node1") == names[-1]
     monkeypatch.setattr(network, "_source", {"127.0.0.1": "127.0.0.1"}.get)
+    assert interface_towards("127.0.0.1") == names[0]  # no way out: the first one that is not the loopback
+    monkeypatch.setattr(network, "_address_of", {names[0]: "127.0.0.1"}.get)
     assert interface_towards("127.0.0.1") is None
 
 

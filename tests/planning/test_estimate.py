@@ -1,7 +1,6 @@
 """Memory and time on paper: one case by hand, what must grow or shrink, and sizes that no machine here has."""
 
 import dataclasses
-import time
 
 import pytest
 
@@ -107,12 +106,10 @@ def test_groups_and_nodes() -> None:
 
 
 def test_a_million_experts_on_a_thousand_ranks() -> None:
-    begin = time.perf_counter()
     config = configuration({"dictionary.experts": 10**6, "dictionary.width": 256, "training.batch": 4096})
     gate = gate_cost(config, channels=3, grid=(16, 16), signals=1, batch=4)
     run = Run(config, 3, 256, 1024, gate)
     machine = Machine(per_node=8, within=3e11, between=2.5e10, latency=1e-5, rate=1.5e13, memory=8e10)
     found = [estimate(run, machine, size) for size in sensible_sizes(10**6, 1024, 8)]
-    assert time.perf_counter() - begin < 1
     assert [each.expert_parallel_size for each in found] == [1, 2, 4, 8, 16, 32, 64]
     assert found[-1].experts == 15625 and fastest(found, machine) is not None

@@ -94,7 +94,7 @@ def test_two_ranks(alone: Path, tmp_path: Path) -> None:
         ("solve", "solve", ["parallel.engine=fairscale"], None),
         ("all modes", "all modes", [], None),
         ("all modes zero", "all modes", ["parallel.zero_stage=1"], None),
-        ("all modes oss", "all modes", ["parallel.engine=fairscale"], None),
+        ("all modes oss", "all modes", ["parallel.engine=fairscale", "parallel.checkpoint_gate=true"], None),
         ("deep", "deep", ["parallel.engine=fairscale"], None),
         ("deep solve", "deep solve", [], None),
     ]
