@@ -191,9 +191,7 @@ class Parallel(Section):
         description="R, ranks that share one set of the n experts (n / R each); null: as many as fit in a node",
     )
     zero_stage: Literal[0, 1] = Field(0, description="deepspeed: 1 shards the optimiser's state over replicas")
-    checkpoint_gate: bool = Field(
-        False, description="recompute the gate's activations (fairscale's wrapper), saving memory"
-    )
+    checkpoint_gate: bool = Field(False, description="recompute the gate's activations, which saves memory")
     timeout_seconds: PositiveFloat = Field(600.0, description="after which a rank that does not answer ends the job")
     rendezvous_seconds: PositiveFloat = Field(120.0, description="that processes wait for each other at the start")
     deepspeed: dict[str, Any] = Field({}, description="DeepSpeed's own configuration, passed through to it")

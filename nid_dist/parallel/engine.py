@@ -12,7 +12,7 @@ from torch import Tensor, nn
 class Engine(Protocol):
     """Owns the optimiser: `prepare` once, then `backward` per micro-batch and `step` per optimiser step.
 
-    With several ranks, each one's losses are such that their MEAN over all ranks is that of the global batch. Then every
+    With several ranks, each one's losses are such that their MEAN over all ranks is the global batch's. So every
     parameter's gradient is that of this mean: replicated parameters' averaged over all ranks, sharded ones' summed over
     the ranks that hold the same experts and divided by the number of ALL ranks.
 
