@@ -5,6 +5,7 @@ exactly; only what a solver fetches depends on the codes, and is estimated (`fet
 """
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -78,7 +79,7 @@ def solves(config: Config, mode: str) -> bool:
     return mode == "solve" or (mode == "distill" and regresses(config))
 
 
-def step_bytes(
+def step_messages(
     config: Config,
     channels: int,
     coordinates: int,
@@ -88,8 +89,8 @@ def step_bytes(
     warm: bool = False,
     per_signal: bool = False,
     in_dim: int = 2,
-) -> dict[str, int]:
-    """Bytes that the exchange of one rank sends in one optimiser step, by kind.
+) -> list[Message]:
+    """What the exchange of one rank sends in one optimiser step, forward and backward.
 
     Args:
         config: the configuration.
@@ -103,27 +104,8 @@ def step_bytes(
         in_dim: m.
 
     Returns:
-        The kinds that are sent at all, as in `Traffic.bytes`.
+        The messages; none where the experts are not sharded.
     """
-    sent: dict[str, int] = {}
-    messages = step_messages(config, channels, coordinates, world, expert_parallel_size, mode, warm, per_signal, in_dim)
-    for kind, size in messages:
-        sent[kind] = sent.get(kind, 0) + size
-    return sent
-
-
-def step_messages(
-    config: Config,
-    channels: int,
-    coordinates: int,
-    world: int,
-    expert_parallel_size: int,
-    mode: str,
-    warm: bool = False,
-    per_signal: bool = False,
-    in_dim: int = 2,
-) -> list[Message]:
-    """The messages that `step_bytes` adds up, forward and backward."""
     ranks, dictionary = expert_parallel_size, config.dictionary
     if ranks == 1:
         return []
@@ -146,6 +128,14 @@ def step_messages(
     if mode == "gate" and config.coding.gate.kind == "unrolled":
         messages += _gathered(config, channels, ranks, in_dim)  # once a step the gate takes the experts as they are
     return messages
+
+
+def bytes_by_kind(messages: Iterable[Message]) -> dict[str, int]:
+    """What messages add up to, as `Traffic.bytes` counts it: the kinds that are sent at all."""
+    sent: dict[str, int] = {}
+    for kind, size in messages:
+        sent[kind] = sent.get(kind, 0) + size
+    return sent
 
 
 def _number_sizes(

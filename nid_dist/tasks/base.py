@@ -12,7 +12,7 @@ from nid_dist.data.splits import Split
 from nid_dist.model import Model
 from nid_dist.parallel.exchange import Exchange
 from nid_dist.parallel.world import World
-from nid_dist.training.losses import Batch
+from nid_dist.tasks.batch import Batch
 
 Picture = Float32[ndarray, "H W d"]
 """Values in [0, 1], grey (d = 1) or rgb."""

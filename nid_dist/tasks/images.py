@@ -25,7 +25,7 @@ from nid_dist.model import Model
 from nid_dist.parallel.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
-from nid_dist.training.losses import Batch
+from nid_dist.tasks.batch import Batch
 
 _NUMBERS = 2**26  # of features evaluated at a time: 256 MiB
 _IMAGES = 4  # that an evaluation fits

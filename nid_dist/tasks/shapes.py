@@ -16,7 +16,7 @@ from nid_dist.model import Model
 from nid_dist.parallel.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
-from nid_dist.training.losses import Batch
+from nid_dist.tasks.batch import Batch
 
 POINTS = 2048
 _SHAPES = 4  # that an evaluation fits

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.coding.code import Code
@@ -23,37 +23,11 @@ from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.objectives import data_loss, importance, sparsity, squared_variation
 from nid_dist.parallel.world import World
+from nid_dist.tasks.batch import Batch
 
 Statistics: TypeAlias = dict[str, Tensor]
 
 _NOISE = 0.3  # of the noisy top-k, relative to the standard deviation of a signal's logits
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Signals of a micro-batch.
-
-    Args:
-        values: on the model's lattice, or at each signal's own coordinates.
-        ids: which training signals they are.
-        subset: which coordinates count in the data term; None: all.
-        noise_seeds: of the noisy top-k, one per signal, so that the noise does not depend on how a batch is cut.
-        weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
-            micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
-        coords: each signal's own (mode `gate` only); None: the model's lattice.
-    """
-
-    values: Float[Tensor, "T C d"]
-    ids: Int[Tensor, "T"]
-    subset: Int[Tensor, "c"] | None
-    noise_seeds: Int[Tensor, "T"]
-    weight: float = 1.0
-    coords: Float[Tensor, "T C m"] | None = None
-
-    def to(self, device: torch.device) -> "Batch":
-        """The same on another device."""
-        subset, coords = (None if x is None else x.to(device) for x in (self.subset, self.coords))
-        return Batch(self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords)
 
 
 @dataclass(frozen=True)

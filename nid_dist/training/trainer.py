@@ -18,11 +18,12 @@ from nid_dist.parallel.engine import Engine
 from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Task
+from nid_dist.tasks.batch import Batch
 from nid_dist.training import checkpoint
 from nid_dist.training.beginning import initialise, is_sharded, make_optimizer
 from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import atoms_rank, pictures
-from nid_dist.training.losses import LOSSES, Batch, average, prepare, trains_gate
+from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.run_folder import RunFolder
 from nid_dist.training.schedule import Position, position, rate_factor
@@ -128,7 +129,10 @@ class Trainer:
         self.clock.reset()
         with StopRequest(monitor.message) as stop:
             while not self.finished and self.stopped_by is None:
-                self._step(stop)
+                with self.clock.step():
+                    facts = self._step(stop)
+                if self.step % self.config.logging.log_every == 0 or self.finished:
+                    self._log(facts)
                 if training.checkpoint_every and self.step % training.checkpoint_every == 0 and not self.finished:
                     self.save()
                 if training.eval_every and self.step % training.eval_every == 0 and not self.finished:
@@ -156,7 +160,8 @@ class Trainer:
         self.monitor.scalars(self.progress.step, {"seconds": self.progress.seconds}, event="checkpoint")
         return path
 
-    def _step(self, stop: StopRequest) -> None:
+    def _step(self, stop: StopRequest) -> dict[str, float]:
+        """One optimiser step; its figures, the same on all ranks."""
         begin = time.perf_counter()
         config, progress, clock = self.config, self.progress, self.clock
         place = self._enter_phase()
@@ -179,21 +184,23 @@ class Trainer:
             if not math.isfinite(total):
                 self._diverged(f"loss {total:g}")
             norm = self.engine.step(config.optimizer.clip_norm)
-        clock.count_step()
         if not math.isfinite(norm):
             self._diverged(f"loss {total:g} and gradient norm {norm:g}")
         progress.step += 1
         progress.seconds += agreed.pop("seconds")
         self.stopped_by = max(STOP_SIGNALS, key=agreed.__getitem__) if any(map(agreed.get, STOP_SIGNALS)) else None
         self._unclocked = time.perf_counter() - begin
-        if progress.step % config.logging.log_every == 0 or self.finished:
-            facts = {name: value for name, value in agreed.items() if name not in STOP_SIGNALS}
-            facts["gradient_norm"] = norm
-            facts["lr"] = rates["gate" if place.phase.mode == "distill" else "experts"]
-            facts["ms_per_step"] = 1e3 * progress.seconds / progress.step
-            facts |= self.usage.facts(self.usage.counts()) | clock.facts()
-            self.monitor.scalars(progress.step, facts, text={"phase": place.phase.mode})
-            clock.reset()
+        facts = {name: value for name, value in agreed.items() if name not in STOP_SIGNALS}
+        return facts | {"gradient_norm": norm, "lr": rates["gate" if place.phase.mode == "distill" else "experts"]}
+
+    def _log(self, facts: dict[str, float]) -> None:
+        """Show a step's figures, and where the time has gone since the last ones were shown."""
+        facts = facts | {"ms_per_step": 1e3 * self.progress.seconds / self.step}
+        facts |= self.usage.facts(self.usage.counts()) | self.clock.facts()
+        self.monitor.scalars(self.step, facts, text={"phase": str(self._last_mode())})
+        if self.world.size > 1:
+            self.monitor.histogram(self.step, "ranks/working_ms", self.clock.working_ms())
+        self.clock.reset()
 
     def _set_rates(self, place: Position) -> dict[str, float]:
         config, progress = self.config.optimizer, self.progress
@@ -288,7 +295,6 @@ class Trainer:
         self.monitor.histogram(self.step, "experts/load", counts)
         if self.world.size > 1:
             self.monitor.histogram(self.step, "ranks/tokens", self.usage.tokens_by_rank(counts))
-            self.monitor.histogram(self.step, "ranks/step_ms", self.clock.step_ms())
         every = self.config.logging.pictures_every
         if every and (self.step % every == 0 or self.finished) and self.world.first:
             for name, picture in pictures(model, self.task, counts).items():

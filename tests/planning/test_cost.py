@@ -16,6 +16,7 @@ from nid_dist.model import Model
 from nid_dist.parallel.all_to_all import AllToAllExchange
 from nid_dist.parallel.topology import Topology
 from nid_dist.planning.cost import (
+    bytes_by_kind,
     encoding_width,
     expert_layers,
     feature_width,
@@ -23,13 +24,19 @@ from nid_dist.planning.cost import (
     parameters,
     rows,
     solves,
-    step_bytes,
+    step_messages,
     trunk_layers,
 )
 from tests.parallel.processes import run
 from tests.planning.configurations import configuration
 
 KINDS = ("codes", "coordinates", "sums", "atoms")
+
+
+def sent_bytes(*arguments: Any) -> dict[str, int]:
+    return bytes_by_kind(step_messages(*arguments))
+
+
 D, GRID = 3, (4, 4)
 C = GRID[0] * GRID[1]
 
@@ -132,7 +139,7 @@ def test_bytes_are_those_that_a_run_counts(tmp_path: Path, world: int, size: int
     for number, (changes, mode, warm, per_signal) in enumerate(CASES):
         config = configuration(changes)
         points = config.training.coordinates or C
-        expected = step_bytes(config, D, points, world, size, mode, warm, per_signal)
+        expected = sent_bytes(config, D, points, world, size, mode, warm, per_signal)
         for counted in ranks:
             found = {kind: n for kind, n in zip(KINDS, counted[number].tolist(), strict=True) if n}
             assert found == expected, (changes, mode, warm, per_signal)
@@ -144,18 +151,18 @@ def test_bytes_by_hand() -> None:
     config = configuration({"training.batch": 12, "dictionary.experts": 12})
     # 4 ranks: 3 signals each, 3 experts each, and a code of 3 may concern any owner with all of them. To each of the 3
     # others: 3 * 3 indices, as many values, as many gradients; and 3 rows of 3 * (5 + 1) numbers, and their gradients.
-    assert step_bytes(config, D, C, 4, 4, "gate") == {"codes": 4 * 3 * 27, "sums": 4 * 3 * 2 * 54}
+    assert sent_bytes(config, D, C, 4, 4, "gate") == {"codes": 4 * 3 * 27, "sums": 4 * 3 * 2 * 54}
     # Solved codes have no gradient; 3 experts of 18 numbers go to 3 others, and an integer that says all is well.
-    solved = step_bytes(config, D, C, 4, 4, "solve")
+    solved = sent_bytes(config, D, C, 4, 4, "solve")
     assert solved == {"codes": 4 * 3 * 18, "sums": 4 * 3 * 2 * 54, "atoms": 3 * (4 * 3 * 18 + 8)}
-    assert step_bytes(config, D, C, 4, 1, "solve") == {}
+    assert sent_bytes(config, D, C, 4, 1, "solve") == {}
 
 
 @pytest.mark.parametrize("key", ["training.batch", "coding.support", "dictionary.width"])
 def test_more_of_anything_sends_more(key: str) -> None:
     for mode in ("gate", "solve"):
         sent = [
-            sum(step_bytes(configuration({"dictionary.experts": 1024, key: 2**i}), D, C, 16, 8, mode).values())
+            sum(sent_bytes(configuration({"dictionary.experts": 1024, key: 2**i}), D, C, 16, 8, mode).values())
             for i in (4, 5, 6)
         ]
         assert sent[0] < sent[1] < sent[2], mode

@@ -12,7 +12,8 @@ from nid_dist.config.schema import Phase
 from nid_dist.model import Model
 from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.training.losses import LOSSES, Batch, average, code_regression, prepare
+from nid_dist.tasks.batch import Batch
+from nid_dist.training.losses import LOSSES, average, code_regression, prepare
 
 SIGNALS, SIDE, N, K = 8, 6, 12, 3
 ALONE = World(Topology(N))

@@ -1,6 +1,7 @@
 """Whole trainings on several ranks are the training of one process: losses, weights, checkpoints and evaluations."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import nid_dist
 from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.parallel.launching import Launch
+from nid_dist.planning.cost import bytes_by_kind, step_messages
+from nid_dist.training.run_folder import RunFolder
 from tests.parallel.processes import spawn
 from tests.tiny import write_sizes
 
@@ -62,6 +65,22 @@ def evaluation(run: Path) -> dict[str, float]:
     return [line for line in lines if line["event"] == "eval"][-1]
 
 
+def assert_sent_as_planned(run: Path, ranks: int) -> None:
+    """The bytes of every step but a phase's first, at which the gate may be given the experts as they are."""
+    config = RunFolder(run).read_config()
+    size = json.loads((run / "placement.json").read_text())["expert_parallel_size"]
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in lines if line["event"] == "train"]
+    coordinates = config.training.coordinates or 64
+    for before, line in pairwise(steps):
+        if before["phase"] == line["phase"]:
+            warm = line["phase"] == "gate" and line["step"] <= config.coding.warmup_steps
+            messages = step_messages(config, 3, coordinates, ranks, size, line["phase"], warm)
+            planned = {f"kB/{kind}": sent / 1e3 for kind, sent in bytes_by_kind(messages).items()}
+            found = {key: value for key, value in line.items() if key.startswith("kB/") and value}
+            assert found == pytest.approx(planned), (run, line["step"])
+
+
 def assert_equal_runs(run: Path, alone: Path, tolerance: float = 1e-4) -> None:
     torch.testing.assert_close(torch.tensor(losses(run)), torch.tensor(losses(alone)), rtol=tolerance, atol=1e-7)
     found, expected = nid_dist.load(run).state_dict(), nid_dist.load(alone).state_dict()
@@ -101,6 +120,7 @@ def test_two_ranks(alone: Path, tmp_path: Path) -> None:
     spawn(rank_trains, 2, str(alone / "tiny.yaml"), str(tmp_path), runs)
     for name, case, _, _ in runs:
         assert_equal_runs(tmp_path / name, alone / case)
+        assert_sent_as_planned(tmp_path / name, 2)
 
 
 def test_four_ranks(alone: Path, tmp_path: Path) -> None:
@@ -115,6 +135,7 @@ def test_four_ranks(alone: Path, tmp_path: Path) -> None:
     spawn(rank_trains, 4, str(alone / "tiny.yaml"), str(tmp_path), runs)
     for name, case, _, _ in runs:
         assert_equal_runs(tmp_path / name, alone / case)
+        assert_sent_as_planned(tmp_path / name, 4)
 
 
 def test_bf16_is_as_near_as_its_rounding(alone: Path, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_signal_is_noted_and_said_once(number: signal.Signals) -> None:
         assert stop.signal is None
         os.kill(os.getpid(), number)
         os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.signal is not None
+        assert stop.signal == number.name
     assert len(said) == 1 and said[0].startswith(number.name)
     assert signal.getsignal(number) is before
 

@@ -15,14 +15,14 @@ def test_means_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(Topology(4))
     clock = StepClock(world)
     for _ in range(2):
-        with clock.phase("forward"):
+        with clock.step(), clock.phase("forward"):
             world.exchange.traffic.add("codes", 3000, 0.1)
-        clock.count_step()
+        world.exchange.traffic.add("atoms", 10**9, 7.0)  # of an evaluation: no part of a step
     facts = clock.facts()
     assert facts.keys() == {f"ms/{phase}" for phase in PHASES} | {"ms/wait_codes", "kB/codes"}
     assert facts["ms/forward"] == pytest.approx(375.0)
     assert facts["ms/wait_codes"] == pytest.approx(100.0)
     assert facts["kB/codes"] == pytest.approx(3.0)
-    assert clock.step_ms().tolist() == pytest.approx([275.0])
+    assert clock.working_ms().tolist() == pytest.approx([275.0])
     clock.reset()
     assert clock.facts() == {f"ms/{phase}": 0.0 for phase in PHASES}

@@ -40,7 +40,7 @@ def solve_codes(
         measurement: R, the same for all signals of all ranks.
         measured: what R gave for each signal of this rank; there may be none.
         k: size of the support.
-        blocks: rounds of selection.
+        blocks: rounds of selection, 1 to k; None: k.
         ridge: relative ridge of the refits.
 
     Returns:
@@ -76,22 +76,8 @@ def solve_omp_sharded(
 ) -> Solution:
     """`solve_omp` with every owner scoring its own atoms; deep experts need M * d numbers of memory per atom.
 
-    To be called on all ranks that share the experts. What is sent: a residual per block and signal to every owner, the
-    best candidates back, and the rows of the atoms chosen, once to each rank that chose them.
-
-    Args:
-        dictionary: frozen.
-        measurement: R, the same for all signals of all ranks.
-        measured: what R gave for each signal of this rank; there may be none.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative ridge of the refits.
-
-    Returns:
-        The solution for this rank's signals.
-
-    Raises:
-        SingularSystem: on all ranks, when a signal's system is.
+    What is sent: a residual per block and signal to every owner, the best candidates back, and the rows of the atoms
+    chosen, once to each rank that chose them. Arguments, result and errors are those of `solve_codes`.
     """
     exchange = dictionary.exchange
     padded = padded_signals(exchange, len(measured), measured.device)
