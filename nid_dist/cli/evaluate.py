@@ -15,7 +15,7 @@ from nid_dist.data.sources import list_images
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.tasks.image_report import report_images
-from nid_dist.tasks.images import ImageArray, prepared
+from nid_dist.tasks.images import ImageArray, prepared, require_images
 
 
 def parser() -> argparse.ArgumentParser:
@@ -34,6 +34,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     check_ranges(options)
     model = load(options.dictionary)
+    require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     refs = list_images(model.config.signals)[options.split][: options.limit]
     if not refs:

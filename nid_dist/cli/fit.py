@@ -18,7 +18,7 @@ from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.model import Model
 from nid_dist.tasks.image_report import report_images
-from nid_dist.tasks.images import ImageArray
+from nid_dist.tasks.images import ImageArray, require_images
 
 _RANGES = {"steps": (1, 100_000), "blocks": (0, 1_000_000), "ridge": (0, 1e6), "scale": (0.01, 64), "limit": (1, 1e9)}
 
@@ -78,6 +78,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     check_ranges(options)
     paths = _paths(options.input)
     model = load(options.dictionary)
+    require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     _check_stride(options.stride, model.config.signals.patch)
     new_folder(options.out)

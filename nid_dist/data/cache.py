@@ -27,7 +27,8 @@ class ImageCache:
     @property
     def bytes(self) -> int:
         """Bytes of the arrays that are kept now."""
-        return self._bytes
+        with self._lock:
+            return self._bytes
 
     def __contains__(self, key: int) -> bool:
         """Whether the array of a key is kept now."""

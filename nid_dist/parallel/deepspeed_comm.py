@@ -10,7 +10,8 @@ def adopt_process_group() -> None:
     """Let DeepSpeed use the default process group, without compiling anything.
 
     On CPU `init_distributed` would build the operator `deepspeed_shm_comm`, which takes a minute, needs a compiler, and
-    hangs on the lock that a killed build leaves behind. Nothing here uses it.
+    hangs on the lock that a killed build leaves behind. Nothing here uses it, nor any other of DeepSpeed's operators:
+    the table of those that could be built is left empty, since to fill it DeepSpeed runs a compiler in every process.
     """
     if not torch.cuda.is_available():
         os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or it warns, in every process, that it has found no other
@@ -18,7 +19,7 @@ def adopt_process_group() -> None:
     import deepspeed
     import deepspeed.ops
 
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    deepspeed.ops.__compatible_ops__ = {}
     deepspeed.init_distributed(dist_backend=dist.get_backend(), auto_mpi_discovery=False, verbose=False)
 
 

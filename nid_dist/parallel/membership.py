@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 _PATIENCE = 2.0  # seconds for a store to answer, which takes it milliseconds
+_OLD = 24 * 3600.0  # seconds after which no process of a failed job is left to ask for the word
 _ESTABLISHED = 1  # the first byte of TCP_INFO
 _T = TypeVar("_T")
 
@@ -125,6 +126,7 @@ class Job:
         By a file in the folder for temporary files for those on the same machine, as the store may have gone with the
         process that failed, then by the store.
         """
+        _remove_old_claims()
         try:
             os.close(os.open(self._claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
             self._claims = True
@@ -158,6 +160,14 @@ class Job:
                     state = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
                     return state == _ESTABLISHED
         return False
+
+
+def _remove_old_claims() -> None:
+    """Remove what processes of earlier jobs could not: those that were stopped, or killed while they had the word."""
+    for path in Path(tempfile.gettempdir()).glob(f"nid_dist-{'[0-9a-f]' * 32}"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _OLD:
+                path.unlink()
 
 
 def answer_within(seconds: float, call: Callable[[], _T]) -> _T:

@@ -1,12 +1,14 @@
 """This machine on the network: its address, a free port, the interface that leads to another machine."""
 
 import fcntl
+import random
 import socket
 import struct
 
 LOOPBACK = "127.0.0.1"
 
 _ELSEWHERE = "192.0.2.1"  # of a block that is kept for documentation: nobody has it, and nothing is sent there
+_OUTGOING = 32768  # Linux gives the ports from here on to connections that go out, so that one may be taken at any time
 _SIOCGIFADDR = 0x8915  # ioctl: the IPv4 address of an interface
 
 
@@ -22,7 +24,14 @@ def own_address() -> str:
 
 
 def free_port() -> int:
-    """A TCP port that nobody listens on; somebody may before it is used."""
+    """A TCP port that nobody listens on, outside those of outgoing connections; somebody may before it is used."""
+    for port in random.SystemRandom().choices(range(10000, _OUTGOING), k=100):  # a training's seed does not decide this
+        with socket.socket() as listener:
+            try:
+                listener.bind(("", port))
+            except OSError:
+                continue
+            return port
     with socket.socket() as listener:
         listener.bind(("", 0))
         return int(listener.getsockname()[1])

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from nid_dist.coding.code import product_is_cheaper
 from nid_dist.coding.solvers.omp import block_sizes
-from nid_dist.coding.solvers.sharded import owners_send_less
+from nid_dist.coding.solvers.sharded import fetching_is_cheaper
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 
@@ -185,7 +185,7 @@ def fetches(
     if expert_parallel_size == 1 or not (linear or coordinates * channels <= dictionary.experts):
         return False
     features = linear and coordinates > width
-    return owners_send_less(
+    return fetching_is_cheaper(
         experts=dictionary.experts,
         ranks=expert_parallel_size,
         signals=rows(config, world),

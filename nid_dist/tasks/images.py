@@ -182,6 +182,25 @@ def prepared(ref: ImageRef, config: Config) -> ImageArray:
     return prepare(ref.load(), crop=signals.crop, short_side=signals.short_side, size=signals.size, name=ref.name)
 
 
+def require_images(model: Model, name: str = "the dictionary") -> None:
+    """Refuse a dictionary of other signals than images.
+
+    Args:
+        model: with the dictionary.
+        name: what to call it.
+
+    Raises:
+        UserError: when it is one of shapes.
+    """
+    if model.config.signals.source == "shapes":
+        raise UserError(
+            name,
+            found="one of shapes (signals.source: shapes)",
+            expected="one of images, to fit images with",
+            mend="choose another dictionary",
+        )
+
+
 def fit_image(
     model: Model, image: ImageArray, methods: Sequence[Method], stride: int | None = None
 ) -> dict[str, ImageFit]:
@@ -199,13 +218,7 @@ def fit_image(
     Raises:
         UserError: when the image has other channels than the dictionary, or a method needs a gate that is not there.
     """
-    if model.config.signals.source == "shapes":
-        raise UserError(
-            "the dictionary",
-            found="one of shapes (signals.source: shapes)",
-            expected="one of images, to fit images with",
-            mend="choose another dictionary",
-        )
+    require_images(model)
     if image.shape[2] != model.channels:
         raise UserError(
             "the image",

@@ -31,14 +31,16 @@ def test_steps_from_the_means_in_the_log(tmp_path: Path) -> None:
 
 
 def test_rounds_take_turns_and_the_median_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[tuple[int, list[str]]] = []
+    calls: list[tuple[int, str]] = []
+    folders: set[str] = set()
 
-    def fake(function: object, processes: int, jobs: list[tuple[Training, int, str, int]]) -> list[list[list[float]]]:
-        calls.append((processes, [job[0].overrides[0] for job in jobs]))
-        assert len({job[1] for job in jobs}) == len({job[2] for job in jobs}) == len(jobs)
-        return [[[1.0, 2.0, 90.0] for _ in jobs]] * processes
+    def fake(function: object, processes: int, training: Training, folder: str, steps: int) -> list[list[float]]:
+        calls.append((processes, training.overrides[0]))
+        folders.add(folder)
+        return [[1.0, 2.0, 90.0]] * processes
 
     monkeypatch.setattr(trainings, "run_local", fake)
     given = {"a": Training(1, ("x=1",)), "b": Training(2, ("x=2",)), "c": Training(1, ("x=3",))}
     assert step_seconds(given, steps=3, rounds=2) == {"a": 2.0, "b": 2.0, "c": 2.0}
-    assert calls == [(1, ["x=1", "x=3"]), (2, ["x=2"])] * 2
+    assert calls == [(1, "x=1"), (2, "x=2"), (1, "x=3")] * 2
+    assert len(folders) == 6

@@ -43,7 +43,7 @@ def start(images: Path, run: Path, *overrides: str, steps: int = 3) -> subproces
     return process
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1], ids=lambda each: each.name)
 def test_a_stopped_training_goes_on_bit_for_bit(
     images: Path, tmp_path: Path, number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:

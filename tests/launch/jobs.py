@@ -87,6 +87,11 @@ class Job:
     def runs(self) -> bool:
         return any(process.poll() is None for process in self._started)
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to the commands themselves."""
+        for process in self._started:
+            process.send_signal(number)
+
     def end(self, patience: float = _PATIENCE) -> Outcome:
         """Wait for the end; then nothing of the job may be left."""
         limit = time.monotonic() + patience

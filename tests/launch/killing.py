@@ -11,6 +11,7 @@ import re
 import resource
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
@@ -18,9 +19,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
+
+from nid_dist.cli import entry
 from nid_dist.cli.train import main
 from nid_dist.parallel import joining
 from nid_dist.parallel.network import LOOPBACK, free_port
+from nid_dist.training import trainer
 
 ENDS_WITHIN = 15.0
 """Seconds in which all processes of a failed training end."""
@@ -41,6 +46,12 @@ def checkpoints(run: Path) -> list[int]:
     return sorted(int(path.name[len("step-") :]) for path in (run / "checkpoints").glob("step-*"))
 
 
+def spoil(checkpoint: Path) -> None:
+    """Leave a checkpoint as a machine may that lost its power."""
+    shard = max(checkpoint.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-1000] + bytes(1000))
+
+
 class Training:
     """The processes of one training, as a launcher would start them; as a context manager it leaves none behind.
 
@@ -49,7 +60,6 @@ class Training:
         run: the run's folder; what the processes say goes to files beside it.
         size: how many processes.
         faults: called in a process before it begins, by rank.
-        environment: more variables for all.
         port: where rank 0 listens; None: a free one.
     """
 
@@ -59,7 +69,6 @@ class Training:
         run: Path,
         size: int,
         faults: Mapping[int, tuple[Any, ...]] | None = None,
-        environment: Mapping[str, str] | None = None,
         port: int | None = None,
     ) -> None:
         self.run, self.size, self.began = run, size, time.monotonic()
@@ -71,7 +80,7 @@ class Training:
         self.processes: list[BaseProcess] = []
         for rank in range(size):
             variables = {
-                **(environment or {}),
+                "TMPDIR": str(self._said),
                 "RANK": str(rank),
                 "WORLD_SIZE": str(size),
                 "LOCAL_RANK": str(rank),
@@ -108,6 +117,11 @@ class Training:
         return self._all("out")
 
     @property
+    def left(self) -> list[str]:
+        """What is in the folder for temporary files, besides what was said."""
+        return [path.name for path in self._said.iterdir() if not path.name.startswith(("out-", "err-"))]
+
+    @property
     def step(self) -> int:
         """The last step that this training has logged, 0 before the first."""
         if not self._log.exists():
@@ -119,13 +133,9 @@ class Training:
 
     def until(self, step: int) -> None:
         """Wait until that step is logged."""
-        self.until_seen(lambda: self.step >= step)
-
-    def until_seen(self, condition: Callable[[], bool]) -> None:
-        """Wait for something while all processes live."""
         end = time.monotonic() + _PATIENCE
-        while not condition():
-            assert all(process.is_alive() for process in self.processes), (self.codes, self.err)
+        while self.step < step:
+            assert self.codes == [None] * self.size or self.step >= step, (self.codes, self.err)
             assert time.monotonic() < end, self.err
             time.sleep(0.002)
 
@@ -190,9 +200,22 @@ def limit_files(size: int) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
 
 
+def diverge(step: int, loss: float | None) -> None:
+    """Let this process's part of a step's loss be such a number; None: codes cannot be solved."""
+    whole = trainer.Trainer._accumulate
+
+    def accumulate(self: trainer.Trainer, *arguments: Any) -> tuple[float, dict[str, float]]:
+        if self.step + 1 == step and loss is None:
+            raise torch.linalg.LinAlgError("not positive-definite")
+        total, parts = whole(self, *arguments)
+        return (total if self.step + 1 < step or loss is None else loss), parts
+
+    trainer.Trainer._accumulate = accumulate
+
+
 def hurry() -> None:
-    """Wait a second for an answer of the program that listens where the first process should."""
-    joining._LOOK_UP = 1.0
+    """Wait a second for the program that listens where the first process should, and for that to say so."""
+    joining._LOOK_UP = entry._WORD = 1.0
 
 
 def _when_writing(step: int, event: int, call: Callable[[], object]) -> None:
@@ -212,6 +235,7 @@ def _when_writing(step: int, event: int, call: Callable[[], object]) -> None:
 
 def _train(arguments: list[str], variables: Mapping[str, str], said: Path, fault: tuple[Any, ...] | None) -> None:
     os.environ |= variables
+    tempfile.tempdir = None  # which may have been looked up before
     for number, name in ((1, "out"), (2, "err")):
         descriptor = os.open(said / f"{name}-{variables['RANK']}", os.O_WRONLY | os.O_CREAT, 0o600)
         os.dup2(descriptor, number)

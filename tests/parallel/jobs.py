@@ -199,7 +199,10 @@ def _take_part(job: Job) -> None:
         dist.all_reduce(torch.ones(1))
     warnings.warn("a warning", stacklevel=1)
     options = alone._get_backend(torch.device("cpu")).options
-    print(json.dumps({**vars(launch), "sum": total.item(), "timeout": options._timeout.total_seconds()}))
+    line = json.dumps({**vars(launch), "sum": total.item(), "timeout": options._timeout.total_seconds()})
+    sys.stdout.write(
+        line + "\n"
+    )  # at once: print() writes the end of the line by itself, between other processes' lines
     leave()
 
 

@@ -121,3 +121,13 @@ def test_sockets() -> None:
         name = os.readlink(f"/proc/self/fd/{one.fileno()}")
         assert open_sockets()[name] == one.fileno()
     assert name not in open_sockets()
+
+
+def test_claims_of_days_ago_go(job: Job, tmp_path: Path) -> None:
+    old, recent, foreign = (tmp_path / f"nid_dist-{name}" for name in ("0a" * 16, "1b" * 16, "notes"))
+    for path in (old, recent, foreign):
+        path.touch()
+    for path in (old, foreign):
+        os.utime(path, (time.time() - 48 * 3600,) * 2)
+    assert job.claim()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([recent.name, foreign.name, "nid_dist-identity"])

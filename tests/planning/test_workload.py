@@ -9,6 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nid_dist.coding.code import Code
 from nid_dist.coding.gates.cost import GateCost
+from nid_dist.coding.solvers import sharded
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.planning.cost import fetches
 from nid_dist.planning.workload import Run, step_flops
@@ -71,7 +72,8 @@ def test_a_solver_works_more_for_more() -> None:
     assert step_flops(run, 1, "distill") > step_flops(without, 1, "distill")  # the gate learns from solved codes
 
 
-def test_owners_reduce_only_their_own_atoms_where_rows_are_fetched() -> None:
+def test_owners_reduce_only_their_own_atoms_where_rows_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharded, "LATENCY", 0)
     few = {"dictionary.width": 200, "training.coordinates": 2, "coding.blocks": 1, "coding.support": 8}
     run = Run(configuration(few), D, C, 4)
     assert fetches(run.config, D, 2, 4, 2) and fetches(run.config, D, 2, 4, 4)

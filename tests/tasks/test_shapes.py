@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import nid_dist
+from nid_dist.cli import evaluate, fit
 from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
@@ -220,3 +222,18 @@ def test_what_shapes_cannot_do_is_said(tmp_path: Path, override: str, message: s
 def test_a_dictionary_of_shapes_refuses_images(task: ShapeTask) -> None:
     with pytest.raises(UserError, match="the dictionary: found one of shapes"):
         fit_image(task.model(), np.zeros((8, 8, 1), np.float32), [])
+
+
+def test_commands_for_images_say_that_a_dictionary_is_of_shapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny(tmp_path, "training.steps=1"))
+    capsys.readouterr()
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(picture)
+    run, out = str(tiny(tmp_path).logging.run_dir), tmp_path / "out"
+    for main, given in ((evaluate.main, []), (fit.main, ["--input", str(picture)])):
+        assert main(["--dictionary", run, "--out", str(out), *given]) == 2
+        said = capsys.readouterr()
+        assert said.out == "" and said.err.count("\n") == 1 and f"{run}: found one of shapes" in said.err
+    assert not out.exists()

@@ -3,13 +3,15 @@
 import os
 import signal
 import threading
+import time
 
 import pytest
 
+from nid_dist.training import stopping
 from nid_dist.training.stopping import StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 def test_a_signal_is_noted_and_said_once(number: signal.Signals) -> None:
     said: list[str] = []
     before = signal.getsignal(number)
@@ -22,13 +24,24 @@ def test_a_signal_is_noted_and_said_once(number: signal.Signals) -> None:
     assert signal.getsignal(number) is before
 
 
-def test_the_second_ctrl_c_stops_at_once() -> None:
+def test_the_second_ctrl_c_stops_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "_ONCE", 0.0)
     with StopRequest(lambda _: None) as stop:
         os.kill(os.getpid(), signal.SIGINT)
         assert stop.signal == "SIGINT"
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_what_a_terminal_and_a_launcher_send_is_one_request(first: signal.Signals) -> None:
+    with StopRequest(lambda _: None) as stop:
+        os.kill(os.getpid(), first)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0)  # handlers run between two instructions
+        assert stop.signal == first.name
 
 
 def test_in_another_thread_nothing_happens() -> None:

@@ -14,6 +14,7 @@ from nid_dist.coding.solvers import (
     Solution,
     reduce_problem,
     reduce_problem_for,
+    sharded,
     solve_adam,
     solve_codes,
     solve_omp,
@@ -21,7 +22,7 @@ from nid_dist.coding.solvers import (
     solve_ridge,
 )
 from nid_dist.coding.solvers.ridge import SingularSystem
-from nid_dist.coding.solvers.sharded import owners_send_less
+from nid_dist.coding.solvers.sharded import fetching_is_cheaper
 from nid_dist.coding.solvers.solution import residual
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Sampling
@@ -101,6 +102,7 @@ def on_a_given_support(arguments: tuple, dictionary: Dictionary) -> None:
 
 
 def one_rank(rank: int, world: int, splits: list[list[int]]) -> dict[str, torch.Tensor]:
+    sharded.LATENCY = 0  # or these small dictionaries would always be gathered
     exchanges = {(n, rows): make_exchange(rank, world, n, rows) for n in (20, 300) for rows in (None, 6)}
     sent = {}
     for form in FORMS:
@@ -168,14 +170,16 @@ def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
         assert found["bytes"] == common + rows * (dim + D) * 8 + spectrum
 
 
-def test_the_choice_by_hand():
-    # One other rank of four: 5 signals * (2 residuals of 20 + 3 * 10), and 48 * 20 / 4 of rows: 590 numbers.
+def test_the_choice_by_hand(monkeypatch):
+    # Two blocks of four messages, each as long as 7 numbers: 56 numbers.
+    monkeypatch.setattr(sharded, "LATENCY", 7)
+    # One other rank of four: 5 signals * (2 residuals of 20 + 3 * 10), and 48 * 20 / 4 of rows: 590 numbers more.
     sizes = {"ranks": 4, "signals": 5, "support": 10, "blocks": 2, "atom_numbers": 20}
-    assert owners_send_less(experts=48, expert_numbers=50, common_numbers=9, **sizes)  # 12 * 50 = 600
-    assert not owners_send_less(experts=48, expert_numbers=50, common_numbers=10, **sizes)
-    # No more rows are fetched than signals have coefficients: 350 + 50 * 20 / 4 = 600 numbers.
-    assert owners_send_less(experts=4 * 601, expert_numbers=1, **sizes)
-    assert not owners_send_less(experts=4 * 600, expert_numbers=1, **sizes)
+    assert fetching_is_cheaper(experts=48, expert_numbers=55, common_numbers=13, **sizes)  # 12 * 55 = 660
+    assert not fetching_is_cheaper(experts=48, expert_numbers=55, common_numbers=14, **sizes)
+    # No more rows are fetched than signals have coefficients: 56 + 350 + 50 * 20 / 4 = 656 numbers.
+    assert fetching_is_cheaper(experts=4 * 657, expert_numbers=1, **sizes)
+    assert not fetching_is_cheaper(experts=4 * 656, expert_numbers=1, **sizes)
 
 
 def test_one_process_takes_the_plain_way(setting):
