@@ -167,5 +167,5 @@ def _memory_error(error: Exception) -> UserError:
         "memory",
         found=f"too little of it ({str(error).splitlines()[0] if str(error) else 'MemoryError'})",
         expected="room for this configuration",
-        mend="lower training.batch, training.coordinates, dictionary.chunk_mb or the image's size",
+        mend="lower dictionary.experts, training.batch, training.coordinates, dictionary.chunk_mb or the image's size",
     )

@@ -186,7 +186,8 @@ def _describe(schema: dict[str, Any]) -> str:
             least = f" of at least {schema['minItems']}" if "minItems" in schema else ""
             return f"a list{least}, each item {_describe(schema.get('items', {}))}"
         case "object":
-            return f"a section with keys {', '.join(schema['properties'])}"
+            keys = schema.get("properties")  # none: a section of any keys, as parallel.deepspeed is
+            return f"a section with keys {', '.join(keys)}" if keys else "a section"
         case "string":
             return "a text"
     return "another value"
