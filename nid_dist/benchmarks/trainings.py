@@ -22,9 +22,10 @@ from nid_dist.parallel.world import JSON
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 MODES = {
     "solve": ("coding.phases=[{mode: solve}]",),
+    "distill": ("coding.phases=[{mode: distill}]",),
     "gate": ("coding.phases=[{mode: gate}]", "coding.gate={kind: light}"),
 }
-"""By mode of training, what is set; `light` is the gate that photographs of any size can be trained with."""
+"""By mode of training, what is set: the quickstart's two phases, and the paper's with a gate for images of any size."""
 
 TINY = (
     "dictionary={experts: 32, width: 16, encoding: {features: 8}}",

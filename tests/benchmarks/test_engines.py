@@ -46,6 +46,6 @@ def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(seen) == set(SECONDS) and len(table.rows) == 7
     for name, training in seen.items():
         engine, processes = name.split()
-        assert training.processes == int(processes) and f"training.batch={64 * int(processes)}" in training.overrides
+        assert training.processes == int(processes) and f"training.batch={128 * int(processes)}" in training.overrides
         assert f"parallel.engine={engine.removesuffix('_zero1')}" in training.overrides
         assert ("parallel.zero_stage=1" in training.overrides) == engine.endswith("_zero1")

@@ -7,28 +7,23 @@ import pytest
 from nid_dist.benchmarks import scaling
 from nid_dist.benchmarks.trainings import Training
 
+# By mode: one process with 128 and with 256 signals; two with 256; four with 256 and with 512; two independent ones.
 SECONDS = {
-    "solve 1 64": 0.09,
-    "solve 1 128": 0.16,
-    "solve 2 128": 0.1,
-    "solve 4 128": 0.2,
-    "solve 4 256": 0.18,
-    "solve independent": 0.1,
-    "gate 1 64": 0.04,
-    "gate 1 128": 0.07,
-    "gate 2 128": 0.05,
-    "gate 4 128": 0.1,
-    "gate 4 256": 0.1,
-    "gate independent": 0.04,
+    "solve": (0.09, 0.16, 0.1, 0.2, 0.18, 0.1),
+    "distill": (0.19, 0.3, 0.2, 0.3, 0.4, 0.19),
+    "gate": (0.04, 0.07, 0.05, 0.1, 0.1, 0.04),
+    "solve, k = 128": (0.3, 0.6, 0.375, 0.6, 0.7, 0.3),
 }
+SHAPES = ["1 128", "1 256", "2 256", "4 256", "4 512", "independent"]
 
 
 def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {f"{mode} {shape}": s for mode, some in SECONDS.items() for shape, s in zip(SHAPES, some, strict=True)}
     seen: dict[str, Training] = {}
 
     def timed(trainings: Mapping[str, Training], steps: int, rounds: int) -> dict[str, float]:
         seen.update(trainings)
-        return {name: SECONDS[name] for name in trainings}
+        return {name: known[name] for name in trainings}
 
     monkeypatch.setattr(scaling, "step_seconds", timed)
     monkeypatch.setattr(
@@ -39,7 +34,9 @@ def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     figures, table = scaling.run()
     expected = {
         "weak_efficiency_2_solve": 0.9,
+        "weak_efficiency_2_distill": 0.95,
         "weak_efficiency_2_gate": 0.8,
+        "weak_efficiency_2_solve_n4096": 0.8,
         "weak_efficiency_2": 0.8,
         "strong_speedup_2_solve": 1.6,
         "strong_speedup_2_gate": 1.4,
@@ -48,16 +45,20 @@ def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         "strong_speedup_4_solve": 0.8,
         "independent_efficiency_2_solve": 0.9,
         "independent_efficiency_2_gate": 1.0,
-        "ms_solve_2_batch128": 100.0,
+        "independent_efficiency_2_solve_n4096": 1.0,
+        "ms_solve_2_batch256": 100.0,
         "ms_n16384": 120.0,
         "mib_n65536": 3.0,
         "time_ratio_n65536_n1024": 1.3,
     }
     assert {name: figures[name] for name in expected} == pytest.approx(expected)
-    assert len(table.rows) == 12 + 4
+    assert len(table.rows) == 24 + 4
+    assert set(seen) == set(known)
     for name, training in seen.items():
-        mode, processes, *signals = name.split()
-        assert f"coding.phases=[{{mode: {mode}}}]" in training.overrides
+        mode = next(mode for mode in SECONDS if name.startswith(f"{mode} "))
+        processes, *signals = name.removeprefix(f"{mode} ").split()
+        assert f"coding.phases=[{{mode: {mode.partition(',')[0]}}}]" in training.overrides
+        assert ("dictionary.experts=4096" in training.overrides) == ("k" in mode)
         assert training.alone == (processes == "independent")
         assert training.processes == (2 if training.alone else int(processes))
-        assert f"training.batch={64 if training.alone else signals[0]}" in training.overrides
+        assert f"training.batch={128 if training.alone else signals[0]}" in training.overrides
