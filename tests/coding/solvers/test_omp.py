@@ -69,7 +69,7 @@ def test_each_signal_stops_at_the_tolerance(setting):
     problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     for size in (3, 6):
         # Half of the signals reach it with so many atoms, the others later or never.
-        tolerance = solve_omp(problem, size).residual.median().item()
+        tolerance = solve_omp(problem, size).residual.median().item() * 1.001
         solution = solve_omp(problem, 12, tolerance=tolerance)
         counts = []
         for i in range(4):
