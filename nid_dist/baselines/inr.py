@@ -42,14 +42,18 @@ class Network(nn.Module):
             # The paper's coordinates are in [0, 1], ours in [-1, 1]: a cycle over the box is pi radians per unit of x.
             basis = frequencies("gaussian", config.features, in_dim, math.pi * config.scale, generator=generator)
             self.encoding, inputs = Sinusoids(basis), 2 * config.features
-        self.layers = nn.ModuleList()
+        self.layers: nn.ModuleList = nn.ModuleList()
+        self.macs_per_coordinate = inputs * in_dim // 2 if config.kind == "ffm" else 0
+        """Multiplications with an addition, to evaluate f at a coordinate: those of matrix products."""
         self.activations = nn.ModuleList()
         for layer in range(config.hidden_layers + 1):
             self.layers.append(self._linear(inputs, config.width, layer == 0, generator))
+            self.macs_per_coordinate += inputs * config.width
             omega = config.first_omega if layer == 0 else config.omega
             self.activations.append(Sine(omega) if config.kind == "siren" else nn.ReLU())
             inputs = config.width
         self.layers.append(self._linear(inputs, channels, False, generator))
+        self.macs_per_coordinate += inputs * channels
 
     def _linear(self, inputs: int, outputs: int, first: bool, generator: torch.Generator) -> nn.Linear:
         linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
@@ -77,12 +81,6 @@ class Network(nn.Module):
     def parameters_count(self) -> int:
         """Numbers that are fitted."""
         return sum(parameter.numel() for parameter in self.parameters())
-
-    @property
-    def macs_per_coordinate(self) -> int:
-        """Multiplications with an addition, to evaluate f at a coordinate: those of matrix products."""
-        projection = self.encoding.basis.numel() if isinstance(self.encoding, Sinusoids) else 0
-        return projection + sum(layer.weight.numel() for layer in self.layers)
 
 
 Loss = Callable[[Network], Tensor]

@@ -202,7 +202,7 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
 
 
 def fit_image(
-    model: Model, image: ImageArray, methods: Sequence[Method], stride: int | None = None
+    model: Model, image: ImageArray, methods: Sequence[Method], stride: int | None = None, *, whole: bool = False
 ) -> dict[str, ImageFit]:
     """Represent an image of any size by each method.
 
@@ -211,6 +211,7 @@ def fit_image(
         image: in [0, 1].
         methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
+        whole: one signal for the image, whatever the patches are that the dictionary was trained on.
 
     Returns:
         Codes by the methods' labels, to be rendered.
@@ -226,7 +227,7 @@ def fit_image(
             expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
             mend=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
         )
-    patch = model.config.signals.patch
+    patch = None if whole else model.config.signals.patch
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)
     device = model.coords.device
