@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
-from nid_dist.coding.solvers import reduce_problem, solve_irls, solve_omp
+from nid_dist.coding.solvers import Solution, reduce_problem, solve_irls, solve_omp
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.coding.solvers.subspace import Subspace, observe, subspace
 from nid_dist.data.tiling import Tiling
@@ -100,13 +100,13 @@ def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float
     """
     values = torch.from_numpy(image)
     if model.prior is None:
-        tiling = _tiling(model, *image.shape[:2], 1, 2)
+        tiling = _tiling(model, image, 1, 2)
         found = solve_irls(model.dictionary, Sampling(tiling.coords), tiling.split(image), max(1, model.support // 4))
         weights = tiling.assemble(found.weights[..., None])[..., 0]
         return (weights > 0.5).to(values.dtype)
     trusted = torch.ones(values.shape[:2])
     for scale in (2, 1):
-        tiling = _tiling(model, *image.shape[:2], scale, 2)
+        tiling = _tiling(model, image, scale, 2)
         tiles, masks = tiling.split(values), tiling.split(trusted[..., None])[..., 0]
         space = _subspace(model, tiling)
         weights = masks
@@ -125,7 +125,7 @@ def _posterior(
     model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], scale: int, noise: float
 ) -> tuple[Float[Tensor, "H W d"], Float[Tensor, "H W"]]:
     """f and its deviation, from patches of `scale` times the dictionary's own width, blended."""
-    tiling = _tiling(model, *values.shape[:2], scale, _OVERLAP)
+    tiling = _tiling(model, values, scale, _OVERLAP)
     seen = observe(_subspace(model, tiling), tiling.split(values), tiling.split(weights[..., None])[..., 0], noise)
     return tiling.assemble(seen.values), tiling.assemble(seen.deviation[..., None])[..., 0]
 
@@ -134,12 +134,13 @@ def _sparse(
     model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], *, weighted: bool
 ) -> ImageArray:
     """The picture that codes of k coefficients make of it."""
-    tiling = _tiling(model, *values.shape[:2], 1, _OVERLAP)
+    tiling = _tiling(model, values, 1, _OVERLAP)
     measurement, tiles = Sampling(tiling.coords), tiling.split(values)
     masks = tiling.split(weights[..., None])[..., 0]
     parts = []
     for first in range(0, len(tiles), _CODED):
         part = slice(first, first + _CODED)
+        solution: Solution
         if weighted:
             solution = solve_irls(
                 model.dictionary, measurement, tiles[part], model.support, loss="l2", weights=masks[part], ridge=1e-3
@@ -156,7 +157,7 @@ def _subspace(model: Model, tiling: Tiling) -> Subspace:
     return subspace(model.dictionary, model.require_prior(), tiling.coords)
 
 
-def _tiling(model: Model, height: int, width: int, scale: int, overlap: int) -> Tiling:
+def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) -> Tiling:
     patch = model.config.signals.patch
     if patch is None:
         raise UserError(
@@ -165,7 +166,7 @@ def _tiling(model: Model, height: int, width: int, scale: int, overlap: int) -> 
             expected="one of patches, which images of any size are made of",
             mend="train with signals.patch, for example configs/images.yaml",
         )
-    return Tiling(height, width, scale * patch, max(1, scale * patch // overlap))
+    return Tiling(image.shape[0], image.shape[1], scale * patch, max(1, scale * patch // overlap))
 
 
 def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
