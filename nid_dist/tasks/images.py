@@ -11,6 +11,7 @@ from skimage.transform import resize
 from torch import Tensor
 
 from nid_dist.coding.fitting import Fit, Method, fit_signals
+from nid_dist.coding.solvers import Prepared
 from nid_dist.config.schema import Config
 from nid_dist.data.preparation import prepare
 from nid_dist.data.sampler import batch_ids, coordinate_subset, symmetries
@@ -203,7 +204,13 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
 
 
 def fit_image(
-    model: Model, image: ImageArray, methods: Sequence[Method], stride: int | None = None, *, whole: bool = False
+    model: Model,
+    image: ImageArray,
+    methods: Sequence[Method],
+    stride: int | None = None,
+    *,
+    whole: bool = False,
+    prepared: Prepared | None = None,
 ) -> dict[str, ImageFit]:
     """Represent an image of any size by each method.
 
@@ -213,6 +220,7 @@ def fit_image(
         methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
         whole: one signal for the image, whatever the patches are that the dictionary was trained on.
+        prepared: for the model's lattice, where many images are to come.
 
     Returns:
         Codes by the methods' labels, to be rendered.
@@ -239,5 +247,5 @@ def fit_image(
         coords = tiling.coords.to(device)
         resized = resize(image, model.grid, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
         seen = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2]).to(device)
-    fits = fit_signals(model, values, coords, methods, seen)
+    fits = fit_signals(model, values, coords, methods, seen, prepared=prepared if coords is None else None)
     return {label: ImageFit(fit, tiling) for label, fit in fits.items()}
