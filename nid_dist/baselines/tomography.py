@@ -1,11 +1,12 @@
 """Classical reconstruction: filtered back-projection, SART and total variation, by scikit-image.
 
-scikit-image's axis of rotation is the centre of a pixel and of a bin, so that its lattice is ours where the side is odd and
-the detector has as many bins as the image has pixels. Its integrals are in units of pixels.
+scikit-image's axis of rotation is the centre of a pixel and of a bin, so that its lattice is ours where the side is odd
+and the detector has as many bins as the image has pixels. Its integrals are in units of pixels.
 """
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Float64
@@ -51,16 +52,17 @@ class Classical:
                 mend="set signals.size to an odd number, tomography.bins and tomography.source to null",
             )
 
-    def fbp(self, measured: Float[np.ndarray, "M"]) -> Image:
-        """Filtered back-projection with the ramp filter.
+    def fbp(self, measured: Float[np.ndarray, "M"], window: Literal["ramp", "hann"] = "ramp") -> Image:
+        """Filtered back-projection.
 
         Args:
             measured: the sinogram, view by view.
+            window: of the ramp filter; "ramp": none.
 
         Returns:
             The image, not clipped.
         """
-        image: Image = iradon(self._pixels(measured), self._degrees, filter_name="ramp", circle=True)
+        image: Image = iradon(self._pixels(measured), self._degrees, filter_name=window, circle=True)
         return image
 
     def sart(self, measured: Float[np.ndarray, "M"], iterations: int) -> Image:
@@ -82,7 +84,7 @@ class Classical:
     def total_variation(self, measured: Float[np.ndarray, "M"], weight: float, iterations: int = 150) -> Image:
         """min over images in [0, 1] of |A x - y|^2 / 2 + weight * TV(x), by FISTA (Beck and Teboulle 2009).
 
-        Its proximal step is scikit-image's `denoise_tv_chambolle`; A integrates a linearly interpolated image over bins.
+        Its proximal step is scikit-image's `denoise_tv_chambolle`; A integrates an interpolated image over bins.
 
         Args:
             measured: the sinogram, view by view.

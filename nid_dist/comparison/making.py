@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from nid_dist.comparison.base import Comparison, Request, Results
+from nid_dist.comparison.ct import CTComparison, compare_ct
 from nid_dist.comparison.images import ImageComparison, compare_images
 from nid_dist.config.loading import load_as
 from nid_dist.errors import UserError
@@ -26,7 +27,7 @@ class Kind:
     run: Callable[[Any, Request], Results]
 
 
-KINDS = {"images": Kind(ImageComparison, compare_images)}
+KINDS = {"images": Kind(ImageComparison, compare_images), "ct": Kind(CTComparison, compare_ct)}
 
 
 class _Task(BaseModel):

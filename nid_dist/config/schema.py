@@ -270,7 +270,7 @@ class Config(Section):
         signals = self.signals
         if signals.source == "shapes" or signals.patch is not None or signals.colour != "grey" or signals.size is None:
             raise ValueError(
-                "tomography scans whole grey images; set signals.patch to null, signals.colour to grey, and signals.size"
+                "tomography scans whole grey images; set signals.patch to null, signals.colour to grey, and a size"
             )
         if signals.augment:
             raise ValueError("tomography does not scan turned images; set signals.augment to false")

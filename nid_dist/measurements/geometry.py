@@ -1,7 +1,7 @@
 """Where a CT scanner measures: the lines of its views, in parallel or in fans.
 
-The object lies in the unit disc. A line is the set {x : <x, n> = s} with normal n = (cos t, sin t) and offset s, in axes
-that point right and up: a point of coordinates (row, column) has x = column and y = -row, as in scikit-image's `radon`.
+The object lies in the unit disc. A line is the set {x : <x, n> = s} with normal n = (cos t, sin t) and offset s, in
+axes that point right and up: a point of coordinates (row, column) has x = column and y = -row, as in scikit-image's `radon`.
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float64
 from torch import Tensor
 
 Beam = Literal["parallel", "fan"]

@@ -1,7 +1,7 @@
 """R as the Radon transform: line integrals of a continuous f inside the unit disc, by Gauss and Legendre's quadrature.
 
-A line at offset s meets the disc in a chord of length 2 sqrt(1 - s^2), on which f is evaluated at Q nodes: for an f that is
-smooth at the scale of the chord / Q the rule is exact to rounding. f is never put on pixels. As a discrete operator,
+A line at offset s meets the disc in a chord of length 2 sqrt(1 - s^2), on which f is evaluated at Q nodes: for an f that
+is smooth at the scale of the chord / Q the rule is exact to rounding. f is never put on pixels. As a discrete operator,
 R f = sum_q w_q f(x_q), R has an exact adjoint, which spreads a measurement over the same nodes with the same weights.
 """
 
@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.measurements.geometry import Geometry
@@ -29,19 +29,19 @@ class Radon:
     Args:
         geometry: where the lines are.
         nodes: Q, on each chord. An f with waves of w radians per unit of x needs more than w / 2 or so.
-        device: where points are made.
+        device: where points are made; None: on the CPU.
     """
 
     geometry: Geometry
     nodes: int = 96
-    device: torch.device = torch.device("cpu")
+    device: torch.device | None = None
 
     @property
     def size(self) -> int:
         """M, lines in all."""
         return self.geometry.size
 
-    def points(self, part: slice) -> tuple[Float[Tensor, "P Q 2"], Float[Tensor, "P Q"]]:
+    def points(self, part: slice | Int[Tensor, "P"]) -> tuple[Float[Tensor, "P Q 2"], Float[Tensor, "P Q"]]:
         """Nodes, as (row, column), and weights of some of the lines.
 
         Args:
@@ -125,5 +125,5 @@ def nodes_for(side: int) -> int:
     Returns:
         Q.
     """
-    # The rule has to resolve w = pi * side / 2 radians per unit with more than w / 2 nodes.
-    return max(16, math.ceil(1.5 * side))
+    # The rule has to resolve w = pi * side / 2 radians per unit with more than w / 2 nodes: 0.79 * side, and some.
+    return max(16, math.ceil(1.2 * side))

@@ -1,4 +1,4 @@
-"""An image as a function of continuous coordinates, by linear interpolation between its pixels' centres, and its adjoint."""
+"""An image as a function of continuous coordinates, by linear interpolation between pixels, and its adjoint."""
 
 from dataclasses import dataclass
 

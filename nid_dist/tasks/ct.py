@@ -48,7 +48,7 @@ class CTTask(ImageTask):
         self._back_projections: dict[int, BackProjection] = {}
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
-        """This rank's part of a micro-batch; the gate sees a scan of each signal, of views and dose that a step draws."""
+        """This rank's part of a micro-batch; the gate sees a scan of each signal, of drawn views and dose."""
         batch = super().batch(step, micro, world)
         if self.config.coding.gate.kind == "none":
             return batch
