@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nid_dist.benchmarks import engines, exchange, quality, scaling, step
+from nid_dist.benchmarks import ct, engines, exchange, quality, scaling, step
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
@@ -20,6 +20,7 @@ BENCHMARKS = {
     "exchange": exchange.run,
     "scaling": scaling.run,
     "engines": engines.run,
+    "ct": ct.run,
 }
 
 

@@ -1,6 +1,7 @@
 """CT: images that a dictionary learns from, and whose successors it will know from scans of few views alone."""
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -54,7 +55,7 @@ class CTTask(ImageTask):
             return batch
         generator = np.random.default_rng(np.random.SeedSequence([self.config.training.seed, step, _SCAN]))
         views, dose = generator.choice(self.tomography.views), _pick(doses(self.tomography), generator)
-        return replace(batch, seen=self._seen(batch, int(views), dose))
+        return replace(batch, seen=partial(self._seen, batch, int(views), dose))
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
         """Mean PSNR over a few signals: of OMP on the image (`val/db_omp`), and from few views (`val/db_map_8`)."""
