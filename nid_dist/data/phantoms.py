@@ -141,7 +141,7 @@ def random_phantom(generator: np.random.Generator) -> Phantom:
         generator: of everything that is random in it.
 
     Returns:
-        A phantom with values in [0, 1].
+        A phantom with values in [0, 1], but for slivers where ellipses meet.
     """
     draw = generator.uniform
     ellipses = shepp_logan().ellipses
@@ -197,6 +197,6 @@ def _turn(ellipses: Float64[np.ndarray, "E 6"], angle: float) -> None:
 
 def _within_range(ellipses: Float64[np.ndarray, "E 6"], skull: float, brain: float) -> Float64[np.ndarray, "E 6"]:
     """Weaken what is in the brain until no sum of it is negative or brighter than bone."""
-    inner = Phantom(ellipses[_INSIDE:]).image(96, 1)
+    inner = Phantom(ellipses[_INSIDE:]).image(160, 1)
     ellipses[_INSIDE:, 0] *= min(1.0, brain / max(-inner.min(), 1e-9), (1 - brain) / max(inner.max(), 1e-9))
     return ellipses

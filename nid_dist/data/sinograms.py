@@ -174,10 +174,9 @@ def _check_range(path: Path, values: Float64[np.ndarray, "V B"], geometry: Geome
     offsets = geometry.lines[1].numpy().reshape(values.shape)
     chords = 2 * np.sqrt(np.clip(1 - offsets**2, 0, None))
     # Means over the views, against noise.
-    excess = (values - chords).mean(0)
-    tolerance = 0.1 + 3 * values.std() / math.sqrt(len(values))
+    excess = (values - chords).mean(0) - 3 * values.std(0) / math.sqrt(len(values)) - 0.1
     edge = max(1, geometry.bins // 32)
-    if max(excess[:edge].max(), excess[-edge:].max()) > tolerance:
+    if max(excess[:edge].max(), excess[-edge:].max()) > 0:
         raise UserError(
             str(path),
             found=f"integrals of {max(values[:, 0].mean(), values[:, -1].mean()):.3g} at the detector's ends: "
@@ -185,7 +184,7 @@ def _check_range(path: Path, values: Float64[np.ndarray, "V B"], geometry: Geome
             expected="nearly nothing there, as the object lies within the geometry's radius",
             mend="correct radius, width or scale in the geometry",
         )
-    if excess.max() > tolerance:
+    if excess.max() > 0:
         raise UserError(
             str(path),
             found=f"integrals up to {values.max():.3g} times radius and scale",
