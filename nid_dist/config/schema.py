@@ -75,6 +75,7 @@ class Encoding(Section):
 
     kind: Literal[
         "cosine",
+        "spline",
         "identity",
         "positional",
         "fourier",
@@ -84,7 +85,7 @@ class Encoding(Section):
         "rational_quadratic",
         "gamma_exponential",
     ] = "cosine"
-    features: PositiveInt = Field(255, description="cosines, centres or frequencies (sine and cosine of each)")
+    features: PositiveInt = Field(255, description="cosines, splines, centres or frequencies (sine and cosine of each)")
     scale: PositiveFloat = Field(
         10.0, description="of the frequencies, in radians per unit of x in [-1, 1]; random kernels: 1 / length scale"
     )
@@ -110,7 +111,9 @@ class Dictionary(Section):
     )
     whiten: bool = Field(True, description="orthonormal features at initialisation (trunk_output: linear)")
     init: Literal["cosine", "principal", "random"] = Field(
-        "cosine", description="linear heads: cosines or the signals' principal components, and pieces of signals"
+        "cosine",
+        description="linear heads: cosines or the signals' principal components, and pieces of signals; the latter also "
+        "of the features, where the last shared layer is linear and narrower than what it is given",
     )
     strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
     chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")

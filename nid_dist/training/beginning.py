@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from nid_dist.config.schema import Optimizer
-from nid_dist.dictionary.initialisation import initialise_heads, whiten_features
+from nid_dist.dictionary.initialisation import initialise_heads, principal_features, whiten_features
 from nid_dist.model import Model, seeded
 from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Task
@@ -25,11 +25,15 @@ def initialise(model: Model, task: Task, world: World) -> None:
         UserError: when a signal cannot be read.
     """
     config, dictionary = model.config.dictionary, model.dictionary
-    if config.whiten:
-        whiten_features(dictionary, model.coords)
-    if config.init != "random" and dictionary.linear:
+    begins = config.init != "random" and dictionary.linear
+    if begins:
         count = max(16, min(_SIGNALS, _NUMBERS // (len(model.coords) * model.channels)))
         sample = world.together(lambda: task.sample(count)).to(world.device)
+    if config.whiten:
+        chosen = begins and config.init == "principal" and principal_features(dictionary, model.coords, sample)
+        if not chosen:
+            whiten_features(dictionary, model.coords)
+    if begins:
         initialise_heads(dictionary, model.coords, sample, config.init, seeded(model.config.training.seed))
     # Computed alike everywhere, but machines of several kinds round differently.
     for name, tensor in model.state_dict().items():

@@ -49,7 +49,11 @@ def test_a_real_slice() -> None:
     image = named_slice("CT_small.dcm").load()
     assert image.shape == (128, 128, 1) and image.dtype == np.float32
     # Lung in the upper corner, muscle below, and bone in the middle.
-    assert image[:20, :20].mean() < 0.15 and 0.5 < np.median(image[90:110, 30:90]) < 0.6 and image[60:80, 40:80].max() > 0.8
+    assert (
+        image[:20, :20].mean() < 0.15
+        and 0.5 < np.median(image[90:110, 30:90]) < 0.6
+        and image[60:80, 40:80].max() > 0.8
+    )
 
 
 @pytest.mark.parametrize(

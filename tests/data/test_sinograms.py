@@ -99,7 +99,12 @@ def test_an_object_beyond_the_detector(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "no such file"), (b"", "cannot be read"), (b"\x93NUMPY\x01", "cannot be read"), (b"words", "cannot be read")],
+    [
+        (None, "no such file"),
+        (b"", "cannot be read"),
+        (b"\x93NUMPY\x01", "cannot be read"),
+        (b"words", "cannot be read"),
+    ],
 )
 def test_files_that_are_no_sinogram(content: bytes | None, words: str, tmp_path: Path) -> None:
     sinogram, geometry = write(tmp_path)

@@ -44,7 +44,9 @@ def test_covers(width: float, source: float | None, covers: bool) -> None:
     assert Geometry(np.zeros(1), 8, width, source).covers is covers
 
 
-@pytest.mark.parametrize(("angles", "bins", "width", "source"), [([], 4, 2.0, None), ([0], 0, 2, None), ([0], 4, 2, 1.0)])
+@pytest.mark.parametrize(
+    ("angles", "bins", "width", "source"), [([], 4, 2.0, None), ([0], 0, 2, None), ([0], 4, 2, 1.0)]
+)
 def test_refuses(angles: list[float], bins: int, width: float, source: float | None) -> None:
     with pytest.raises(ValueError, match="geometry|source"):
         Geometry(np.array(angles, dtype=float), bins, float(width), source)
