@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.func import functional_call
@@ -125,22 +125,36 @@ def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, sign
     return weights
 
 
-def _found(path: Path, facts: dict[str, str]) -> Weights:
-    from safetensors import safe_open
+def read_start(config: Inr, path: Path) -> Weights:
+    """An initialisation that was learned before, for any number of coordinates.
 
+    Args:
+        config: of the network.
+        path: where it is kept.
+
+    Returns:
+        The weights, by name.
+
+    Raises:
+        UserError: when the file is damaged, or was learned by another configuration.
+    """
+    return _found(path, {"config": config.model_dump_json()})
+
+
+def _found(path: Path, facts: dict[str, str]) -> Weights:
     try:
         with safe_open(path, "pt") as file:
             stored = json.loads(file.metadata()["facts"])
         weights: Weights = load_file(path)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(
-            str(path), found=f"a damaged file ({error})", expected="a learned initialisation", mend="remove it"
+            str(path), found=f"a damaged file ({error})", expected="a learned initialisation", mend="learn it again"
         ) from None
-    if stored != facts:
+    if any(stored.get(key) != value for key, value in facts.items()):
         raise UserError(
             str(path),
             found="an initialisation learned by another configuration",
             expected="this one's",
-            mend="remove it, or choose another run_dir",
+            mend="move it away, or choose another run_dir",
         )
     return weights

@@ -1,5 +1,6 @@
 """The dictionaries of a comparison: trained once, then found again."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
     Raises:
         UserError: when it cannot be trained, its training was stopped, or the folder holds another one.
     """
-    folder = Path(run_dir) / dictionary.name.replace(" ", "-")
+    folder = Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
     overrides = [*dictionary.set, f"logging.run_dir={folder}"]
     config = load_config(request.beside(dictionary.config), overrides)
     run = RunFolder(folder)

@@ -9,28 +9,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float
 from numpy.typing import ArrayLike
 from pydantic import Field
-from torch import Tensor
 from tqdm import tqdm
 
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
-from nid_dist.baselines.meta import learned_start
 from nid_dist.comparison.base import Comparison, Request, Results, Trained
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.methods import Line, by_dictionary, by_network
 from nid_dist.comparison.outcome import Outcome, means, table
+from nid_dist.comparison.photographs import meta_start, photographs
 from nid_dist.config import Config
 from nid_dist.config.schema import PositiveFloat, PositiveInt
-from nid_dist.data.lattice import lattice
 from nid_dist.data.preparation import prepare
-from nid_dist.data.reading import read_image
-from nid_dist.data.sampler import batch_ids, symmetries
-from nid_dist.data.signals import ImageSignals
-from nid_dist.data.sources import list_images, named_files
-from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.lpips import load_lpips
 from nid_dist.evaluation.pictures import curve
@@ -52,6 +44,7 @@ class ImageComparison(Comparison):
     run_dir: str = "runs/compare_images"
     sides: list[PositiveInt] = Field([128, 178], min_length=1, description="images are cut and resized to squares")
     limit: PositiveInt = Field(3, description="images at most, of the first dictionary's test split or of --input")
+    set: list[str] = Field([], description="overrides of all dictionaries, section.key=value")
     dictionaries: list[ImageDictionary] = Field(min_length=1)
     baselines: list[str] = Field([], description="configurations of networks, relative to this file")
     meta_steps: list[PositiveInt] = Field([5, 10], min_length=1, description="steps from a learned initialisation")
@@ -76,11 +69,12 @@ def compare_images(config: ImageComparison, request: Request) -> Results:
     lines: list[Line] = []
     trainings: list[Config] = []
     for dictionary in config.dictionaries:
-        model, made = trained(dictionary, request, config.run_dir)
+        both = dictionary.model_copy(update={"set": [*config.set, *dictionary.set]})
+        model, made = trained(both, request, config.run_dir)
         trainings.append(made)
         lines.append(by_dictionary(dictionary.name, model, whole=dictionary.whole))
     lines += [_network(config, request.beside(name), trainings[0]) for name in config.baselines]
-    images, failed = _images(config, request, trainings[0])
+    images, failed = photographs(request, trainings[0], config.limit)
     outcomes = _outcomes(config, images, lines)
     rows = [outcome.figures(perceptual) for outcome in outcomes]
     averaged = means(rows)
@@ -91,49 +85,8 @@ def _network(config: ImageComparison, path: Path, training: Config) -> Line:
     network = load_baseline(path)
     if network.meta is None:
         return by_network(Baseline(network), path.stem, seconds=config.seconds)
-    crops = _crops(training, config.sides[0])
-    side = lattice((config.sides[0],) * 2)
-
-    def signals(step: int) -> Float[Tensor, "T C d"]:
-        assert network.meta is not None
-        ids = batch_ids(network.seed, step, network.meta.batch, len(crops))
-        return crops.values(ids, symmetries(network.seed, step, network.meta.batch))
-
-    kept = Path(config.run_dir) / f"{path.stem}.safetensors"
-    start = learned_start(network, side, 3 if training.signals.colour == "rgb" else 1, signals, kept)
+    start = meta_start(network, training, Path(config.run_dir) / f"{path.stem}.safetensors")
     return by_network(Baseline(network, start), path.stem, steps=config.meta_steps)
-
-
-def _crops(training: Config, side: int) -> ImageSignals:
-    """The training photographs in squares of the size of the images to come."""
-    signals = training.signals.model_copy(update={"patch": side, "stride": max(1, side // 4), "size": None})
-    if signals.short_side is not None:
-        signals = signals.model_copy(update={"short_side": max(signals.short_side, side * 3 // 2)})
-    refs = list_images(signals)["train"]
-    return ImageSignals(refs, signals, channels=3 if signals.colour == "rgb" else 1)
-
-
-def _images(
-    config: ImageComparison, request: Request, training: Config
-) -> tuple[list[tuple[str, ImageArray]], dict[str, str]]:
-    """The images, and why others are not among them."""
-    if request.inputs is None:
-        found = [(ref.name, ref.load()) for ref in list_images(training.signals)["test"][: config.limit]]
-        if not found:
-            raise UserError(
-                "signals.test of the first dictionary",
-                found="no image",
-                expected="some to compare on",
-                mend="keep some apart, or name images with --input",
-            )
-        return found, {}
-    images, failed = [], {}
-    for name, path in named_files(request.inputs)[: config.limit]:
-        try:
-            images.append((name, read_image(path, training.signals.colour)))
-        except UserError as error:
-            failed[name] = str(error)
-    return images, failed
 
 
 def _outcomes(

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict
 from nid_dist.comparison.base import Comparison, Request, Results
 from nid_dist.comparison.ct import CTComparison, compare_ct
 from nid_dist.comparison.images import ImageComparison, compare_images
+from nid_dist.comparison.inpainting import InpaintingComparison, compare_inpainting
 from nid_dist.config.loading import load_as
 from nid_dist.errors import UserError
 
@@ -27,7 +28,11 @@ class Kind:
     run: Callable[[Any, Request], Results]
 
 
-KINDS = {"images": Kind(ImageComparison, compare_images), "ct": Kind(CTComparison, compare_ct)}
+KINDS = {
+    "images": Kind(ImageComparison, compare_images),
+    "inpainting": Kind(InpaintingComparison, compare_inpainting),
+    "ct": Kind(CTComparison, compare_ct),
+}
 
 
 class _Task(BaseModel):

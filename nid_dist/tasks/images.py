@@ -208,9 +208,9 @@ def fit_image(
     image: ImageArray,
     methods: Sequence[Method],
     stride: int | None = None,
+    prepared: Prepared | None = None,
     *,
     whole: bool = False,
-    prepared: Prepared | None = None,
 ) -> dict[str, ImageFit]:
     """Represent an image of any size by each method.
 
@@ -219,8 +219,8 @@ def fit_image(
         image: in [0, 1].
         methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
+        prepared: for the lattice of the image's signals, where many images are to come.
         whole: one signal for the image, whatever the patches are that the dictionary was trained on.
-        prepared: for the model's lattice, where many images are to come.
 
     Returns:
         Codes by the methods' labels, to be rendered.
