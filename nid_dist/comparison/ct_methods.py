@@ -28,8 +28,8 @@ Sinogram = Float[np.ndarray, "M"]
 _MODEL_ERRORS = (0.001, 0.0025, 0.005, 0.01)
 _RIDGES = (1e-4, 1e-3, 1e-2, 1e-1)
 _PENALTIES = (0.003, 0.01, 0.03)
-_WEIGHTS = (3e-5, 1e-4, 3e-4, 1e-3)
-_SWEEPS = (2, 5, 10, 20)
+_WEIGHTS = (1e-4, 3e-4, 1e-3, 3e-3)
+_SWEEPS = (2.0, 5.0, 10.0, 20.0)
 _LINES = 256  # a network sees in a step: all of a scan would take a second each
 
 
@@ -83,7 +83,7 @@ def classical_ways(geometry: Geometry, side: int) -> list[Way]:
     """
     known = Classical(geometry, side)
     return [
-        Way("FBP", [0, 1], lambda y, hann: known.fbp(y, "hann" if hann else "ramp"), True),
+        Way("FBP", [0.0, 1.0], lambda y, hann: known.fbp(y, "hann" if hann else "ramp"), True),
         Way("SART", _SWEEPS, lambda y, sweeps: known.sart(y, int(sweeps)), True),
         Way("TV", _WEIGHTS, known.total_variation, True),
     ]
@@ -122,7 +122,7 @@ def dictionary_ways(model: Model, geometry: Geometry, dose: Dose) -> tuple[list[
     ways.append(way("NID omp", _RIDGES, lambda ridge: Method("omp", blocks, ridge)))
     if model.sees:
         ways.append(way("NID ridge", _RIDGES, lambda ridge: Method("ridge", ridge=ridge)))
-        ways.append(way("NID gate", [0], lambda _: Method("init")))
+        ways.append(way("NID gate", [0.0], lambda _: Method("init")))
     return ways, seconds
 
 
@@ -157,4 +157,4 @@ def network_way(baseline: Baseline, name: str, geometry: Geometry, side: int, se
         found: Slice = (fitted.render(coords)[:, 0] * inside).reshape(side, side).numpy()
         return found
 
-    return Way(name, [0], run)
+    return Way(name, [0.0], run)
