@@ -20,7 +20,7 @@ from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.measurements.raster import corners
 
 _LINES = 4  # in a bin
-_INNER = 20  # iterations of a denoising by total variation
+_INNER = 10  # iterations of a denoising by total variation
 
 Image = Float64[np.ndarray, "S S"]
 
@@ -81,7 +81,7 @@ class Classical:
         assert image is not None
         return image
 
-    def total_variation(self, measured: Float[np.ndarray, "M"], weight: float, iterations: int = 150) -> Image:
+    def total_variation(self, measured: Float[np.ndarray, "M"], weight: float, iterations: int = 120) -> Image:
         """min over images in [0, 1] of |A x - y|^2 / 2 + weight * TV(x), by FISTA (Beck and Teboulle 2009).
 
         Its proximal step is scikit-image's `denoise_tv_chambolle`; A integrates an interpolated image over bins.

@@ -21,7 +21,8 @@ QUICK = [
     "tuned_on=1",
     "seconds=0.2",
     "dictionary.set=["
-    "signals.phantoms=24, signals.size=17, dictionary.experts=64, dictionary.width=24, dictionary.encoding.features=12, "
+    "signals.phantoms=24, signals.size=17, dictionary.experts=64, dictionary.width=24, "
+    "dictionary.encoding.features=12, "
     "coding.support=8, coding.prior_rank=16, training.steps=4, training.batch=4, training.eval_every=0]",
 ]
 _COLUMNS = [
@@ -41,8 +42,8 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
         quick: tiny sizes and a dictionary of its own, to see that it works.
 
     Returns:
-        The figures (`db_over_best_classical_8` and `_16`: the best of the dictionary's solvers over the best of filtered
-        back-projection, SART and total variation; `time_ratio_siren_16`: SIREN's seconds over that solver's, the
+        The figures (`db_over_best_classical_8` and `_16`: the best of the dictionary's solvers over the best of
+        filtered back-projection, SART and total variation; `time_ratio_siren_16`: SIREN's seconds over that solver's, the
         features of the geometry measured before; `adjoint_error`) and the table.
     """
     with tempfile.TemporaryDirectory() as folder:

@@ -1,7 +1,7 @@
 """Phantoms of ellipses, with sinograms in closed form: the Shepp-Logan head, and random heads like it.
 
-A sinogram here is the exact Radon transform of the ellipses (Kak and Slaney 1988, eq. 3.4 to 3.6), never that of pixels,
-so that training, measuring and reconstructing share no discretisation.
+A sinogram here is the exact Radon transform of the ellipses (Kak and Slaney 1988, eq. 3.4 to 3.6), never that of
+pixels, so that training, measuring and reconstructing share no discretisation.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Sinograms of the signals of a source: exact ones of phantoms, and of pictures those of finer ones than are trained on.
+"""Sinograms of the signals of a source: exact ones of phantoms, of pictures those of finer ones than are trained on.
 
 A scan of few views is part of the scan of many, so that each signal is scanned once.
 """

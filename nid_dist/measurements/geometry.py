@@ -1,7 +1,8 @@
 """Where a CT scanner measures: the lines of its views, in parallel or in fans.
 
 The object lies in the unit disc. A line is the set {x : <x, n> = s} with normal n = (cos t, sin t) and offset s, in
-axes that point right and up: a point of coordinates (row, column) has x = column and y = -row, as in scikit-image's `radon`.
+axes that point right and up: a point of coordinates (row, column) has x = column and y = -row, as in scikit-image's
+`radon`.
 """
 
 import math

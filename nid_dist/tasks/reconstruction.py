@@ -103,7 +103,9 @@ class Reconstructor:
             self.prepare()
         noise = self.noise(sinograms)
         device = self.model.coords.device
-        measured = torch.from_numpy(sinograms)[..., None].to(device)
+        measured = torch.tensor(sinograms, device=device)[
+            ..., None
+        ]  # a copy: what is kept of scans is not to be written to
         seen = self.seen(sinograms).to(device) if any(method.needs_gate for method in methods) else None
         told = [replace(method, noise=noise) if method.name == "map" else method for method in methods]
         return fit_signals(self.model, measured, None, told, seen, measurement=self.measurement)

@@ -25,15 +25,15 @@ def initialise(model: Model, task: Task, world: World) -> None:
         UserError: when a signal cannot be read.
     """
     config, dictionary = model.config.dictionary, model.dictionary
-    begins = config.init != "random" and dictionary.linear
-    if begins:
+    sample = None
+    if config.init != "random" and dictionary.linear:
         count = max(16, min(_SIGNALS, _NUMBERS // (len(model.coords) * model.channels)))
         sample = world.together(lambda: task.sample(count)).to(world.device)
     if config.whiten:
-        chosen = begins and config.init == "principal" and principal_features(dictionary, model.coords, sample)
-        if not chosen:
+        principal = sample is not None and config.init == "principal"
+        if not (principal and principal_features(dictionary, model.coords, sample)):
             whiten_features(dictionary, model.coords)
-    if begins:
+    if config.init != "random" and sample is not None:
         initialise_heads(dictionary, model.coords, sample, config.init, seeded(model.config.training.seed))
     # Computed alike everywhere, but machines of several kinds round differently.
     for name, tensor in model.state_dict().items():

@@ -28,7 +28,9 @@ def write(folder: Path, views: int = 8, **changes: Any) -> list[str]:
     return ["--sinogram", str(folder / "scan.npy"), "--geometry", str(folder / "geometry.yaml")]
 
 
-@pytest.mark.parametrize("changes", [{}, {"beam": "fan", "source": 3.0}, {"photons": 1e4}], ids=["plain", "fan", "dose"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"beam": "fan", "source": 3.0}, {"photons": 1e4}], ids=["plain", "fan", "dose"]
+)
 def test_reconstructs(
     ct_run: Path, tmp_path: Path, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

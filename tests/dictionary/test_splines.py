@@ -3,11 +3,11 @@ import torch
 from scipy.interpolate import BSpline
 from torch import nn
 
+from nid_dist.config.schema import Dictionary as DictionaryConfig
+from nid_dist.config.schema import Encoding
 from nid_dist.data.lattice import lattice
 from nid_dist.dictionary.encodings import make_encoding
 from nid_dist.dictionary.splines import Splines, spline_side
-from nid_dist.config.schema import Dictionary as DictionaryConfig
-from nid_dist.config.schema import Encoding
 from nid_dist.dictionary.trunk import Trunk
 from nid_dist.planning.cost import encoding_width
 

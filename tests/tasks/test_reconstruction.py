@@ -69,7 +69,9 @@ def test_nothing_of_the_image_reaches_gate_or_solver(model: Model, monkeypatch: 
     first[4, 4] = first[12, 12] = 1.0
     second = first[::-1].copy()
     assert not np.array_equal(first, second)
-    sinograms = [np.concatenate([image.sum(0), image[::-1].sum(1)]).astype(np.float32)[None] for image in (first, second)]
+    sinograms = [
+        np.concatenate([image.sum(0), image[::-1].sum(1)]).astype(np.float32)[None] for image in (first, second)
+    ]
     assert np.array_equal(*sinograms)
     one, other = (Reconstructor(model, geometry, Dose()).solve(sinogram, METHODS) for sinogram in sinograms)
     for label in one:
