@@ -43,8 +43,8 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
 
     Returns:
         The figures (`db_over_best_classical_8` and `_16`: the best of the dictionary's solvers over the best of
-        filtered back-projection, SART and total variation; `time_ratio_siren_16`: SIREN's seconds over that solver's, the
-        features of the geometry measured before; `adjoint_error`) and the table.
+        filtered back-projection, SART and total variation; `time_ratio_siren_16`: SIREN's seconds over that solver's,
+        the features of the geometry measured before; `adjoint_error`) and the table.
     """
     with tempfile.TemporaryDirectory() as folder:
         own = [*QUICK, f"run_dir={folder}/runs"] if quick else []

@@ -112,8 +112,8 @@ class Dictionary(Section):
     whiten: bool = Field(True, description="orthonormal features at initialisation (trunk_output: linear)")
     init: Literal["cosine", "principal", "random"] = Field(
         "cosine",
-        description="linear heads: cosines or the signals' principal components, and pieces of signals; `principal` also "
-        "for the features, where the last shared layer is linear and narrower than what it is given",
+        description="linear heads: cosines or the signals' principal components, and pieces of signals; `principal` "
+        "also for the features, where the last shared layer is linear and narrower than what it is given",
     )
     strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
     chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")

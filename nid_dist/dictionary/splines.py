@@ -1,4 +1,4 @@
-"""Cubic B-splines on a lattice: an encoding of many features, of which a coordinate meets 4^m and no more are computed."""
+"""Cubic B-splines on a lattice: many features, of which a coordinate meets 4^m and no more are computed."""
 
 import math
 

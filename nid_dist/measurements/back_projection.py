@@ -1,6 +1,7 @@
 """Filtered back-projection, for any number of sinograms at once: what a gate sees of a signal that was only scanned.
 
-Kak and Slaney 1988: chapter 3.3 for parallel beams, 3.4.2 for fans on equally spaced bins. Linear in the sinogram. Views may lie at any angles, each of which stands for the arc that is nearest to it.
+Kak and Slaney 1988: chapter 3.3 for parallel beams, 3.4.2 for fans on equally spaced bins. Linear in the sinogram.
+Views may lie at any angles, each of which stands for the arc that is nearest to it.
 """
 
 import math

@@ -1,8 +1,9 @@
 """R as the Radon transform: line integrals of a continuous f inside the unit disc, by Gauss and Legendre's quadrature.
 
 A line at offset s meets the disc in a chord of length 2 sqrt(1 - s^2), on which f is evaluated at Q nodes: for an f
-that is smooth at the scale of the chord / Q the rule is exact to rounding. f is never put on pixels. As a discrete operator,
-R f = sum_q w_q f(x_q), R has an exact adjoint, which spreads a measurement over the same nodes with the same weights.
+that is smooth at the scale of the chord / Q the rule is exact to rounding. f is never put on pixels. As a discrete
+operator, R f = sum_q w_q f(x_q), R has an exact adjoint, which spreads a measurement over the same nodes with the
+same weights.
 """
 
 import math

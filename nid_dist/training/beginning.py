@@ -30,8 +30,8 @@ def initialise(model: Model, task: Task, world: World) -> None:
         count = max(16, min(_SIGNALS, _NUMBERS // (len(model.coords) * model.channels)))
         sample = world.together(lambda: task.sample(count)).to(world.device)
     if config.whiten:
-        principal = sample is not None and config.init == "principal"
-        if not (principal and principal_features(dictionary, model.coords, sample)):
+        wanted = sample if config.init == "principal" else None
+        if wanted is None or not principal_features(dictionary, model.coords, wanted):
             whiten_features(dictionary, model.coords)
     if config.init != "random" and sample is not None:
         initialise_heads(dictionary, model.coords, sample, config.init, seeded(model.config.training.seed))
