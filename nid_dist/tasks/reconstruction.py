@@ -125,5 +125,5 @@ _POINTS = 2**15  # at which the features are evaluated at a time: 64 MiB for 512
 
 
 def as_seen(images: Float32[np.ndarray, "T S S"]) -> Float[Tensor, "T C 1"]:
-    """Back-projections as a gate takes signals."""
-    return torch.from_numpy(images).flatten(1)[..., None]
+    """Back-projections as a gate takes signals: no signal leaves [0, 1], as their streaks do."""
+    return torch.from_numpy(images.clip(0, 1)).flatten(1)[..., None]
