@@ -132,10 +132,8 @@ def _at(
     ways, once = dictionary_ways(model, geometry, dose)
     ways += classical_ways(geometry, side)
     networks = [
-        network_way(
-            Baseline(load_baseline(request.beside(name))), Path(name).stem.upper(), geometry, side, config.seconds
-        )
-        for name in config.baselines
+        network_way(Baseline(load_baseline(path)), _network_name(path), geometry, side, config.seconds)
+        for path in map(request.beside, config.baselines)
     ]
     scans = [subject.sinogram(geometry, dose, 10_000 + place) for place, subject in enumerate(kept)]
     wholes = [subject.whole() for subject in kept]
@@ -161,6 +159,10 @@ def _at(
             }
             found.append((facts, picture))
     return found
+
+
+def _network_name(path: Path) -> str:
+    return path.stem.removesuffix("_ct").upper()
 
 
 def _subjects(config: CTComparison, request: Request, made: Config) -> tuple[list[_Subject], dict[str, str]]:
