@@ -26,9 +26,9 @@ Slice = Float[np.ndarray, "S S"]
 Sinogram = Float[np.ndarray, "M"]
 
 _MODEL_ERRORS = (0.001, 0.0025, 0.005, 0.01)
-_RIDGES = (1e-4, 1e-3, 1e-2)
+_RIDGES = (1e-4, 1e-3)
 _PENALTIES = (0.003, 0.02)
-_WEIGHTS = (1e-4, 3e-4, 1e-3, 3e-3)
+_WEIGHTS = (2e-4, 5e-4, 1e-3, 2e-3, 4e-3)
 _SWEEPS = (2.0, 5.0, 10.0, 20.0)
 _LINES = 128  # a network sees in a step: all of a scan would take a second each
 
