@@ -34,7 +34,7 @@ def test_the_constant_and_a_wave_in_closed_form(source: float | None) -> None:
 
 @BEAMS
 def test_against_the_exact_transform_of_ellipses(source: float | None) -> None:
-    """At the borders of ellipses f jumps: the error falls with the distance of nodes, to a thousandth of the integrals."""
+    """At borders f jumps: the error falls with the distance of nodes, to a thousandth of the integrals."""
     phantom, geometry = named_phantom("phantom-00000", 0), Geometry.even(4, 15, source)
 
     def field(x: Tensor) -> Tensor:
