@@ -45,6 +45,7 @@ class Method:
         ridge: relative ridge.
         penalty: of `fista`, relative to the least that leaves nothing.
         loss: of `irls`.
+        tolerance: of `omp`: a signal of no larger mean squared error gets no further coefficients.
         noise: of `map`, the standard deviation of the measurements' noise in the signal's units.
     """
 
@@ -53,6 +54,7 @@ class Method:
     ridge: float = 1e-5
     penalty: float = 0.02
     loss: RobustLoss = "l1"
+    tolerance: float = 0.0
     noise: float = 0.01
 
     def __post_init__(self) -> None:
@@ -148,7 +150,7 @@ def fit_signals(
 
 def _solve(problem: Problem, method: Method, start: Code | None, k: int) -> Solution:
     if method.name == "omp":
-        return solve_omp(problem, k, method.steps or None, method.ridge)
+        return solve_omp(problem, k, method.steps or None, method.ridge, method.tolerance)
     if method.name == "fista":
         return solve_fista(problem, k, penalty=method.penalty, ridge=method.ridge)
     assert start is not None and start.indices is not None
