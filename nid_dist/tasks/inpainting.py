@@ -20,7 +20,7 @@ from nid_dist.data.tiling import Tiling
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageArray, require_images
+from nid_dist.tasks.images import ImageArray, require_channels, require_images
 
 SCALES = (1, 2, 4)
 """How much wider than the dictionary's own patches the fitted ones are."""
@@ -49,7 +49,7 @@ class Inpainted:
 
 @torch.no_grad()
 def inpaint(
-    model: Model, image: ImageArray, known: Bool[np.ndarray, "H W"] | None = None, *, noise: float = 0.01
+    model: Model, image: ImageArray, known: Bool[np.ndarray, "h w"] | None = None, *, noise: float = 0.01
 ) -> Inpainted:
     """Refit an image from some of its pixels.
 
@@ -67,6 +67,7 @@ def inpaint(
         UserError: when the mask has another size than the image or leaves nothing, or the dictionary is not of patches.
     """
     require_images(model)
+    require_channels(model, image)
     height, width = image.shape[:2]
     if known is None:
         trusted = find_known(model, image, noise=noise)
