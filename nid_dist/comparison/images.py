@@ -28,7 +28,8 @@ from nid_dist.evaluation.lpips import load_lpips
 from nid_dist.evaluation.pictures import curve
 from nid_dist.tasks.images import ImageArray
 
-_SHOWN = 4  # images in the picture grid
+_SHOWN = 3  # images in the picture grid
+_SHOWN_WAYS = ("init", "OMP")  # of a dictionary's methods
 
 
 class ImageDictionary(Trained):
@@ -106,7 +107,7 @@ def _draw(outcomes: Sequence[Outcome], out: Path) -> dict[str, str]:
     for group in dict.fromkeys(outcome.group for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.group == group]
         rows: dict[str, dict[str, Any]] = {}
-        for outcome in own:
+        for outcome in (outcome for outcome in own if outcome.method.endswith(_SHOWN_WAYS) or outcome.trace):
             row = rows.setdefault(outcome.image, {"original": (outcome.target, "")})
             row[outcome.method] = (outcome.picture, f"{outcome.psnr:.2f} dB")
         picture_grid(out / f"grid-{group}.png", dict(list(rows.items())[:_SHOWN]), title=f"{group} pixels, held out")
