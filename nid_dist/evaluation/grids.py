@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from nid_dist.evaluation.pictures import TEXT_SIZE, as_shown, draw_panel, draw_title, save_figure
 
-_INCHES, _DOTS = 1.45, 100
+_INCHES, _DOTS = 1.45, 92
 
 
 def picture_grid(

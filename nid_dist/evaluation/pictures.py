@@ -192,7 +192,12 @@ def curve(
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     if len(series) > 1:
-        figure.legend(loc="outside upper center", ncols=min(4, len(series)), frameon=False, fontsize=TEXT_SIZE)
+        figure.legend(
+            loc="outside upper center",
+            ncols=min(4, len(series), max(1, 90 // max(map(len, series)))),
+            frameon=False,
+            fontsize=TEXT_SIZE,
+        )
     save_figure(path, figure)
 
 

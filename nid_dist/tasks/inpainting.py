@@ -1,7 +1,7 @@
 """Inpainting: a corrupted image is refitted by the dictionary, with the corrupted pixels known or to be found.
 
 A patch of which little is known says little about itself. But f is continuous: the same experts, stretched over a patch
-that is 2 or 4 times as wide, see many more known pixels, and natural images look alike at neighbouring scales. So the
+that is twice as wide, see four times as many known pixels, and natural images look alike at neighbouring scales. So the
 image is fitted at several scales, and what they say of a pixel is blended by how certain their posteriors are there. In
 the end every patch is given a code of k coefficients, and the picture is made of these codes alone.
 """
@@ -22,12 +22,13 @@ from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images import ImageArray, require_channels, require_images
 
-SCALES = (1, 2, 4)
+SCALES = (1, 2)
 """How much wider than the dictionary's own patches the fitted ones are."""
 
 _OVERLAP = 4  # patches over a pixel, along each axis
 _ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
 _BLOCKS = 8  # rounds of selection of the codes
+_REFITS = 2  # codes are sparse where the prior is not: what they say of unknown pixels is better, and fitted once more
 _CODED = 1024  # patches given a code at a time
 
 
@@ -82,8 +83,11 @@ def inpaint(
         f, certain = _posterior(model, pixels, trusted, scale, noise)
         total, precision = total + certain[..., None] * f, precision + certain
     blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * total / precision[..., None]
-    # Scales see the same pixels: together they are as certain as the best of them, not more.
+    # Scales see the same pixels: together they are as certain as on average, not more.
     deviation = (len(SCALES) / precision).sqrt()
+    for _ in range(_REFITS - 1):
+        coded = torch.from_numpy(_sparse(model, blended, trusted, weighted=False))
+        blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * coded
     return Inpainted(_sparse(model, blended, trusted, weighted=False), trusted.numpy(), deviation.numpy())
 
 
@@ -127,8 +131,12 @@ def _posterior(
 ) -> tuple[Float[Tensor, "H W d"], Float[Tensor, "H W"]]:
     """f and its precision, from patches of `scale` times the dictionary's own width, blended by theirs."""
     tiling = _tiling(model, values, scale, _OVERLAP)
-    seen = observe(_subspace(model, tiling), tiling.split(values), tiling.split(weights[..., None])[..., 0], noise)
-    certain = seen.deviation.square().reciprocal()[..., None]
+    tiles, masks = tiling.split(values), tiling.split(weights[..., None])[..., 0]
+    seen = observe(_subspace(model, tiling), tiles, masks, noise)
+    # What a patch cannot explain of its known pixels, it does not know of the others either.
+    squares = masks * (tiles - seen.values).square().mean(2)
+    misfit = squares.sum(1, keepdim=True) / masks.sum(1, keepdim=True).clamp_min(1)
+    certain = (seen.deviation.square() + misfit).reciprocal()[..., None]
     precision = tiling.assemble(certain)
     return tiling.assemble(certain * seen.values) / precision, precision[..., 0]
 

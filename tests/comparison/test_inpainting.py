@@ -21,7 +21,7 @@ def test_everything_is_filled_and_written(folder: Path, capsys: pytest.CaptureFi
     assert {path.name for path in out.iterdir()} == {"table.md", "results.json", "grid-e.png", "known.png"}
     results = json.loads((out / "results.json").read_text())
     found = {(row["corruption"], row["method"]): row for row in results["rows"]}
-    everyone = {"corrupted", "NID", "NID, mask unknown", "siren", "meta + 2 steps", "biharmonic"}
+    everyone = {"corrupted", "NID", "NID, mask unknown", "SIREN", "Meta + 2 steps", "biharmonic"}
     assert {method for words, method in found if words == "text"} == everyone
     assert {method for words, method in found if words == "10% of pixels"} == everyone - {"NID, mask unknown"}
     for words in ("box", "text", "50% of pixels", "10% of pixels"):
