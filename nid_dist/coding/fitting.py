@@ -27,11 +27,13 @@ from nid_dist.coding.solvers.solution import residual
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Measurement, Sampling
 from nid_dist.model import Model
+from nid_dist.parallel.memory import release_freed_memory
 
 METHODS = ("init", "adam", "ridge", "omp", "fista", "irls", "map")
 _GATED = ("init", "adam", "ridge")
 _DIRECT = ("init", "irls", "map")  # that need no reduced problem
 _SIGNALS = 512  # fitted at a time: bounds memory
+_TRIM = 8  # times as many, after which freed memory is handed back: what is kept of each lies scattered in it
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,8 @@ def fit_signals(
     parts: dict[str, list[tuple[Solution, float]]] = {method.label: [] for method in methods}
     for first in range(0, len(values), _SIGNALS):
         part = slice(first, first + _SIGNALS)
+        if first and first % (_TRIM * _SIGNALS) == 0:
+            release_freed_memory()
         problem, reduction = None, 0.0
         if any(method.name not in _DIRECT or method.name == "init" for method in methods):
             begin = time.perf_counter()
