@@ -115,9 +115,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written to {run_dir}/checkpoints")
         print(f"next: {again(options, launch, '--resume', 'auto')}")
         return 0
-    images = config.signals.source != "shapes"
-    follows = f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit"
-    follows = follows if images else f"nid-export --dictionary {run_dir} --out DICTIONARY"
+    follows = {
+        "shapes": f"nid-export --dictionary {run_dir} --out DICTIONARY",
+        "video": f"nid-decompose --run {run_dir} --out {run_dir}/decomposition",
+    }.get(config.signals.source, f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
     if not figures:
         longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")

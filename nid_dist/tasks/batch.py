@@ -19,6 +19,7 @@ class Batch:
         weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
             micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
         coords: each signal's own (mode `gate` only); None: the model's lattice.
+        weights: of the values in the data term, 0 where one is missing; None: 1 everywhere.
     """
 
     values: Float[Tensor, "T C d"]
@@ -27,8 +28,13 @@ class Batch:
     noise_seeds: Int[Tensor, "T"]
     weight: float = 1.0
     coords: Float[Tensor, "T C m"] | None = None
+    weights: Float[Tensor, "T C"] | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        subset, coords = (None if x is None else x.to(device) for x in (self.subset, self.coords))
-        return Batch(self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords)
+        subset, coords, weights = (
+            None if x is None else x.to(device) for x in (self.subset, self.coords, self.weights)
+        )
+        return Batch(
+            self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords, weights
+        )

@@ -18,10 +18,11 @@ from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.solvers import solve_codes
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
-from nid_dist.config.schema import Config
+from nid_dist.config.schema import Config, Phase
+from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
-from nid_dist.objectives import data_loss, importance, sparsity, squared_variation
+from nid_dist.objectives import data_loss, importance, ordered_sparsity, sparsity, squared_variation
 from nid_dist.parallel.world import World
 from nid_dist.tasks.batch import Batch
 
@@ -133,7 +134,7 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
     # The value is the whole batch's, and so are the gradients of all micro-batches and ranks together.
     usage = {name: shared[name] + value - value.detach() for name, value in own.items()}
     coords, target = _measured(model, batch)
-    data = data_loss(model.dictionary(code, coords), target, objective.loss, objective.huber)
+    data = _data_loss(model.dictionary(code, coords), target, batch, config)
     balance = torch.stack([squared_variation(value) for value in usage.values()]).sum()
     total = data + objective.balance * balance
     parts = {"data": data.item(), "balance": balance.item()}
@@ -141,6 +142,10 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
         penalty = sparsity(code)
         total = total + objective.l1 * penalty
         parts["l1"] = penalty.item()
+    if objective.ordered:
+        ordered = ordered_sparsity(code, model.dictionary.size, objective.order, _scales(model))
+        total = total + objective.ordered * ordered
+        parts["ordered"] = ordered.item()
     return Loss(total, code, parts)
 
 
@@ -163,7 +168,7 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
     code = prepared.solved
     assert code is not None
     coords, target = _measured(model, prepared.batch)
-    data = data_loss(model.dictionary(code, coords), target, config.objective.loss, config.objective.huber)
+    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     total, parts = data, {"data": data.item()}
     if trains_gate(model, config, "solve"):
         output = model.gate_output(prepared.batch.values, prepared.batch.ids)
@@ -189,7 +194,7 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
     coords, target = _measured(model, prepared.batch)
     output = model.gate_output(prepared.batch.values, prepared.batch.ids)
     code = signed_top_k(output.logits, output.bias, model.support)
-    data = data_loss(model.dictionary(code, coords), target, config.objective.loss, config.objective.huber)
+    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
     total, parts = data / variance, {"data": data.item()}
     if prepared.solved is not None:
@@ -253,6 +258,13 @@ def _noise(logits: Float[Tensor, "T n"], batch: Batch) -> Float[Tensor, "T n"]:
     return torch.stack(rows).to(logits.device)
 
 
+def in_phase(config: Config, phase: Phase) -> Config:
+    """The configuration as a phase changes it: its loss may be another."""
+    if phase.loss is None:
+        return config
+    return config.model_copy(update={"objective": config.objective.model_copy(update={"loss": phase.loss})})
+
+
 def trains_gate(model: Model, config: Config, mode: str) -> bool:
     """Whether the gate learns in a mode.
 
@@ -278,6 +290,23 @@ def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"],
     if batch.subset is None:
         return model.coords, batch.values
     return model.coords[batch.subset], batch.values[:, batch.subset]
+
+
+def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -> Float[Tensor, ""]:
+    weights, objective = batch.weights, config.objective
+    if weights is not None and batch.subset is not None:
+        weights = weights[:, batch.subset]
+    turning = objective.welsch if objective.loss == "welsch" else objective.huber
+    return data_loss(estimate, target, objective.loss, turning, weights)
+
+
+@torch.no_grad()
+def _scales(model: Model) -> Float[Tensor, "n"] | None:
+    """Norms of linear heads, which the size of a component is relative to; on all ranks that share the experts."""
+    dictionary = model.dictionary
+    if not isinstance(dictionary.experts, LinearHeads):
+        return None
+    return dictionary.exchange.gather(dictionary.experts.rows.norm(dim=1))
 
 
 def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:

@@ -23,7 +23,7 @@ from nid_dist.training import checkpoint
 from nid_dist.training.beginning import initialise, is_sharded, make_optimizer
 from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import atoms_rank, pictures
-from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
+from nid_dist.training.losses import LOSSES, average, in_phase, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.prior import update_prior
 from nid_dist.training.run_folder import RunFolder
@@ -231,7 +231,7 @@ class Trainer:
 
     def _accumulate(self, place: Position, batches: list[Batch]) -> tuple[float, dict[str, float]]:
         """Gradients of the whole batch, micro-batch by micro-batch; this rank's part of the loss and of its parts."""
-        config, mode, count = self.config, place.phase.mode, len(batches)
+        config, mode, count = in_phase(self.config, place.phase), place.phase.mode, len(batches)
         if mode == "gate":
             self._synchronise_gate(analysis=False)
         warm = self.step < config.coding.warmup_steps
