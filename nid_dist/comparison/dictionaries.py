@@ -29,7 +29,7 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
     Raises:
         UserError: when it cannot be trained, its training was stopped, or the folder holds another one.
     """
-    folder = Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
+    folder = folder_of(dictionary, run_dir)
     overrides = [*dictionary.set, f"logging.run_dir={folder}"]
     config = load_config(request.beside(dictionary.config), overrides)
     run = RunFolder(folder)
@@ -46,6 +46,11 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
                 mend="the same command goes on from there",
             )
     return load(folder), config
+
+
+def folder_of(dictionary: Trained, run_dir: str) -> Path:
+    """Where the run of a dictionary is kept."""
+    return Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
 
 
 def _refuse_another(run: RunFolder, config: Config) -> None:
