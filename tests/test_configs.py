@@ -32,6 +32,8 @@ def sources(name: str, folder: Path) -> list[str]:
         splits = "".join(f"{Path(n).stem}.jpg {i % 3}\n" for i, n in enumerate(names))
         (folder / "list_eval_partition.txt").write_text(splits)
         return [f"signals.path={folder}", "signals.crop=20", "signals.size=32"]
+    if name == "ct_shepp_logan":
+        return ["signals.phantoms=30", "signals.size=17"]
     if name == "quickstart":
         return ["signals.limit=1", "signals.short_side=32"]
     if name == "video_rpca":
@@ -42,6 +44,7 @@ def sources(name: str, folder: Path) -> list[str]:
 
 def test_all_are_found() -> None:
     assert {path.stem for path in CONFIGS} >= {"quickstart", "images", "whole_images", "celeba", "celeba_reference"}
+    assert any(path.stem == "ct_shepp_logan" for path in CONFIGS)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

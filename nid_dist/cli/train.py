@@ -119,6 +119,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         "shapes": f"nid-export --dictionary {run_dir} --out DICTIONARY",
         "video": f"nid-decompose --run {run_dir} --out {run_dir}/decomposition",
     }.get(config.signals.source, f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
+    if config.tomography is not None:
+        follows = f"nid-reconstruct-ct --dictionary {run_dir} --sinogram S.npy --geometry S.yaml --out {run_dir}/slice"
     if not figures:
         longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nid_dist.config.tomography import Tomography
 from nid_dist.config.video import Video
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -23,9 +24,10 @@ class Section(BaseModel):
 class Signals(Section):
     """Which images or shapes are the signals, how they are cut, and which are kept apart for validation and test."""
 
-    source: Literal["embedded", "folder", "celeba", "shapes", "video"] = Field(
+    source: Literal["embedded", "folder", "celeba", "phantoms", "shapes", "video"] = Field(
         "embedded",
-        description="photographs of scikit-image, your own images, CelebA, signed distances of shapes, or a video",
+        description="photographs of scikit-image, your own images, CelebA, phantoms of a head, signed distances of "
+        "shapes, or a video",
     )
     path: str | None = Field(
         None, description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames"
@@ -41,6 +43,8 @@ class Signals(Section):
     test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
     limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
     cache_mb: PositiveInt = Field(2048, description="decoded images kept in memory")
+    phantoms: PositiveInt = Field(4096, description="`phantoms`: how many are made, all splits together")
+    phantoms_seed: NonNegativeInt = Field(0, description="`phantoms`: of them, which do not follow training.seed")
     shapes: PositiveInt = Field(256, description="`shapes`: how many are made, all splits together")
     families: list[Literal["chair", "table", "lamp"]] = Field(
         ["chair", "table", "lamp"], min_length=1, description="`shapes`: of which kinds, in turn"
@@ -65,7 +69,9 @@ class Signals(Section):
             if self.augment or self.size is not None:
                 raise ValueError("frames of a video are neither turned (augment) nor cut square (size); unset these")
             return self
-        if self.source != "embedded" and self.path is None:
+        if self.source == "phantoms" and self.size is None:
+            raise ValueError("source 'phantoms' needs signals.size, the side of the images that are made")
+        if self.source not in ("embedded", "phantoms") and self.path is None:
             raise ValueError(f"source {self.source!r} needs signals.path, the folder with the images")
         if self.patch is None and self.size is None:
             raise ValueError("whole images (patch: null) need signals.size, so that all share one lattice")
@@ -79,6 +85,7 @@ class Encoding(Section):
 
     kind: Literal[
         "cosine",
+        "spline",
         "identity",
         "positional",
         "fourier",
@@ -88,7 +95,7 @@ class Encoding(Section):
         "rational_quadratic",
         "gamma_exponential",
     ] = "cosine"
-    features: PositiveInt = Field(255, description="cosines, centres or frequencies (sine and cosine of each)")
+    features: PositiveInt = Field(255, description="cosines, splines, centres or frequencies (sine and cosine of each)")
     scale: PositiveFloat = Field(
         10.0, description="of the frequencies, in radians per unit of x in [-1, 1]; random kernels: 1 / length scale"
     )
@@ -114,7 +121,9 @@ class Dictionary(Section):
     )
     whiten: bool = Field(True, description="orthonormal features at initialisation (trunk_output: linear)")
     init: Literal["cosine", "principal", "random"] = Field(
-        "cosine", description="linear heads: cosines or the signals' principal components, and pieces of signals"
+        "cosine",
+        description="linear heads: cosines or the signals' principal components, and pieces of signals; `principal` "
+        "also for the features, where the last shared layer is linear and narrower than what it is given",
     )
     strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
     chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")
@@ -241,6 +250,7 @@ class Config(Section):
     training: Training = Training()
     parallel: Parallel = Parallel()
     logging: Logging = Logging()
+    tomography: Tomography | None = Field(None, description="scans of the signals: reconstruction from few views")
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -264,6 +274,8 @@ class Config(Section):
             self._check_video()
         elif self.coding.gate.kind == "temporal":
             raise ValueError("coding.gate.kind 'temporal' needs signals with times; set signals.source to video")
+        if self.tomography is not None:
+            self._check_tomography()
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
             raise ValueError("dictionary.strategy 'merge' needs linear heads (private_layers: 1)")
         return self
@@ -287,3 +299,14 @@ class Config(Section):
                 f"coding.gate.kind {self.coding.gate.kind!r} looks at whole frames, not at frames with "
                 "signals.video.missing_pixels; choose codebook or temporal"
             )
+
+    def _check_tomography(self) -> None:
+        signals = self.signals
+        if signals.source == "shapes" or signals.patch is not None or signals.colour != "grey" or signals.size is None:
+            raise ValueError(
+                "tomography scans whole grey images; set signals.patch to null, signals.colour to grey, and a size"
+            )
+        if signals.augment:
+            raise ValueError("tomography does not scan turned images; set signals.augment to false")
+        if self.coding.gate.kind == "codebook":
+            raise ValueError("coding.gate.kind 'codebook' cannot read scans; choose light")

@@ -1,6 +1,7 @@
 """What a task gives a training step: this rank's part of a micro-batch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -20,6 +21,8 @@ class Batch:
             micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
         coords: each signal's own (mode `gate` only); None: the model's lattice.
         weights: of the values in the data term, 0 where one is missing; None: 1 everywhere.
+        seen: makes what a gate sees of the signals on the model's lattice, where it does not see the signals; None: the
+            values. Made when it is asked for, as a gate does not look on in every phase.
     """
 
     values: Float[Tensor, "T C d"]
@@ -28,13 +31,17 @@ class Batch:
     noise_seeds: Int[Tensor, "T"]
     weight: float = 1.0
     coords: Float[Tensor, "T C m"] | None = None
+    seen: Callable[[], Float[Tensor, "T G d"]] | None = None
     weights: Float[Tensor, "T C"] | None = None
+
+    @property
+    def shown(self) -> Float[Tensor, "T G d"]:
+        """What a gate sees."""
+        return self.values if self.seen is None else self.seen().to(self.values.device)
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        subset, coords, weights = (
-            None if x is None else x.to(device) for x in (self.subset, self.coords, self.weights)
-        )
-        return Batch(
-            self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords, weights
-        )
+        optional = (self.subset, self.coords, self.weights)
+        subset, coords, weights = (None if x is None else x.to(device) for x in optional)
+        values, ids = self.values.to(device), self.ids.to(device)
+        return replace(self, values=values, ids=ids, subset=subset, coords=coords, weights=weights)

@@ -84,12 +84,13 @@ class ImageTask:
 
     Args:
         config: the whole configuration.
+        refs: the images by split; None: those that the configuration lists.
 
     Raises:
         UserError: when the images cannot be listed or measured, or do not fit the configuration.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, refs: dict[Split, list[ImageRef]] | None = None) -> None:
         self.config = config
         if config.signals.augment and config.coding.gate.kind == "codebook":
             raise UserError(
@@ -99,7 +100,7 @@ class ImageTask:
                 mend="set signals.augment to false, or choose another coding.gate.kind",
             )
         self.channels = 3 if config.signals.colour == "rgb" else 1
-        self.refs = list_images(config.signals)
+        self.refs = list_images(config.signals) if refs is None else refs
         self.signals = ImageSignals(self.refs["train"], config.signals, channels=self.channels)
         side = config.signals.patch or config.signals.size
         assert side is not None
@@ -207,6 +208,25 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
         )
 
 
+def require_channels(model: Model, image: ImageArray) -> None:
+    """Refuse a grey image for a dictionary of colour, and the other way round.
+
+    Args:
+        model: with the dictionary.
+        image: to be represented.
+
+    Raises:
+        UserError: when it has other channels.
+    """
+    if image.shape[2] != model.channels:
+        raise UserError(
+            "the image",
+            found=f"{image.shape[2]} channel(s)",
+            expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
+            mend=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
+        )
+
+
 def fit_image(
     model: Model,
     image: ImageArray,
@@ -233,13 +253,7 @@ def fit_image(
         UserError: when the image has other channels than the dictionary, or a method needs a gate that is not there.
     """
     require_images(model)
-    if image.shape[2] != model.channels:
-        raise UserError(
-            "the image",
-            found=f"{image.shape[2]} channel(s)",
-            expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
-            mend=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
-        )
+    require_channels(model, image)
     patch = None if whole else model.config.signals.patch
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)

@@ -171,7 +171,7 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
     data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     total, parts = data, {"data": data.item()}
     if trains_gate(model, config, "solve"):
-        output = model.gate_output(prepared.batch.values, prepared.batch.ids)
+        output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
         regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
         parts["distill"] = regression.item()
@@ -192,7 +192,7 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
         The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
     """
     coords, target = _measured(model, prepared.batch)
-    output = model.gate_output(prepared.batch.values, prepared.batch.ids)
+    output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
     code = signed_top_k(output.logits, output.bias, model.support)
     data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
@@ -233,7 +233,7 @@ def code_regression(
 
 def _gate_code(model: Model, batch: Batch, config: Config, warm: bool) -> tuple[Code, Statistics]:
     """The gate's code, and the experts' importance and (noisy top-k) load as means over the signals."""
-    output = model.gate_output(batch.values, batch.ids)
+    output = model.gate_output(batch.shown, batch.ids)
     load = None
     if warm:
         code = Code(output.logits, output.bias)

@@ -45,10 +45,15 @@ def test_frames_keep_their_times(tmp_path: Path) -> None:
         np.testing.assert_allclose(read(tmp_path / "v.mp4").times, times, atol=1e-4)
 
 
-def test_nothing_is_left_of_a_video_that_failed(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), writing(tmp_path / "v.mp4", 5.0) as video:
+def _fails_halfway(path: Path) -> None:
+    with writing(path, 5.0) as video:
         video.add(frames(1)[0])
         raise RuntimeError
+
+
+def test_nothing_is_left_of_a_video_that_failed(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError):
+        _fails_halfway(tmp_path / "v.mp4")
     assert not list(tmp_path.iterdir())
 
 
