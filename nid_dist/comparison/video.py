@@ -4,31 +4,25 @@ First on a clip whose background and foreground are known, then on real videos, 
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32
 from pydantic import Field
 
-from nid_dist.baselines.median import temporal_median
-from nid_dist.baselines.pcp import principal_component_pursuit
-from nid_dist.benchmarks.harness import peak_bytes
 from nid_dist.comparison.base import Comparison, Request, Results, Trained
 from nid_dist.comparison.dictionaries import folder_of, trained
+from nid_dist.comparison.separations import Frames, Separation, by_median, by_pursuit, costs_of, figures
 from nid_dist.config.schema import Config, PositiveInt
 from nid_dist.data.synthetic_clip import Clip, synthetic_clip
-from nid_dist.decomposition.foreground import deviation, foreground_mask, noise_level
+from nid_dist.decomposition.foreground import foreground_mask
 from nid_dist.decomposition.left_out import LeftOut
 from nid_dist.decomposition.separating import Decomposition
 from nid_dist.evaluation.grids import picture_grid
-from nid_dist.evaluation.image_metrics import psnr, ssim
+from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Cell, Column, Table, replacing, write_json
-from nid_dist.evaluation.video_metrics import best_detection, detection
 from nid_dist.tasks.video import VideoTask
 from nid_dist.training.run_folder import RunFolder
 
@@ -51,8 +45,6 @@ _COLUMNS = [
 ]
 _SHOWN = 3  # frames of a picture
 
-Frames = Float32[np.ndarray, "T H W d"]
-
 
 class VideoDictionary(Trained):
     """A dictionary that is trained on each video."""
@@ -72,29 +64,6 @@ class VideoComparison(Comparison):
     photograph: str = Field("chelsea", description="behind it, one that scikit-image ships")
     seed: int = Field(0, description="of the synthetic clip")
     videos: list[str] = Field([], description="overrides for --input videos, section.key=value")
-
-
-@dataclass(frozen=True)
-class Separation:
-    """What a method made of a video.
-
-    Args:
-        method: its name.
-        background: of every frame, in [0, 1].
-        noise: standard deviation of what it leaves over where nothing moves.
-        seconds: it took.
-        memory: bytes that it needed at most.
-        bytes: of what it stores of the background.
-        left_out: PSNR on what it was not shown, where there is such.
-    """
-
-    method: str
-    background: Frames
-    noise: float
-    seconds: float
-    memory: float
-    bytes: int
-    left_out: dict[str, float] = field(default_factory=dict)
 
 
 def compare_videos(config: VideoComparison, request: Request) -> Results:
@@ -144,42 +113,6 @@ def write_clip(clip: Clip, folder: Path) -> Path:
     return folder
 
 
-def figures(video: str, frames: Frames, found: Separation, truth: Clip | None) -> dict[str, Any]:
-    """What is noted of a separation.
-
-    Args:
-        video: its name.
-        frames: of the video.
-        found: by a method.
-        truth: where it is known.
-
-    Returns:
-        Figures by name; None where there is no truth.
-    """
-    row: dict[str, Any] = {"video": video, "method": found.method}
-    left_over = frames - found.background
-    if truth is not None:
-        row["background_db"] = psnr(found.background, truth.background)
-        pictures = zip(found.background, truth.background, strict=True)
-        row["background_ssim"] = float(np.mean([ssim(estimate, target) for estimate, target in pictures]))
-        best = best_detection(zip(deviation(left_over), truth.foreground, strict=True))
-        masks = [foreground_mask(each, found.noise) for each in left_over]
-        fixed = detection(zip(masks, truth.foreground, strict=True), found.noise)
-        row |= {"f_measure": best.f_measure, "threshold": best.threshold, "f_measure_by_rule": fixed.f_measure}
-        row |= {"precision": fixed.precision, "recall": fixed.recall}
-        row["f_measure_pausing"] = _pausing(deviation(left_over), truth, best.threshold)
-    row |= {"noise": found.noise, "seconds": found.seconds, "memory_bytes": found.memory, "bytes": found.bytes}
-    # A camera gives 8 bits a sample.
-    return row | {"bytes_relative": found.bytes / frames.size, **found.left_out}
-
-
-def _pausing(deviations: Float32[np.ndarray, "T H W"], truth: Clip, threshold: float) -> float:
-    """F-measure in the lane of the sprite that pauses."""
-    lane = truth.pausing.any((0, 2))
-    masks = zip(deviations[:, lane] > threshold, truth.foreground[:, lane], strict=True)
-    return detection(masks, threshold).f_measure
-
-
 def _separate(
     config: VideoComparison, request: Request, name: str, path: Path, overrides: list[str], known: bool
 ) -> tuple[Frames, list[Separation]]:
@@ -207,7 +140,7 @@ def _by_dictionary(
         model, made = trained(named, request, config.run_dir)
         kept.update(model=model, made=made)
 
-    memory = _costs(train_it)["memory"]
+    memory = costs_of(train_it)["memory"]
     if spent.is_file():
         memory = json.loads(spent.read_text())["memory_bytes"]
     else:
@@ -218,7 +151,7 @@ def _by_dictionary(
     def take_apart() -> None:
         kept["decomposition"] = Decomposition(kept["model"], task)
 
-    more = _costs(take_apart)
+    more = costs_of(take_apart)
     found: Decomposition = kept["decomposition"]
     pictures, left_out = [], LeftOut(found)
     for place, moment in enumerate(found.at_frames()):
@@ -239,47 +172,6 @@ def _training_seconds(run: Path) -> float:
     """What a run's last checkpoint says, however many processes it had."""
     lines = [json.loads(line) for line in RunFolder(run).log.read_text().splitlines()]
     return float([line["seconds"] for line in lines if line["event"] == "checkpoint"][-1])
-
-
-def by_pursuit(frames: Frames) -> Separation:
-    """Principal component pursuit, frames as columns; its sparse part is what it leaves over."""
-    flat = torch.from_numpy(frames).flatten(1).t()
-    kept: dict[str, Any] = {}
-
-    def pursue() -> None:
-        kept["found"] = principal_component_pursuit(flat)
-
-    costs = _costs(pursue)
-    found = kept["found"]
-    background = found.low_rank.t().reshape(frames.shape).clamp(0, 1).contiguous().numpy()
-    size = 4 * found.rank * (flat.shape[0] + flat.shape[1])
-    return Separation("PCP", background, _noise(frames, background), costs["seconds"], costs["memory"], size)
-
-
-def by_median(frames: Frames) -> Separation:
-    """The temporal median, one background for all frames."""
-    kept: dict[str, Any] = {}
-
-    def take() -> None:
-        kept["found"] = temporal_median(frames)
-
-    costs = _costs(take)
-    background = np.broadcast_to(kept["found"], frames.shape).copy()
-    noise = _noise(frames, background)
-    return Separation("temporal median", background, noise, costs["seconds"], costs["memory"], frames[0].size)
-
-
-def _noise(frames: Frames, background: Frames) -> float:
-    """As the robust fit takes it: from the median deviation of a frame, in the middle over frames."""
-    pairs = zip(frames, background, strict=True)
-    middle = float(np.median([np.median(deviation(frame - behind)) for frame, behind in pairs]))
-    return noise_level(middle, frames.shape[3])
-
-
-def _costs(run: Callable[[], None]) -> dict[str, float]:
-    begin = time.perf_counter()
-    memory = peak_bytes(run)
-    return {"seconds": time.perf_counter() - begin, "memory": memory}
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

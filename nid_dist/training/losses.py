@@ -18,8 +18,7 @@ from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.solvers import solve_codes
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
-from nid_dist.config.schema import Config, Phase
-from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.config.schema import Config
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.objectives import data_loss, importance, ordered_sparsity, sparsity, squared_variation
@@ -143,7 +142,7 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
         total = total + objective.l1 * penalty
         parts["l1"] = penalty.item()
     if objective.ordered:
-        ordered = ordered_sparsity(code, model.dictionary.size, objective.order, _scales(model))
+        ordered = ordered_sparsity(code, model.dictionary.size, objective.order, model.dictionary.sizes())
         total = total + objective.ordered * ordered
         parts["ordered"] = ordered.item()
     return Loss(total, code, parts)
@@ -258,13 +257,6 @@ def _noise(logits: Float[Tensor, "T n"], batch: Batch) -> Float[Tensor, "T n"]:
     return torch.stack(rows).to(logits.device)
 
 
-def in_phase(config: Config, phase: Phase) -> Config:
-    """The configuration as a phase changes it: its loss may be another."""
-    if phase.loss is None:
-        return config
-    return config.model_copy(update={"objective": config.objective.model_copy(update={"loss": phase.loss})})
-
-
 def trains_gate(model: Model, config: Config, mode: str) -> bool:
     """Whether the gate learns in a mode.
 
@@ -298,15 +290,6 @@ def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -
         weights = weights[:, batch.subset]
     turning = objective.welsch if objective.loss == "welsch" else objective.huber
     return data_loss(estimate, target, objective.loss, turning, weights)
-
-
-@torch.no_grad()
-def _scales(model: Model) -> Float[Tensor, "n"] | None:
-    """Norms of linear heads, which the size of a component is relative to; on all ranks that share the experts."""
-    dictionary = model.dictionary
-    if not isinstance(dictionary.experts, LinearHeads):
-        return None
-    return dictionary.exchange.gather(dictionary.experts.rows.norm(dim=1))
 
 
 def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:

@@ -23,11 +23,11 @@ from nid_dist.training import checkpoint
 from nid_dist.training.beginning import initialise, is_sharded, make_optimizer
 from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import atoms_rank, pictures
-from nid_dist.training.losses import LOSSES, average, in_phase, prepare, trains_gate
+from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.prior import update_prior
 from nid_dist.training.run_folder import RunFolder
-from nid_dist.training.schedule import Position, position, rate_factor
+from nid_dist.training.schedule import Position, in_phase, position, rate_factor
 from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
 from nid_dist.training.telemetry import StepClock
 from nid_dist.training.usage import ExpertUsage

@@ -9,7 +9,8 @@ import pytest
 from nid_dist.cli.compare import main
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.making import load_comparison
-from nid_dist.comparison.video import VideoComparison, by_median, by_pursuit, compare_videos, figures
+from nid_dist.comparison.separations import by_median, by_pursuit, figures
+from nid_dist.comparison.video import VideoComparison, compare_videos
 from nid_dist.data.synthetic_clip import Clip, synthetic_clip
 from nid_dist.decomposition.writing import writing
 from tests.decomposition.conftest import SIZES

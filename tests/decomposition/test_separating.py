@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nid_dist.comparison.video import Separation, by_median, figures
+from nid_dist.comparison.separations import Separation, by_median, figures
 from nid_dist.data.synthetic_clip import Clip
 from nid_dist.decomposition.separating import Decomposition
 from nid_dist.export import load
