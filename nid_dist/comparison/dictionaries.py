@@ -58,8 +58,10 @@ def _refuse_another(run: RunFolder, config: Config) -> None:
     different = [
         f"{section}.{key}"
         for section in wanted
-        for key in wanted[section]
-        if wanted[section][key] != found[section][key]
+        # A section may be missing as a whole.
+        for one, other in [(wanted[section] or {}, found[section] or {})]
+        for key in dict.fromkeys([*one, *other])
+        if one.get(key) != other.get(key)
     ]
     if different:
         raise UserError(

@@ -20,7 +20,7 @@ ACTIVE = 1 / 255
 def frame_chunks(task: VideoTask, frames: Sequence[int]) -> Iterator[list[int]]:
     """So many frames at a time that memory depends neither on their size nor on their number."""
     height, width = task.grid
-    step = max(1, 2**20 // (height * width * task.channels))
+    step = max(1, 2**21 // (height * width * task.channels))
     for first in range(0, len(frames), step):
         yield list(frames[first : first + step])
 

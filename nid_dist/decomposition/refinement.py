@@ -31,8 +31,8 @@ _TUKEY = 4.685  # turning point of the biweight in spreads, for codes
 _HEADS = 3.5  # the same in standard deviations for heads, which must tell a pale sprite at rest from the wall behind it
 _RIDGE = 1e-8
 _PIXELS = 2**14  # whose features are held at a time
-_FITTED = 4096  # pixels that a frame's code is solved on
-_ITERATIONS, _TOLERANCE = 10, 1e-2  # of a code, which is solved anew in every round
+_FITTED = 2048  # pixels that a frame's code is solved on
+_ITERATIONS, _TOLERANCE = 6, 1e-2  # of a code, which is solved anew in every round
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class _CodeFit:
         self._experts = torch.tensor(list(experts), device=model.coords.device)
         pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED)
         self._pixels, self._measurement = pixels, Sampling(model.coords[pixels])
-        self._kept = model.coords.new_zeros(0, 0)
+        self._kept, self._atoms = model.coords.new_zeros(0, 0), model.coords.new_zeros(0, 0, 0)
 
     def solutions(self, name: str) -> Iterator[tuple[Float[Tensor, "T C d"], RobustSolution]]:
         """Frames with their codes, some at a time.
@@ -101,6 +101,8 @@ class _CodeFit:
             All pixels, and the code.
         """
         task, device = self._task, self._model.coords.device
+        # Evaluated once for all frames: the heads stay as they are meanwhile.
+        self._atoms = atoms_of(self._model, self._experts.tolist(), self._model.coords)
         hidden = not sys.stderr.isatty()
         with tqdm(total=len(task.signals), desc=name, unit="frame", disable=hidden) as progress:
             for frames in frame_chunks(task, task.signals):
@@ -124,18 +126,29 @@ class _CodeFit:
     @torch.no_grad()
     def weights(self, values: Float[Tensor, "T C d"], solution: RobustSolution) -> Float[Tensor, "T C"]:
         """How much every pixel of the frames just given is trusted."""
-        size = torch.cat(
-            [
-                (self._model.dictionary(solution.code, self._model.coords[part]) - values[:, part])
-                .square()
-                .mean(2)
-                .sqrt()
-                for part in pixel_parts(len(self._model.coords))
-            ],
-            1,
-        )
+        estimate = torch.einsum("tj,jcd->tcd", solution.code.values, self._atoms) + solution.code.bias[:, None]
+        size = (estimate - values).square().mean(2).sqrt()
         turning = _HEADS * noise_level(1.0, self._model.channels) / (_TUKEY * _SPREAD) * solution.scale
         return self._kept * robust_weights(size, turning[:, None], "tukey")
+
+
+@torch.no_grad()
+def atoms_of(model: Model, experts: Sequence[int], coords: Float[Tensor, "C 2"]) -> Float[Tensor, "J C d"]:
+    """Some experts on many coordinates.
+
+    Args:
+        model: with them.
+        experts: which.
+        coords: shared.
+
+    Returns:
+        Their atoms, in this order.
+    """
+    parts = [
+        torch.cat([model.dictionary.atoms(coords[part], expert, expert + 1) for expert in experts])
+        for part in pixel_parts(len(coords))
+    ]
+    return torch.cat(parts, 1)
 
 
 def pixel_parts(count: int) -> Iterator[slice]:

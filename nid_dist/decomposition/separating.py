@@ -11,12 +11,10 @@ from nid_dist.data.lattice import lattice
 from nid_dist.data.preparation import resized
 from nid_dist.decomposition.components import activations, background_experts, gate_codes
 from nid_dist.decomposition.foreground import foreground_mask
-from nid_dist.decomposition.refinement import Background, refine
+from nid_dist.decomposition.refinement import Background, atoms_of, refine
 from nid_dist.decomposition.timeline import Timeline
 from nid_dist.model import Model
 from nid_dist.tasks.video import VideoTask
-
-_NUMBERS = 2**22  # of features evaluated at a time
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,6 @@ class Decomposition:
         code = self.timeline.at([time])
         return (torch.einsum("j,jhwd->hwd", code.values[0], atoms) + code.bias[0]).cpu().numpy()
 
-    @torch.no_grad()
     def atoms(self, size: tuple[int, int]) -> Float[torch.Tensor, "J H W d"]:
         """The background's experts on a lattice of any size, evaluated once for all moments.
 
@@ -115,13 +112,8 @@ class Decomposition:
         Returns:
             Their atoms, in the order of `background.experts`.
         """
-        dictionary, coords = self.model.dictionary, lattice(size).to(self.model.coords.device)
-        width = max(dictionary.trunk.out_dim, dictionary.trunk.encoding.out_dim)
-        parts = [
-            torch.cat([dictionary.atoms(part, expert, expert + 1) for expert in self.background.experts])
-            for part in coords.split(max(1, _NUMBERS // width))
-        ]
-        return torch.cat(parts, 1).unflatten(1, size)
+        coords = lattice(size).to(self.model.coords.device)
+        return atoms_of(self.model, self.background.experts, coords).unflatten(1, size)
 
     def _moment(
         self, time: float, index: int, atoms: Float[torch.Tensor, "J H W d"], own: Float[torch.Tensor, "J h w d"]
