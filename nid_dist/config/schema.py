@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nid_dist.config.tomography import Tomography
+from nid_dist.config.video import Video
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -23,12 +24,14 @@ class Section(BaseModel):
 class Signals(Section):
     """Which images or shapes are the signals, how they are cut, and which are kept apart for validation and test."""
 
-    source: Literal["embedded", "folder", "celeba", "phantoms", "shapes"] = Field(
+    source: Literal["embedded", "folder", "celeba", "phantoms", "shapes", "video"] = Field(
         "embedded",
-        description="photographs of scikit-image, your own images, CelebA, phantoms of a head, or signed distances of "
-        "shapes",
+        description="photographs of scikit-image, your own images, CelebA, phantoms of a head, signed distances of "
+        "shapes, or a video",
     )
-    path: str | None = Field(None, description="root folder of `folder` and `celeba`")
+    path: str | None = Field(
+        None, description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames"
+    )
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
     short_side: PositiveInt | None = Field(None, description="resize so that the shorter side has this many pixels")
@@ -52,12 +55,19 @@ class Signals(Section):
         0.1, description="`shapes`: f is the distance, cut at ± this (the box is [-1, 1]^3) and divided by it"
     )
     lattice: PositiveInt = Field(16, description="`shapes`: side of the lattice of dense values for initial experts")
+    video: Video = Field(Video(), description="`video`: which frames, and at which size")
 
     @model_validator(mode="after")
     def _check(self) -> "Signals":
         if self.source == "shapes":
             if self.augment:
                 raise ValueError("augment turns images, not shapes; set signals.augment to false")
+            return self
+        if self.source == "video":
+            if self.path is None:
+                raise ValueError("source 'video' needs signals.path, a video file or a folder with its frames")
+            if self.augment or self.size is not None:
+                raise ValueError("frames of a video are neither turned (augment) nor cut square (size); unset these")
             return self
         if self.source == "phantoms" and self.size is None:
             raise ValueError("source 'phantoms' needs signals.size, the side of the images that are made")
@@ -122,8 +132,9 @@ class Dictionary(Section):
 class Gate(Section):
     """The network that predicts a signal's code."""
 
-    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "none"] = "light"
+    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "temporal", "none"] = "light"
     width: PositiveInt = 64
+    harmonics: PositiveInt = Field(16, description="`temporal`: waves of 1/2, 1, ... this / 2 periods over the video")
     iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
     noisy: bool = Field(False, description="noisy top-k while training in mode `gate` (Shazeer et al. 2017)")
 
@@ -137,6 +148,7 @@ class Phase(Section):
 
     mode: Literal["gate", "solve", "distill"]
     share: PositiveFloat = Field(1.0, description="of the steps, relative to the other phases")
+    loss: Literal["l2", "l1", "huber", "welsch"] | None = Field(None, description="in this phase; null: objective.loss")
 
 
 class Coding(Section):
@@ -157,8 +169,13 @@ class Coding(Section):
 class Objective(Section):
     """The loss L and the penalties P."""
 
-    loss: Literal["l2", "l1", "huber"] = "l2"
+    loss: Literal["l2", "l1", "huber", "welsch"] = "l2"
     huber: PositiveFloat = Field(0.05, description="where Huber's loss turns from square to linear")
+    welsch: PositiveFloat = Field(0.035, description="where Welsch's loss turns down: above the noise")
+    ordered: NonNegativeFloat = Field(0.0, description="weight of the ordered sparsity of codes in mode `gate`")
+    order: NonNegativeFloat = Field(
+        5.0, description="beta: by exp(beta) a component of the last expert costs more than one of the first"
+    )
     l1: NonNegativeFloat = Field(0.01, description="weight of mean |alpha| in the warm-up")
     balance: NonNegativeFloat = Field(0.01, description="weight of CV^2 of importance and load in mode `gate`")
     importance: Literal["absolute", "signed"] = "absolute"
@@ -253,6 +270,10 @@ class Config(Section):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
         if self.signals.source == "shapes":
             self._check_shapes()
+        if self.signals.source == "video":
+            self._check_video()
+        elif self.coding.gate.kind == "temporal":
+            raise ValueError("coding.gate.kind 'temporal' needs signals with times; set signals.source to video")
         if self.tomography is not None:
             self._check_tomography()
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
@@ -267,6 +288,16 @@ class Config(Section):
             raise ValueError(
                 f"coding.gate.kind {self.coding.gate.kind!r} cannot read the points of signals.source 'shapes'; "
                 "choose codebook"
+            )
+
+    def _check_video(self) -> None:
+        missing = self.signals.video.missing_pixels > 0
+        if missing and any(phase.mode != "gate" for phase in self.coding.phases):
+            raise ValueError("signals.video.missing_pixels needs mode 'gate'; set coding.phases to [{mode: gate}]")
+        if missing and self.coding.gate.kind not in ("codebook", "temporal"):
+            raise ValueError(
+                f"coding.gate.kind {self.coding.gate.kind!r} looks at whole frames, not at frames with "
+                "signals.video.missing_pixels; choose codebook or temporal"
             )
 
     def _check_tomography(self) -> None:

@@ -31,7 +31,7 @@ def make_gate(
         experts: n.
         channels: d.
         lattice: shape of the signals' lattice, of C points; only a codebook takes any but (H, W).
-        signals: number of training signals (of importance to the codebook only).
+        signals: number of training signals (of importance to codebook and temporal gate only).
         support: k (of importance to the unrolled gate only).
         generator: of the initial values.
 
@@ -44,6 +44,17 @@ def make_gate(
     """
     if config.kind == "codebook":
         return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
+    if config.kind == "temporal":
+        from nid_dist.coding.gates.temporal import TemporalGate
+
+        return TemporalGate(
+            experts=experts,
+            channels=channels,
+            signals=signals,
+            width=config.width,
+            harmonics=config.harmonics,
+            generator=generator,
+        )
     if len(lattice) != 2:
         raise ValueError(f"the {config.kind} gate reads rows and columns, not a lattice of shape {lattice}")
     height, width = lattice
