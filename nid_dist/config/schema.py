@@ -24,14 +24,16 @@ class Signals(Section):
     source: Literal["embedded", "folder", "celeba", "shapes"] = Field(
         "embedded", description="photographs of scikit-image, your own images, CelebA, or signed distances of shapes"
     )
-    path: str | None = Field(None, description="root folder of `folder` and `celeba`")
+    path: str | None = Field(
+        None, description="root folder of `folder` and `celeba`; `shapes`: prepared ones; null: procedural ones"
+    )
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
     short_side: PositiveInt | None = Field(None, description="resize so that the shorter side has this many pixels")
     size: PositiveInt | None = Field(None, description="side of a square to which the (centre) square is resized")
     patch: PositiveInt | None = Field(16, description="side of a patch; null: a signal is a whole image")
     stride: PositiveInt | None = Field(None, description="training step between patches; null: no overlap")
-    augment: bool = Field(False, description="draw one of the square's 8 symmetries for each training signal")
+    augment: bool = Field(False, description="draw one of the square's 8 symmetries (shapes: mirrored, turned, stretched)")
     val: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for validation")
     test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
     limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
@@ -45,13 +47,17 @@ class Signals(Section):
     truncation: PositiveFloat = Field(
         0.1, description="`shapes`: f is the distance, cut at ± this (the box is [-1, 1]^3) and divided by it"
     )
+    procedural: NonNegativeInt = Field(0, description="`shapes` with a path: procedural shapes to train on besides")
+    stretch: Fraction = Field(0.2, description="`shapes`, augment: largest change of the length of each axis, as a share")
+    turn: NonNegativeFloat = Field(10.0, description="`shapes`, augment: largest turn about the up axis, in degrees")
+    cloud: PositiveInt = Field(512, description="`shapes`: points of the surface that a pointnet gate is shown")
     lattice: PositiveInt = Field(16, description="`shapes`: side of the lattice of dense values for initial experts")
 
     @model_validator(mode="after")
     def _check(self) -> "Signals":
         if self.source == "shapes":
-            if self.augment:
-                raise ValueError("augment turns images, not shapes; set signals.augment to false")
+            if self.augment and self.path is None:
+                raise ValueError("augment needs prepared shapes (signals.path); set signals.augment to false")
             return self
         if self.source != "embedded" and self.path is None:
             raise ValueError(f"source {self.source!r} needs signals.path, the folder with the images")
@@ -111,7 +117,7 @@ class Dictionary(Section):
 class Gate(Section):
     """The network that predicts a signal's code."""
 
-    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "none"] = "light"
+    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "pointnet", "none"] = "light"
     width: PositiveInt = 64
     iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
     noisy: bool = Field(False, description="noisy top-k while training in mode `gate` (Shazeer et al. 2017)")
@@ -144,6 +150,7 @@ class Objective(Section):
 
     loss: Literal["l2", "l1", "huber"] = "l2"
     huber: PositiveFloat = Field(0.05, description="where Huber's loss turns from square to linear")
+    clamp: PositiveFloat | None = Field(None, description="f is cut at ± this before the loss (DeepSDF); null: not")
     l1: NonNegativeFloat = Field(0.01, description="weight of mean |alpha| in the warm-up")
     balance: NonNegativeFloat = Field(0.01, description="weight of CV^2 of importance and load in mode `gate`")
     importance: Literal["absolute", "signed"] = "absolute"
@@ -237,16 +244,17 @@ class Config(Section):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
         if self.signals.source == "shapes":
             self._check_shapes()
+        elif self.coding.gate.kind == "pointnet":
+            raise ValueError("coding.gate.kind 'pointnet' reads points of signals.source 'shapes' only")
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
             raise ValueError("dictionary.strategy 'merge' needs linear heads (private_layers: 1)")
         return self
 
     def _check_shapes(self) -> None:
-        # Each shape is measured at points of its own: nothing is there that all share, to solve on or to look at.
-        if any(phase.mode != "gate" for phase in self.coding.phases):
-            raise ValueError("signals.source 'shapes' trains in mode 'gate' only; set coding.phases to [{mode: gate}]")
-        if self.coding.gate.kind != "codebook":
+        kind = self.coding.gate.kind
+        if kind not in ("codebook", "pointnet", "none"):
             raise ValueError(
-                f"coding.gate.kind {self.coding.gate.kind!r} cannot read the points of signals.source 'shapes'; "
-                "choose codebook"
+                f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; choose codebook or pointnet"
             )
+        if kind == "pointnet" and self.signals.path is None:
+            raise ValueError("coding.gate.kind 'pointnet' needs points on surfaces, of prepared shapes (signals.path)")

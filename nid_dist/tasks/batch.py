@@ -18,7 +18,8 @@ class Batch:
         noise_seeds: of the noisy top-k, one per signal, so that the noise does not depend on how a batch is cut.
         weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
             micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
-        coords: each signal's own (mode `gate` only); None: the model's lattice.
+        coords: each signal's own; None: the model's lattice.
+        seen: what the gate is shown; None: the values.
     """
 
     values: Float[Tensor, "T C d"]
@@ -27,8 +28,14 @@ class Batch:
     noise_seeds: Int[Tensor, "T"]
     weight: float = 1.0
     coords: Float[Tensor, "T C m"] | None = None
+    seen: Float[Tensor, "T P c"] | None = None
+
+    @property
+    def shown(self) -> Tensor:
+        """What the gate is shown."""
+        return self.values if self.seen is None else self.seen
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        subset, coords = (None if x is None else x.to(device) for x in (self.subset, self.coords))
-        return Batch(self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords)
+        subset, coords, seen = (None if x is None else x.to(device) for x in (self.subset, self.coords, self.seen))
+        return Batch(self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords, seen)

@@ -16,9 +16,9 @@ from torch import Tensor
 from nid_dist.coding.code import Code
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
-from nid_dist.coding.solvers import solve_codes
+from nid_dist.coding.solvers import solve_codes, solve_codes_apart
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
-from nid_dist.config.schema import Config
+from nid_dist.config.schema import Config, Objective
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.objectives import data_loss, importance, sparsity, squared_variation
@@ -133,7 +133,7 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
     # The value is the whole batch's, and so are the gradients of all micro-batches and ranks together.
     usage = {name: shared[name] + value - value.detach() for name, value in own.items()}
     coords, target = _measured(model, batch)
-    data = data_loss(model.dictionary(code, coords), target, objective.loss, objective.huber)
+    data = _data_loss(model.dictionary(code, coords), target, objective)
     balance = torch.stack([squared_variation(value) for value in usage.values()]).sum()
     total = data + objective.balance * balance
     parts = {"data": data.item(), "balance": balance.item()}
@@ -163,10 +163,10 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
     code = prepared.solved
     assert code is not None
     coords, target = _measured(model, prepared.batch)
-    data = data_loss(model.dictionary(code, coords), target, config.objective.loss, config.objective.huber)
+    data = _data_loss(model.dictionary(code, coords), target, config.objective)
     total, parts = data, {"data": data.item()}
     if trains_gate(model, config, "solve"):
-        output = model.gate_output(prepared.batch.values, prepared.batch.ids)
+        output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
         regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
         parts["distill"] = regression.item()
@@ -187,9 +187,9 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
         The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
     """
     coords, target = _measured(model, prepared.batch)
-    output = model.gate_output(prepared.batch.values, prepared.batch.ids)
+    output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
     code = signed_top_k(output.logits, output.bias, model.support)
-    data = data_loss(model.dictionary(code, coords), target, config.objective.loss, config.objective.huber)
+    data = _data_loss(model.dictionary(code, coords), target, config.objective)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
     total, parts = data / variance, {"data": data.item()}
     if prepared.solved is not None:
@@ -228,7 +228,7 @@ def code_regression(
 
 def _gate_code(model: Model, batch: Batch, config: Config, warm: bool) -> tuple[Code, Statistics]:
     """The gate's code, and the experts' importance and (noisy top-k) load as means over the signals."""
-    output = model.gate_output(batch.values, batch.ids)
+    output = model.gate_output(batch.shown, batch.ids)
     load = None
     if warm:
         code = Code(output.logits, output.bias)
@@ -284,4 +284,12 @@ def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code
     coding = config.coding
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
     with torch.autocast(coords.device.type, enabled=False):
+        if coords.dim() == 3:
+            return solve_codes_apart(model.dictionary, coords, target, model.support, coding.blocks, coding.ridge).code
         return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code
+
+
+def _data_loss(found: Float[Tensor, "T C d"], target: Float[Tensor, "T C d"], objective: Objective) -> Float[Tensor, ""]:
+    if objective.clamp is not None:
+        found, target = (values.clamp(-objective.clamp, objective.clamp) for values in (found, target))
+    return data_loss(found, target, objective.loss, objective.huber)

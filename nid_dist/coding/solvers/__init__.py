@@ -4,6 +4,7 @@ from nid_dist.coding.solvers.adam import solve_adam
 from nid_dist.coding.solvers.omp import solve_omp
 from nid_dist.coding.solvers.problem import Problem, reduce_problem
 from nid_dist.coding.solvers.ridge import solve_ridge
+from nid_dist.coding.solvers.separate import solve_codes_apart
 from nid_dist.coding.solvers.sharded import reduce_problem_for, solve_codes, solve_omp_sharded
 from nid_dist.coding.solvers.solution import Solution
 
@@ -14,6 +15,7 @@ __all__ = [
     "reduce_problem_for",
     "solve_adam",
     "solve_codes",
+    "solve_codes_apart",
     "solve_omp",
     "solve_omp_sharded",
     "solve_ridge",
