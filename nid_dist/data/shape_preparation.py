@@ -17,7 +17,7 @@ from nid_dist.data.shapes import SPREADS
 from nid_dist.data.splits import stable_fraction
 from nid_dist.errors import UserError
 
-_FLIPPED = 0.05  # of the surface, which may be inside out
+_FLIPPED = 0.1  # of the surface, which may be inside out
 
 
 @dataclass(frozen=True)
