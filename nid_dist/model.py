@@ -10,6 +10,7 @@ from nid_dist.coding.code import Code
 from nid_dist.coding.gates import make_gate
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
+from nid_dist.coding.prior import Prior, StoredPrior
 from nid_dist.coding.solvers import reduce_problem
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
@@ -69,12 +70,37 @@ class Model(nn.Module):
                 support=config.coding.support,
                 generator=generator,
             )
+        self.stored_prior: StoredPrior | None = None
+        if self.dictionary.linear and config.coding.prior_rank:
+            self.stored_prior = StoredPrior(channels * (self.dictionary.trunk.out_dim + 1), config.coding.prior_rank)
         self.register_buffer("coords", lattice(grid), persistent=False)
 
     @property
     def support(self) -> int:
         """k, the most non-zero coefficients of a code."""
         return self.config.coding.support
+
+    @property
+    def prior(self) -> Prior | None:
+        """What merged heads of training signals look like; None where it has not been learned."""
+        return None if self.stored_prior is None else self.stored_prior.value
+
+    def require_prior(self) -> Prior:
+        """The prior.
+
+        Raises:
+            UserError: when the dictionary has none.
+        """
+        prior = self.prior
+        if prior is None:
+            linear = self.dictionary.linear
+            raise UserError(
+                "the prior on merged heads (solver map)",
+                found="none" if linear else "deep experts, which have no merged head",
+                expected="one that the training's end has learned (coding.prior_rank above 0, linear heads)",
+                mend="train to the end, or choose another solver" if linear else "choose another solver",
+            )
+        return prior
 
     def gate_output(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"] | None = None) -> GateOutput:
         """The gate's logits and biases.

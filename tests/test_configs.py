@@ -72,6 +72,7 @@ def test_two_steps_of_large_ones_on_four_processes(tmp_path: Path) -> None:
 def train_large(rank: int, world: int, port: int, frames: Path, folder: Path) -> None:
     small = ["training.steps=2", "training.batch=8", "training.coordinates=64", "dictionary.width=16"]
     small += ["dictionary.encoding.features=16", "coding.gate.width=4", "parallel.timeout_seconds=120"]
+    small += ["coding.prior_signals=8"]
     own = {
         "images": [f"signals.path={frames}", "signals.patch=8", "signals.val=[00.png]", "signals.test=[01.png]"],
         "video": [f"signals.path={frames}", "signals.size=12"],

@@ -43,6 +43,7 @@ _COMMON = (
     "training.eval_every=0",
     "training.checkpoint_every=0",
     "training.threads=1",
+    "coding.prior_rank=0",
     "logging.log_every=1",
     "logging.pictures_every=0",
     "logging.tensorboard=false",

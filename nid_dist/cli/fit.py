@@ -7,11 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 from tqdm import tqdm
 
 from nid_dist.cli.entry import guarded, new_folder, without_result
 from nid_dist.coding.fitting import METHODS, Method
+from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.data.sources import find_images
 from nid_dist.errors import UserError
@@ -20,7 +22,16 @@ from nid_dist.model import Model
 from nid_dist.tasks.image_report import report_images
 from nid_dist.tasks.images import ImageArray, require_images
 
-_RANGES = {"steps": (1, 100_000), "blocks": (0, 1_000_000), "ridge": (0, 1e6), "scale": (0.01, 64), "limit": (1, 1e9)}
+_RANGES = {
+    "steps": (1, 100_000),
+    "blocks": (0, 1_000_000),
+    "ridge": (0, 1e6),
+    "penalty": (1e-6, 1),
+    "noise": (1e-6, 1e6),
+    "scale": (0.01, 64),
+    "limit": (1, 1e9),
+}
+_DEFAULT = ("init", "adam", "ridge", "omp")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -38,24 +49,31 @@ def parser() -> argparse.ArgumentParser:
 def add_method_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that `chosen_methods` reads."""
     names = ", ".join(METHODS)
-    parser.add_argument("--solver", nargs="+", metavar="NAME", help=f"of {names}; default: all that the gate allows")
+    parser.add_argument(
+        "--solver", nargs="+", metavar="NAME", help=f"of {names}; default: the first four, or omp without a gate"
+    )
     parser.add_argument("--steps", type=int, help="steps of adam; default 5 and 10, or 10 where --solver is given")
-    parser.add_argument("--blocks", type=int, default=0, help="rounds of selection of omp; 0: one atom a round")
-    parser.add_argument("--ridge", type=float, default=1e-5, help="relative ridge of ridge and omp (default 1e-5)")
+    parser.add_argument(
+        "--blocks", type=int, default=0, help="rounds of selection of omp, irls and map; 0: one atom a round"
+    )
+    parser.add_argument("--ridge", type=float, default=1e-5, help="relative ridge (default 1e-5)")
+    parser.add_argument("--penalty", type=float, default=0.02, help="of fista: L1, relative to what leaves nothing")
+    parser.add_argument("--loss", choices=get_args(RobustLoss)[1:], default="l1", help="of irls (default l1)")
+    parser.add_argument("--noise", type=float, default=0.01, help="of map: standard deviation, where white is 1")
 
 
 def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
     """The methods asked for, each once; by default all that the model has a gate for.
 
     Args:
-        options: `solver`, `steps`, `blocks` and `ridge`.
+        options: those of `add_method_options`.
         model: which is to be fitted.
 
     Returns:
         At least one method.
 
     Raises:
-        UserError: for a name that is none, or a method that needs a gate the model lacks.
+        UserError: for a name that is none, or a method that needs a gate or a prior that the model lacks.
     """
     steps = [5, 10] if options.steps is None and options.solver is None else [options.steps or 10]
     kinds = {
@@ -63,12 +81,17 @@ def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
         "adam": [Method("adam", count) for count in steps],
         "ridge": [Method("ridge", 0, options.ridge)],
         "omp": [Method("omp", options.blocks, options.ridge)],
+        "fista": [Method("fista", 0, options.ridge, penalty=options.penalty)],
+        "irls": [Method("irls", options.blocks, options.ridge, loss=options.loss)],
+        "map": [Method("map", options.blocks, noise=options.noise)],
     }
     if options.solver is None:
-        return [method for name in METHODS for method in kinds[name] if model.sees or not method.needs_gate]
+        return [method for name in _DEFAULT for method in kinds[name] if model.sees or not method.needs_gate]
     methods = [method for name in dict.fromkeys(options.solver) for method in kinds.get(name) or [Method(name)]]
     if any(method.needs_gate for method in methods):
         model.require_gate()
+    if any(method.name == "map" for method in methods):
+        model.require_prior()
     return methods
 
 

@@ -143,6 +143,10 @@ class Coding(Section):
     warmup_steps: NonNegativeInt = Field(0, description="first steps of mode `gate`: dense codes with an L1 penalty")
     blocks: PositiveInt = Field(8, description="rounds of atom selection of the solver in training")
     ridge: NonNegativeFloat = Field(1e-5, description="relative weight of ridge, times the mean squared atom norm")
+    prior_rank: NonNegativeInt = Field(
+        128, description="linear heads: directions of the Gaussian prior on merged heads (solver map); 0: no prior"
+    )
+    prior_signals: PositiveInt = Field(2048, description="training signals that it is learned from, at the end")
 
 
 class Objective(Section):

@@ -11,6 +11,7 @@ from skimage.transform import resize
 from torch import Tensor
 
 from nid_dist.coding.fitting import Fit, Method, fit_signals
+from nid_dist.coding.solvers import Prepared
 from nid_dist.config.schema import Config
 from nid_dist.data.preparation import prepare
 from nid_dist.data.sampler import batch_ids, coordinate_subset, symmetries
@@ -99,6 +100,11 @@ class ImageTask:
         side = config.signals.patch or config.signals.size
         assert side is not None
         self.grid = (side, side)
+
+    @property
+    def own_coordinates(self) -> bool:
+        """All patches share a lattice."""
+        return False
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these images, all its values from the seed."""
@@ -202,7 +208,11 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
 
 
 def fit_image(
-    model: Model, image: ImageArray, methods: Sequence[Method], stride: int | None = None
+    model: Model,
+    image: ImageArray,
+    methods: Sequence[Method],
+    stride: int | None = None,
+    prepared: Prepared | None = None,
 ) -> dict[str, ImageFit]:
     """Represent an image of any size by each method.
 
@@ -211,6 +221,7 @@ def fit_image(
         image: in [0, 1].
         methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
+        prepared: for the model's lattice, where many images are to come.
 
     Returns:
         Codes by the methods' labels, to be rendered.
@@ -237,5 +248,5 @@ def fit_image(
         coords = tiling.coords.to(device)
         resized = resize(image, model.grid, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
         seen = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2]).to(device)
-    fits = fit_signals(model, values, coords, methods, seen)
+    fits = fit_signals(model, values, coords, methods, seen, prepared=prepared if coords is None else None)
     return {label: ImageFit(fit, tiling) for label, fit in fits.items()}

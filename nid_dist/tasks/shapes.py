@@ -60,6 +60,11 @@ class ShapeTask:
         self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
         self._coming: dict[tuple[int, int, int], Future[Batch]] = {}
 
+    @property
+    def own_coordinates(self) -> bool:
+        """Every shape has points of its own."""
+        return True
+
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these shapes, all its values from the seed."""
         return Model(self.config, channels=self.channels, grid=self.grid, signals=len(self.signals), exchange=exchange)

@@ -25,6 +25,7 @@ from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import atoms_rank, pictures
 from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
+from nid_dist.training.prior import update_prior
 from nid_dist.training.run_folder import RunFolder
 from nid_dist.training.schedule import Position, position, rate_factor
 from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
@@ -137,6 +138,7 @@ class Trainer:
                     self.save()
                 if training.eval_every and self.step % training.eval_every == 0 and not self.finished:
                     self._evaluate()
+            update_prior(self.model, self.task, self.world)
             self.save()
             return {} if self.stopped_by else self._evaluate()
 

@@ -150,9 +150,13 @@ def test_bf16_is_as_near_as_its_rounding(alone: Path, tmp_path: Path) -> None:
 def test_a_run_goes_on_with_other_ranks(alone: Path, tmp_path: Path, case: str) -> None:
     """Ten steps on four ranks, then ten more on 4, 2 and 1; and the other way round: always the run of one process."""
     half, four = f"training.steps={STEPS}", ["parallel.expert_parallel_size=2", "parallel.zero_stage=1"]
-    start = [("start", case, [half, "training.checkpoint_every=10", *four], None)]
+    every = [half, "training.checkpoint_every=10"]
+    start = [
+        ("start", case, [*every, *four], None),
+        ("start R4", case, [*every, "parallel.expert_parallel_size=4"], None),
+    ]
     spawn(rank_trains, 4, str(alone / "tiny.yaml"), str(tmp_path), start)
-    tenth = tmp_path / "start" / "checkpoints" / "step-00000010"
+    tenth, other = (tmp_path / run / "checkpoints" / "step-00000010" for run in ("start", "start R4"))
     first = str(alone / case / "checkpoints" / "step-00000010")
     spawn(
         rank_trains,
@@ -161,8 +165,10 @@ def test_a_run_goes_on_with_other_ranks(alone: Path, tmp_path: Path, case: str) 
         str(tmp_path),
         [("on 4 4", case, ["parallel.expert_parallel_size=4"], str(tenth)), ("from 1", case, four, first)],
     )
-    spawn(rank_trains, 2, str(alone / "tiny.yaml"), str(tmp_path), [("on 2 2", case, [], str(tenth))])
+    two = [("on 2 2", case, [], str(tenth)), ("on 2 2, R4", case, ["parallel.zero_stage=1"], str(other))]
+    spawn(rank_trains, 2, str(alone / "tiny.yaml"), str(tmp_path), two)
     train(configured(alone / "tiny.yaml", tmp_path / "on 1", case), str(tenth))
+    train(configured(alone / "tiny.yaml", tmp_path / "on 1, R4", case), str(other))
     expected = torch.tensor(losses(alone / case)[10:])
-    for name in ("on 4 4", "from 1", "on 2 2", "on 1"):
+    for name in ("on 4 4", "from 1", "on 2 2", "on 2 2, R4", "on 1", "on 1, R4"):
         torch.testing.assert_close(torch.tensor(losses(tmp_path / name)), expected, rtol=1e-4, atol=1e-7)

@@ -1,7 +1,11 @@
-"""Solvers: pure functions that fit codes to a frozen dictionary through a reduced `Problem`."""
+"""Solvers: pure functions that fit codes to a frozen dictionary, most of them through a reduced `Problem`."""
 
 from nid_dist.coding.solvers.adam import solve_adam
+from nid_dist.coding.solvers.fista import solve_fista
+from nid_dist.coding.solvers.irls import RobustSolution, solve_irls
+from nid_dist.coding.solvers.map import posterior, solve_map
 from nid_dist.coding.solvers.omp import solve_omp
+from nid_dist.coding.solvers.prepared import Prepared
 from nid_dist.coding.solvers.problem import Problem, reduce_problem
 from nid_dist.coding.solvers.ridge import solve_ridge
 from nid_dist.coding.solvers.separate import solve_codes_apart
@@ -9,13 +13,19 @@ from nid_dist.coding.solvers.sharded import reduce_problem_for, solve_codes, sol
 from nid_dist.coding.solvers.solution import Solution
 
 __all__ = [
+    "Prepared",
     "Problem",
+    "RobustSolution",
     "Solution",
+    "posterior",
     "reduce_problem",
     "reduce_problem_for",
     "solve_adam",
     "solve_codes",
     "solve_codes_apart",
+    "solve_fista",
+    "solve_irls",
+    "solve_map",
     "solve_omp",
     "solve_omp_sharded",
     "solve_ridge",

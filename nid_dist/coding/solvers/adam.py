@@ -50,14 +50,14 @@ def _descend(problem: Problem, start: Code, steps: int, lr: float) -> tuple[Code
     rows, means = problem.atoms[indices], problem.atom_means[indices]
     values, bias = start.values.to(rows.dtype, copy=True), start.bias.to(rows.dtype, copy=True)
     slope_state, offset_state = _Moments(values), _Moments(bias)
-    curvature = (rows.square().sum(2) + means.square().sum(2)).clamp_min(1e-30)
+    curvature = (rows.square().sum(2) + problem.constant * means.square().sum(2)).clamp_min(1e-30)
     units: tuple[Tensor, Tensor] | None = None
     errors = [problem.unreachable.new_zeros(0, len(values))]
     for step in range(steps):
         error = torch.einsum("tk,tkp->tp", values, rows) - problem.targets
         offset = bias + torch.einsum("tk,tkd->td", values, means) - problem.target_means
-        slope = torch.einsum("tkp,tp->tk", rows, error) + torch.einsum("tkd,td->tk", means, offset)
-        squared = error.square().sum(1) + offset.square().sum(1) + problem.unreachable
+        slope = torch.einsum("tkp,tp->tk", rows, error) + problem.constant * torch.einsum("tkd,td->tk", means, offset)
+        squared = error.square().sum(1) + problem.constant * offset.square().sum(1) + problem.unreachable
         errors.append(squared[None] / offset.shape[1])
         if units is None:
             units = _root_mean_square(slope / curvature), _root_mean_square(offset)

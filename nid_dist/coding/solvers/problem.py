@@ -11,24 +11,30 @@ from functools import partial
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from nid_dist.coding.solvers.statistics import (
+    NUMBERS,
+    constant_measured,
+    constant_square,
+    gather_statistics,
+    projections,
+    weight_shares,
+)
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
-from nid_dist.dictionary.trunk import Trunk
 from nid_dist.measurements.sampling import Measurement
 from nid_dist.parallel.exchange import Exchange
 from nid_dist.parallel.fetching import from_first
 
-_NUMBERS = 2**24  # evaluated per pass: bounds memory at any number of measurements and experts
-
 
 @dataclass(frozen=True)
 class Problem:
-    """min over alpha, beta of |sum_j alpha_j atoms_j - target|^2 + |beta + sum_j alpha_j atom_means_j - target_mean|^2.
+    """min over alpha, beta of |sum_j alpha_j atom_j - target|^2 + c |beta + sum_j alpha_j atom_mean_j - target_mean|^2.
 
-    Inner products are means over the measurements (and sums over channels).
+    Inner products are (weighted) means over the measurements, and sums over channels. "Centred" is what is left after
+    the projection on R 1, the measurements of the constant function; means are these projections.
 
     Args:
         atoms: centred atoms in D coordinates.
@@ -38,6 +44,8 @@ class Problem:
         unreachable: squared norm of the part of each signal that no code can represent.
         energy: mean squared norm of the atoms, to which ridges are relative; None: of the atoms given. Where they are
             only a part of the dictionary, that of all n.
+        constant: c, the mean square of R 1; None: one, as for samples.
+        gram: inner products of all atoms, where they are known.
     """
 
     atoms: Float[Tensor, "n D"]
@@ -46,8 +54,12 @@ class Problem:
     target_means: Float[Tensor, "T d"]
     unreachable: Float[Tensor, "T"]
     energy: Float[Tensor, ""] = None  # type: ignore[assignment]
+    constant: Float[Tensor, ""] = None  # type: ignore[assignment]
+    gram: Float[Tensor, "n n"] | None = None
 
     def __post_init__(self) -> None:
+        if self.constant is None:
+            object.__setattr__(self, "constant", self.atoms.new_ones(()))
         if self.energy is None:
             object.__setattr__(self, "energy", self.atoms.square().sum(1).mean())
 
@@ -67,6 +79,7 @@ def reduce_problem(
     measurement: Measurement,
     measured: Float[Tensor, "T M d"],
     through: Literal["auto", "atoms"] = "auto",
+    weights: Float[Tensor, "M"] | None = None,
 ) -> Problem:
     """Reduce measured signals and a frozen dictionary to a `Problem`.
 
@@ -75,6 +88,7 @@ def reduce_problem(
         measurement: R, the same for all signals.
         measured: what R gave for each signal.
         through: "atoms" keeps one number per measurement and channel, in their order, whatever D that makes.
+        weights: of the measurements' squares, not negative, the same for all signals; None: all alike.
 
     Returns:
         The problem, with D = min(M, h) * d for linear heads and min(M * d, n) for deep experts.
@@ -86,13 +100,13 @@ def reduce_problem(
         raise ValueError("a problem of some experts only: see solvers/sharded.py, or take dictionary.whole()")
     heads = dictionary.experts
     if through == "atoms":
-        return _through_atoms(dictionary, measurement, measured)
+        return _through_atoms(dictionary, measurement, measured, weights)
     if isinstance(heads, LinearHeads):
         if measurement.size > heads.width:
-            return _through_features(dictionary, heads, measurement, measured)
+            return _through_features(dictionary, heads, measurement, measured, weights)
     elif measurement.size * dictionary.channels > dictionary.size:
-        return _through_gram(dictionary, measurement, measured)
-    return _through_atoms(dictionary, measurement, measured)
+        return _through_gram(dictionary, measurement, measured, weights)
+    return _through_atoms(dictionary, measurement, measured, weights)
 
 
 @torch.no_grad()
@@ -119,92 +133,113 @@ def reduce_owned(dictionary: Dictionary, measurement: Measurement, measured: Flo
     return replace(problem, energy=exchange.gather(problem.energy[None]).mean())
 
 
-def _through_atoms(dictionary: Dictionary, measurement: Measurement, measured: Tensor) -> Problem:
-    atoms = torch.cat([part for _, part in _atoms(dictionary, measurement)]).transpose(0, 1)
-    targets = measured.to(atoms.dtype)
-    means, target_means = atoms.mean(1), targets.mean(1)
-    scale = measurement.size**-0.5
-    return Problem(
-        ((atoms - means[:, None]) * scale).flatten(1),
-        ((targets - target_means[:, None]) * scale).flatten(1),
-        means,
-        target_means,
-        targets.new_zeros(len(targets)),
-    )
+def measured_atoms(
+    dictionary: Dictionary, measurement: Measurement, chosen: Int[Tensor, "U"] | None = None
+) -> Iterator[tuple[slice, Float[Tensor, "P U d"]]]:
+    """R b_j of the experts held here, or of some of them, some measurements at a time.
 
+    Args:
+        dictionary: frozen.
+        measurement: R.
+        chosen: which experts; None: all.
 
-def _atoms(dictionary: Dictionary, measurement: Measurement) -> Iterator[tuple[slice, Float[Tensor, "P n d"]]]:
-    """R b_j of the experts held here, some measurements at a time."""
-    experts, channels = dictionary.experts.experts, dictionary.channels
-    rows = max(1, _NUMBERS // (experts * dictionary.experts.numbers_per_coordinate))
-    for part, flat in measurement.chunks(lambda x: dictionary.atoms(x).transpose(0, 1).flatten(1), rows):
+    Returns:
+        Which measurements, and the atoms' there.
+    """
+    tensors = [tensor if chosen is None else tensor[chosen] for tensor in dictionary.experts.tensors]
+    experts, channels = len(tensors[0]), dictionary.channels
+    rows = max(1, NUMBERS // max(1, experts * dictionary.experts.numbers_per_coordinate))
+
+    def atoms(coords: Tensor) -> Tensor:
+        return dictionary.experts.evaluate(dictionary.trunk(coords), tensors).transpose(0, 1).flatten(1)
+
+    for part, flat in measurement.chunks(atoms, rows):
         yield part, flat.unflatten(1, (experts, channels))
 
 
-def _through_features(
-    dictionary: Dictionary, heads: LinearHeads, measurement: Measurement, measured: Tensor
+def _through_atoms(
+    dictionary: Dictionary, measurement: Measurement, measured: Tensor, weights: Tensor | None = None
 ) -> Problem:
-    gram, cross, mean, target_means, energy = _statistics(dictionary.trunk, measurement, measured)
-    factor, inverse = _factorise(gram, dictionary.exchange)
-    reduced = torch.einsum("hj,thd->tdj", inverse.t(), cross)
-    dtype = heads.rows.dtype
-    atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
-    atom_means = torch.einsum("ndh,h->nd", heads.weight, mean.to(dtype)) + heads.offset
-    unreachable = (energy - reduced.square().sum((1, 2))).clamp_min(0)
+    atoms = torch.cat([part for _, part in measured_atoms(dictionary, measurement)]).transpose(0, 1)
+    constant = constant_measured(measurement, measured)
+    shares, _ = weight_shares(measurement, weights, measured.device)
+    square = constant_square(constant, shares)
+    targets, dtype = measured.to(atoms.dtype), atoms.dtype
+    means, target_means = (projections(x, constant, shares, square).to(dtype) for x in (atoms, targets))
+    ones, scale = constant.to(dtype)[:, None], shares.sqrt().to(dtype)[:, None]
     return Problem(
-        atoms.flatten(1), reduced.flatten(1).to(dtype), atom_means, target_means.to(dtype), unreachable.to(dtype)
+        ((atoms - ones * means[:, None]) * scale).flatten(1),
+        ((targets - ones * target_means[:, None]) * scale).flatten(1),
+        means,
+        target_means,
+        targets.new_zeros(len(targets)),
+        constant=square.to(dtype),
     )
 
 
-def _through_gram(dictionary: Dictionary, measurement: Measurement, measured: Tensor) -> Problem:
-    experts, channels, size = dictionary.size, dictionary.channels, measurement.size
+def _through_features(
+    dictionary: Dictionary,
+    heads: LinearHeads,
+    measurement: Measurement,
+    measured: Tensor,
+    weights: Tensor | None = None,
+) -> Problem:
+    known = gather_statistics(dictionary.trunk, measurement, measured, weights)
+    factor, inverse = factorise(known.gram, dictionary.exchange)
+    reduced = torch.einsum("hj,thd->tdj", inverse.t(), known.cross)
+    dtype = heads.rows.dtype
+    atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
+    atom_means = torch.einsum("ndh,h->nd", heads.weight, known.means.to(dtype)) + heads.offset
+    unreachable = (known.energy - reduced.square().sum((1, 2))).clamp_min(0)
+    return Problem(
+        atoms.flatten(1),
+        reduced.flatten(1).to(dtype),
+        atom_means,
+        known.target_means.to(dtype),
+        unreachable.to(dtype),
+        constant=known.constant.to(dtype),
+    )
+
+
+def _through_gram(
+    dictionary: Dictionary, measurement: Measurement, measured: Tensor, weights: Tensor | None = None
+) -> Problem:
+    experts, channels = dictionary.size, dictionary.channels
     double = partial(torch.zeros, dtype=torch.float64, device=measured.device)
-    gram, means, cross = double(experts, experts), double(experts, channels), double(len(measured), experts)
-    energy, target_means = double(len(measured)), measured.mean(1, dtype=torch.float64)
-    shift, dtype = None, measured.dtype
-    for part, values in _atoms(dictionary, measurement):
+    gram, sums, cross = double(experts, experts), double(experts, channels), double(len(measured), experts)
+    constant = constant_measured(measurement, measured)
+    shares, _ = weight_shares(measurement, weights, measured.device)
+    square = constant_square(constant, shares)
+    target_means = projections(measured, constant, shares, square)
+    energy, shift, dtype = double(len(measured)), None, measured.dtype
+    for part, values in measured_atoms(dictionary, measurement):
+        ones, root = constant[part][:, None], shares[part].sqrt()[:, None]
         dtype, atoms = values.dtype, values.double()
         # About their first means: a large mean would drown the variances in rounding.
-        shift = atoms.mean(0) if shift is None else shift
-        atoms = atoms - shift
-        signals = measured[:, part].double() - target_means[:, None]
-        means += atoms.sum(0)
+        shift = atoms.mean(0) / ones.mean().clamp_min(1e-30) if shift is None else shift
+        atoms = (atoms - ones[..., None] * shift) * root[..., None]
+        signals = (measured[:, part].double() - ones * target_means[:, None]) * root
+        sums += (atoms * (ones * root)[..., None]).sum(0)
         joined = atoms.transpose(0, 1).flatten(1)
         gram.addmm_(joined, joined.t())
         cross.addmm_(signals.flatten(1), joined.t())
         energy += signals.square().sum((1, 2))
     assert shift is not None
-    means, cross, energy = means / size, cross / size, energy / size
-    factor, inverse = _factorise(gram / size - means @ means.t())
+    means = sums / square.clamp_min(1e-300)
+    factor, inverse = factorise(gram - square * (means @ means.t()))
     reduced = cross @ inverse.t()
     unreachable = (energy - reduced.square().sum(1)).clamp_min(0)
-    return Problem(*(x.to(dtype) for x in (factor, reduced, means + shift, target_means, unreachable)))
+    return Problem(
+        factor.to(dtype),
+        reduced.to(dtype),
+        (means + shift).to(dtype),
+        target_means.to(dtype),
+        unreachable.to(dtype),
+        constant=square.to(dtype),
+    )
 
 
-def _statistics(trunk: Trunk, measurement: Measurement, measured: Tensor) -> tuple[Tensor, ...]:
-    # In float64: in float32 the factorisation fails at relative eigenvalues of 1e-5, which features reach.
-    width, size = trunk.out_dim, measurement.size
-    double = partial(torch.zeros, dtype=torch.float64, device=measured.device)
-    gram, mean, cross = double(width, width), double(width), double(len(measured), width, measured.shape[2])
-    energy, target_means = double(len(measured)), measured.mean(1, dtype=torch.float64)
-    shift = None
-    for part, phi in measurement.chunks(trunk, max(1, _NUMBERS // width)):
-        features = phi.double()
-        # About their first mean: a large mean would drown the variances in rounding.
-        shift = features.mean(0) if shift is None else shift
-        features = features - shift
-        signals = measured[:, part].double() - target_means[:, None]
-        gram.addmm_(features.t(), features)
-        mean += features.sum(0)
-        cross += torch.einsum("ch,tcd->thd", features, signals)
-        energy += signals.square().sum((1, 2))
-    assert shift is not None
-    mean = mean / size
-    # `cross` needs no correction: the centred signals sum to zero.
-    return gram / size - torch.outer(mean, mean), cross / size, mean + shift, target_means, energy / size
-
-
-def _factorise(
+def factorise(
     gram: Float[Tensor, "p p"], exchange: Exchange | None = None
 ) -> tuple[Float[Tensor, "p q"], Float[Tensor, "q p"]]:
     """L with gram = L L^T, and its left inverse; directions below rounding are left out."""

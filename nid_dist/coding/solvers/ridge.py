@@ -46,7 +46,8 @@ def solve_ridge(problem: Problem, indices: Int[Tensor, "T k"], weight: float = 1
     Raises:
         SingularSystem: when a signal's system is.
     """
-    values = ridge_values(problem, indices, weight)
+    cross = None if problem.gram is None else problem.targets @ problem.atoms.t()
+    values = ridge_values(problem, indices, weight, problem.gram, cross)
     code = Code(values, best_bias(problem, indices, values), indices)
     error = residual(problem, code)
     return Solution(code, error, [{"residual": error.mean().item()}])
@@ -58,6 +59,7 @@ def ridge_values(
     weight: float,
     gram: Float[Tensor, "n n"] | None = None,
     cross: Float[Tensor, "T n"] | None = None,
+    present: Bool[Tensor, "T k"] | None = None,
 ) -> Float[Tensor, "T k"]:
     """The coefficients of `solve_ridge`.
 
@@ -67,6 +69,7 @@ def ridge_values(
         weight: relative ridge.
         gram: inner products of all atoms, where the caller has them.
         cross: inner products of signals and atoms, where the caller has them.
+        present: which coefficients may differ from zero; None: all.
 
     Returns:
         One row of coefficients per signal.
@@ -89,19 +92,30 @@ def ridge_values(
             rows = problem.atoms[support]
             system = rows @ rows.transpose(1, 2)
             right = torch.einsum("tkp,tp->tk", rows, problem.targets[part])
+        if present is not None:
+            system, right = _only(present[part], system, right)
         values, failed = _cholesky_solve(system.double(), right.double(), penalty, _ROUNDING[system.dtype])
         if failed.any():
             # The rounding of inner products in float32 can exceed the penalty; that of float64 cannot.
             again = failed.nonzero()[:, 0]
             rows = problem.atoms[support[again]].double()
             right = torch.einsum("tkp,tp->tk", rows, problem.targets[part][again].double())
-            values[again], singular = _cholesky_solve(
-                rows @ rows.transpose(1, 2), right, penalty, _ROUNDING[torch.float64]
-            )
+            system = rows @ rows.transpose(1, 2)
+            if present is not None:
+                system, right = _only(present[part][again], system, right)
+            values[again], singular = _cholesky_solve(system, right, penalty, _ROUNDING[torch.float64])
             if singular.any():
                 raise SingularSystem(first + int(again[singular][0]))
         out.append(values.to(problem.atoms.dtype))
     return torch.cat(out)
+
+
+def _only(
+    present: Bool[Tensor, "T k"], system: Float[Tensor, "T k k"], right: Float[Tensor, "T k"]
+) -> tuple[Float[Tensor, "T k k"], Float[Tensor, "T k"]]:
+    """Systems whose other coefficients are zero, as well conditioned as without them."""
+    apart = torch.diag_embed((~present) * system.diagonal(dim1=1, dim2=2).amax(1, keepdim=True).clamp_min(1e-30))
+    return torch.where(present[:, :, None] & present[:, None, :], system, apart), right * present
 
 
 def _cholesky_solve(

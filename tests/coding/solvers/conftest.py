@@ -1,5 +1,6 @@
 """A small dictionary with signals on a lattice, and its atoms as plain columns."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +8,25 @@ import pytest
 import torch
 
 from nid_dist.dictionary.dictionary import Dictionary
-from nid_dist.measurements.sampling import Sampling
+from nid_dist.measurements.sampling import Field, Sampling
 from tests.dictionary import oracle
+
+
+@dataclass(frozen=True)
+class Mixing:
+    """R f = matrix times f at the coordinates: any linear measurement, the constant's not being constant."""
+
+    matrix: torch.Tensor
+    coords: torch.Tensor
+
+    @property
+    def size(self) -> int:
+        return len(self.matrix)
+
+    def chunks(self, field: Field, rows: int) -> Iterator[tuple[slice, torch.Tensor]]:
+        for first in range(0, self.size, rows):
+            part = slice(first, min(first + rows, self.size))
+            yield part, self.matrix[part] @ field(self.coords)
 
 
 @dataclass(frozen=True)
@@ -52,3 +70,15 @@ def setting(request) -> Setting:
 @pytest.fixture
 def make_setting():
     return make
+
+
+@pytest.fixture
+def make_mixing():
+    """40 measurements of another 30 points."""
+
+    def make_one(seed: int = 0) -> Mixing:
+        generator = torch.Generator().manual_seed(seed + 20)
+        matrix = torch.rand(40, 30, generator=generator, dtype=torch.float64)
+        return Mixing(matrix, 2 * torch.rand(30, 2, generator=generator, dtype=torch.float64) - 1)
+
+    return make_one

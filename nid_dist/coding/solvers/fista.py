@@ -1,0 +1,110 @@
+"""L1-regularised codes by accelerated proximal gradients, then the k largest coefficients refitted."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.solvers.omp import inverse_norms
+from nid_dist.coding.solvers.problem import Problem
+from nid_dist.coding.solvers.ridge import ridge_values
+from nid_dist.coding.solvers.solution import Solution, best_bias, residual
+
+_SIGNALS = 2**25  # numbers of dense codes at a time
+
+
+@torch.no_grad()
+def solve_fista(
+    problem: Problem,
+    k: int,
+    *,
+    penalty: float = 0.02,
+    iterations: int = 200,
+    tolerance: float = 1e-4,
+    stages: int = 4,
+    ridge: float = 1e-5,
+    debias: bool = True,
+) -> Solution:
+    """Minimise |A^T alpha - y|^2 / 2 + lambda sum_j |a_j| |alpha_j|, and keep the k largest |a_j alpha_j|.
+
+    FISTA (Beck and Teboulle 2009) with the adaptive restart of O'Donoghue and Candes (2015), from large lambda to small
+    in stages, each started from the one before. lambda is relative to the least that makes a signal's code zero.
+
+    Args:
+        problem: the reduced problem.
+        k: the most coefficients that are kept.
+        penalty: relative lambda of the last stage, between 0 and 1.
+        iterations: the most of all stages together.
+        tolerance: a stage ends when no coefficient moves by more than this share of its signal's largest.
+        stages: of continuation.
+        ridge: relative ridge of the refit.
+        debias: refit the kept coefficients without the L1 penalty, which shrinks them.
+
+    Returns:
+        The solution. Its log has, for each stage, the iterations so far, relative lambda and the mean objective.
+    """
+    step = max(1, _SIGNALS // max(1, len(problem.atoms)))
+    parts: list[Code] = []
+    log: list[dict[str, float]] = []
+    norms = problem.atoms.norm(dim=1)
+    unit = problem.atoms * inverse_norms(norms, norms.max())[:, None]
+    gram = unit @ unit.t() if len(unit) <= 4 * unit.shape[1] else None
+    largest = _largest_eigenvalue(unit)
+    for first in range(0, max(1, len(problem.targets)), step):
+        part = problem.signals(slice(first, first + step))
+        dense, own_log = _descend(unit, part.targets, gram, largest, penalty, iterations, tolerance, stages)
+        log = log or own_log
+        chosen = dense.abs().topk(min(k, len(unit)), dim=1).indices
+        values = dense.gather(1, chosen) * inverse_norms(norms, norms.max())[chosen]
+        if debias:
+            values = ridge_values(part, chosen, ridge, present=values != 0)
+        parts.append(Code(values, best_bias(part, chosen, values), chosen))
+    code = Code.concatenate(parts)
+    return Solution(code, residual(problem, code), log)
+
+
+def _descend(
+    unit: Float[Tensor, "n D"],
+    targets: Float[Tensor, "T D"],
+    gram: Float[Tensor, "n n"] | None,
+    largest: Float[Tensor, ""],
+    penalty: float,
+    iterations: int,
+    tolerance: float,
+    stages: int,
+) -> tuple[Float[Tensor, "T n"], list[dict[str, float]]]:
+    cross = targets @ unit.t()
+    top = cross.abs().amax(1, keepdim=True)
+    codes, spent = torch.zeros_like(cross), 0
+    log: list[dict[str, float]] = []
+    for stage in range(stages):
+        share = penalty ** ((stage + 1) / stages)
+        threshold, ahead, momentum = share * top, codes, codes.new_ones(len(codes), 1)
+        while spent < iterations * (stage + 1) // stages:
+            spent += 1
+            product = ahead @ gram if gram is not None else (ahead @ unit) @ unit.t()
+            moved = ahead - (product - cross) / largest
+            shrunk = moved.sign() * (moved.abs() - threshold / largest).clamp_min(0)
+            change = shrunk - codes
+            # Where the momentum has overshot, it starts anew.
+            restart = ((ahead - shrunk) * change).sum(1, keepdim=True) > 0
+            following = torch.where(restart, torch.ones_like(momentum), (1 + (1 + 4 * momentum**2).sqrt()) / 2)
+            factor = torch.where(restart, torch.zeros_like(momentum), (momentum - 1) / following)
+            codes, ahead, momentum = shrunk, shrunk + factor * change, following
+            if bool((change.abs().amax(1) <= tolerance * codes.abs().amax(1)).all()):
+                break
+        objective = 0.5 * (codes @ unit - targets).square().sum(1) + (threshold * codes.abs()).sum(1)
+        log.append({"iteration": float(spent), "penalty": share, "objective": objective.mean().item()})
+    return codes, log
+
+
+def _largest_eigenvalue(unit: Float[Tensor, "n D"]) -> Float[Tensor, ""]:
+    """Of the inner products, and a little more: its inverse is a step that converges (power iteration)."""
+    vector = torch.ones(len(unit), dtype=unit.dtype, device=unit.device) + torch.arange(
+        len(unit), dtype=unit.dtype, device=unit.device
+    ) / max(1, len(unit))
+    value = vector.new_zeros(())
+    for _ in range(50):
+        vector = (vector / vector.norm().clamp_min(1e-30)) @ unit @ unit.t()
+        value = vector.norm()
+    return 1.05 * value.clamp_min(1e-30)

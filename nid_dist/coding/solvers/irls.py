@@ -1,0 +1,291 @@
+"""Robust fits by iteratively reweighted least squares: outliers, be it a scratch or a passer-by, lose their weight."""
+
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.prior import Prior
+from nid_dist.coding.solvers.design import KEPT, Design
+from nid_dist.coding.solvers.map import solve_map
+from nid_dist.coding.solvers.solution import Solution
+from nid_dist.coding.solvers.weighted import select_weighted
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.measurements.sampling import Measurement
+
+RobustLoss: TypeAlias = Literal["l2", "l1", "huber", "tukey", "welsch"]
+_RESELECT = (0, 2, 5, 10)  # before these iterations the supports are chosen anew: outliers misled the first choice
+_SMOOTHING = 1e-3  # of the absolute value, relative to the largest residual's scale
+
+
+@dataclass(frozen=True)
+class RobustSolution(Solution):
+    """A `Solution` with what became of the measurements.
+
+    Args:
+        weights: of each measurement, 0 for what was masked; robust ones lie in [0, 1].
+        scale: of the residuals, the loss's turning point, in the signal's units.
+    """
+
+    weights: Float[Tensor, "T M"] = field(default_factory=lambda: torch.zeros(0, 0))
+    scale: Float[Tensor, "T"] = field(default_factory=lambda: torch.zeros(0))
+
+
+@torch.no_grad()
+def solve_irls(
+    dictionary: Dictionary,
+    measurement: Measurement,
+    measured: Float[Tensor, "T M d"],
+    k: int,
+    *,
+    loss: RobustLoss = "l1",
+    scale: float | None = None,
+    weights: Float[Tensor, "T M"] | None = None,
+    indices: Int[Tensor, "T k"] | None = None,
+    blocks: int | None = 8,
+    ridge: float = 1e-5,
+    prior: Prior | None = None,
+    noise: float | None = None,
+    iterations: int = 30,
+    tolerance: float = 1e-3,
+) -> RobustSolution:
+    """Minimise sum_i m_i rho(|r_i| / s) over codes of k coefficients, r the residuals (Holland and Welsch 1977).
+
+    |r_i| is the root mean square over the channels of a measurement: they are trusted together. The redescending
+    losses, which forget outliers altogether, start from the convex one's result.
+
+    Args:
+        dictionary: frozen, with all experts here.
+        measurement: R, the same for all signals.
+        measured: what R gave for each signal.
+        k: size of the supports.
+        loss: `l2` (weights given only), `l1`, `huber`, `tukey` (biweight) or `welsch`.
+        scale: s: where Huber's loss turns linear, and Tukey's and Welsch's turn down; None: for each signal 1.345,
+            4.685 or 2.985 times its residuals' spread (1.4826 times their median): 95 % efficiency on Gaussians.
+        weights: m, 0 where a measurement is missing; None: one.
+        indices: the supports, where they are given; else they are chosen, and chosen again while weights settle.
+        blocks: rounds of selection, 1 to k; None: k.
+        ridge: relative ridge.
+        prior: on merged heads (linear heads): then each signal is the most probable one, see `solve_map`.
+        noise: with `prior`, the standard deviation of the noise; None: each signal's spread.
+        iterations: the most.
+        tolerance: ends when no residual moves by more than this share of the signal's scale.
+
+    Returns:
+        Codes, the mean squares of the residuals under m, the weights, and per iteration the mean of |r|.
+
+    Raises:
+        SingularSystem: when a signal's system is.
+    """
+    masks = torch.ones(measured.shape[:2], dtype=measured.dtype, device=measured.device) if weights is None else weights
+    at_once = max(1, KEPT // max(1, k * measured.shape[1] * measured.shape[2]))
+    parts = [
+        _Fit(dictionary, measurement, measured[part], masks[part], k, blocks, ridge, prior, noise).run(
+            loss, scale, None if indices is None else indices[part], iterations, tolerance
+        )
+        for part in (slice(first, first + at_once) for first in range(0, max(1, len(measured)), at_once))
+    ]
+    return RobustSolution(
+        Code.concatenate([part.code for part in parts]),
+        torch.cat([part.residual for part in parts]),
+        parts[0].log,
+        torch.cat([part.weights for part in parts]),
+        torch.cat([part.scale for part in parts]),
+    )
+
+
+def robust_weights(size: Float[Tensor, "T M"], scale: Float[Tensor, "T 1"], loss: RobustLoss) -> Float[Tensor, "T M"]:
+    """rho'(t) / t at t = |r| / s, the weight that makes a square of the loss, at most one.
+
+    Args:
+        size: |r|, not negative.
+        scale: s, positive.
+        loss: which.
+
+    Returns:
+        The weights.
+    """
+    ratio = size / scale
+    if loss == "l2":
+        return torch.ones_like(size)
+    if loss == "l1":
+        return 1 / ratio.clamp_min(1)
+    if loss == "huber":
+        return 1 / ratio.clamp_min(1)
+    if loss == "tukey":
+        return (1 - ratio.square()).clamp_min(0).square()
+    return (-ratio.square()).exp()
+
+
+class _Fit:
+    """T signals that are fitted together."""
+
+    def __init__(
+        self,
+        dictionary: Dictionary,
+        measurement: Measurement,
+        measured: Tensor,
+        masks: Tensor,
+        k: int,
+        blocks: int | None,
+        ridge: float,
+        prior: Prior | None,
+        noise: float | None,
+    ) -> None:
+        self.dictionary, self.measurement, self.measured, self.masks = dictionary, measurement, measured, masks.double()
+        self.k, self.blocks, self.ridge, self.prior, self.noise = k, blocks, ridge, prior, noise
+        self.log: list[dict[str, float]] = []
+
+    def run(
+        self, loss: RobustLoss, scale: float | None, indices: Tensor | None, iterations: int, tolerance: float
+    ) -> RobustSolution:
+        convex: RobustLoss = "l1" if loss in ("tukey", "welsch") else loss
+        code, residuals = self._least_squares(self.masks, indices, self._spread_of(self.measured))
+        if loss != "l2":
+            code, residuals = self._iterate(convex, scale if loss == "huber" else None, indices, iterations, tolerance)
+        if loss != convex:
+            # The support is settled: forgetting outliers refines the values.
+            fixed = code.indices if indices is None else indices
+            code, residuals = self._iterate(loss, scale, fixed, iterations, tolerance, residuals)
+        size = _size(residuals)
+        # Of the absolute value, which never trusts fully, the weights shown are those of Huber's loss.
+        shown: RobustLoss = "huber" if loss == "l1" else loss
+        turning = self._scale(size, scale, shown)
+        weights = self.masks * robust_weights(size, turning, shown)
+        square = (self.masks * size.square()).sum(1) / self.masks.sum(1).clamp_min(1e-30)
+        dtype = self.measured.dtype
+        return RobustSolution(code, square.to(dtype), self.log, weights.to(dtype), turning[:, 0].to(dtype))
+
+    def _iterate(
+        self,
+        loss: RobustLoss,
+        scale: float | None,
+        indices: Tensor | None,
+        iterations: int,
+        tolerance: float,
+        residuals: Tensor | None = None,
+    ) -> tuple[Code, Tensor]:
+        chosen, best = indices, None
+        for iteration in range(iterations):
+            anew = indices is None and iteration in _RESELECT
+            if residuals is None:
+                weights, spread = self.masks, self._spread_of(self.measured)
+            else:
+                size = _size(residuals)
+                # Weights that trust a few measurements fully, as late ones of the absolute value, choose poor supports.
+                kind: RobustLoss = "huber" if anew else loss
+                weights = self.masks * robust_weights(size, self._scale(size, scale, kind, iteration), kind)
+                spread = self._spread(size)
+            code, found = self._least_squares(weights, None if anew else chosen, spread)
+            chosen = code.indices
+            moved = float("inf") if residuals is None else _largest_move(found, residuals, self.masks)
+            residuals = found
+            size = self.masks * _size(found)
+            self.log.append({"iteration": float(len(self.log) + 1), "mean_absolute_residual": size.mean().item()})
+            this = _Candidate(code, found, size.sum(1))
+            # Among supports, a later one need not be better.
+            best = this if best is None or indices is not None else best.or_better(this)
+            settled = indices is not None or iteration > _RESELECT[-1]
+            if settled and moved <= tolerance:
+                break
+        assert best is not None
+        return best.code, best.residuals
+
+    def _least_squares(self, weights: Tensor, indices: Tensor | None, spread: Tensor) -> tuple[Code, Tensor]:
+        """The codes under some weights, and R f - y."""
+        if self.prior is not None:
+            code = self._most_probable(weights, indices, spread)
+            chosen = code.indices
+            assert chosen is not None
+            design = Design(self.dictionary, self.measurement, self.measured, chosen)
+            return code, design.residuals(code.values, code.bias)
+        if indices is None:
+            indices = select_weighted(
+                self.dictionary, self.measurement, self.measured, weights, self.k, self.blocks, self.ridge
+            )
+        design = Design(self.dictionary, self.measurement, self.measured, indices)
+        values, bias = design.solve(weights, self.ridge)
+        dtype = self.measured.dtype
+        return Code(values.to(dtype), bias.to(dtype), indices), design.residuals(values, bias)
+
+    def _most_probable(self, weights: Tensor, indices: Tensor | None, spread: Tensor) -> Code:
+        assert self.prior is not None and isinstance(self.dictionary.experts, LinearHeads)
+        codes = [
+            solve_map(
+                self.dictionary,
+                self.measurement,
+                self.measured[t : t + 1],
+                self.prior,
+                noise=self.noise or float(spread[t]),
+                k=self.k,
+                blocks=self.blocks,
+                indices=None if indices is None else indices[t : t + 1],
+                weights=weights[t],
+            ).code
+            for t in range(len(self.measured))
+        ]
+        if not codes:
+            empty = self.measured.new_zeros(0, self.k)
+            return Code(empty, self.measured.new_zeros(0, self.measured.shape[2]), empty.long())
+        return Code.concatenate(codes)
+
+    def _scale(
+        self, size: Tensor, scale: float | None, loss: RobustLoss, iteration: int | None = None
+    ) -> Float[Tensor, "T 1"]:
+        """Where the loss turns."""
+        spread = self._spread(size)[:, None]
+        if loss == "l1":
+            # Smoothed at first, less and less.
+            start = 0.5 ** (20 if iteration is None else iteration)
+            return (spread * max(start, _SMOOTHING)).clamp_min(1e-9)
+        if scale is not None:
+            return torch.full_like(spread, scale)
+        return {"huber": 1.345, "tukey": 4.685, "welsch": 2.985, "l2": 1.0}[loss] * spread
+
+    def _spread(self, size: Tensor) -> Float[Tensor, "T"]:
+        """A standard deviation that half of the measurements, be they outliers, cannot move: from the median."""
+        known = torch.where(self.masks > 0, size, torch.full_like(size, torch.nan))
+        return (1.4826 * known.nanmedian(1).values).nan_to_num(1.0).clamp_min(1e-6)
+
+    def _spread_of(self, signals: Tensor) -> Float[Tensor, "T"]:
+        known = self.masks[..., None] * signals
+        mean = known.sum(1, keepdim=True) / self.masks.sum(1).clamp_min(1e-30)[:, None, None]
+        return self._spread(_size(signals.double() - mean))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """Codes with their residuals, and the sums of these by which they are compared."""
+
+    code: Code
+    residuals: Float[Tensor, "T M d"]
+    cost: Float[Tensor, "T"]
+
+    def or_better(self, other: "_Candidate") -> "_Candidate":
+        """Of each signal, the candidate that costs less."""
+        better = other.cost < self.cost
+        mine, others = self.code, other.code
+        assert mine.indices is not None and others.indices is not None
+        code = Code(
+            torch.where(better[:, None], others.values, mine.values),
+            torch.where(better[:, None], others.bias, mine.bias),
+            torch.where(better[:, None], others.indices, mine.indices),
+        )
+        residuals = torch.where(better[:, None, None], other.residuals, self.residuals)
+        return _Candidate(code, residuals, torch.minimum(self.cost, other.cost))
+
+
+def _size(residuals: Float[Tensor, "T M d"]) -> Float[Tensor, "T M"]:
+    return residuals.square().mean(2).sqrt()
+
+
+def _largest_move(found: Tensor, before: Tensor, masks: Tensor) -> float:
+    """The largest change of a residual, relative to its signal's spread of residuals."""
+    if not len(found):
+        return 0.0
+    change = (masks * _size(found - before)).amax(1)
+    return float((change / (masks * _size(found)).mean(1).clamp_min(1e-9)).max())

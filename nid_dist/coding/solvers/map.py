@@ -1,0 +1,192 @@
+"""Codes under a Gaussian prior on the merged head: the most probable signal that the measurements allow."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from nid_dist.coding.code import Code
+from nid_dist.coding.prior import Prior
+from nid_dist.coding.solvers.omp import solve_omp
+from nid_dist.coding.solvers.problem import Problem
+from nid_dist.coding.solvers.ridge import solve_ridge
+from nid_dist.coding.solvers.solution import Solution
+from nid_dist.coding.solvers.statistics import Statistics, gather_statistics
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.errors import UserError
+from nid_dist.measurements.sampling import Measurement
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """N(mean, precision^-1) over the merged heads of T signals that were measured alike.
+
+    Args:
+        means: one merged head per signal.
+        precision: of all of them.
+        statistics: of the measurements.
+    """
+
+    means: Float[Tensor, "T r"]
+    precision: Float[Tensor, "r r"]
+    statistics: Statistics
+
+    def deviation(self, features: Float[Tensor, "C h"], channels: int) -> Float[Tensor, "C d"]:
+        """The standard deviation of f, in the signals' units, where the head may be any, not only a sparse code's.
+
+        Args:
+            features: the trunk's, at the coordinates asked for.
+            channels: d.
+
+        Returns:
+            One number per coordinate and channel, the same for all T signals.
+        """
+        width = features.shape[1]
+        factor = torch.linalg.cholesky(self.precision)
+        found = []
+        for channel in range(channels):
+            # Of a channel's row of the head, and of its offset.
+            selected = features.new_zeros(len(features), len(self.precision), dtype=torch.float64)
+            selected[:, channel * width : (channel + 1) * width] = features.double()
+            selected[:, channels * width + channel] = 1
+            half = torch.linalg.solve_triangular(factor, selected.t(), upper=False)
+            found.append(half.square().sum(0).sqrt())
+        return torch.stack(found, 1).to(features.dtype)
+
+
+@torch.no_grad()
+def posterior(
+    dictionary: Dictionary,
+    measurement: Measurement,
+    measured: Float[Tensor, "T M d"],
+    prior: Prior,
+    noise: float,
+    weights: Float[Tensor, "M"] | None = None,
+) -> Posterior:
+    """The merged heads that measurements with independent Gaussian noise leave probable.
+
+    Args:
+        dictionary: frozen, of linear heads.
+        measurement: R, the same for all signals.
+        measured: what R gave for each signal.
+        prior: on merged heads.
+        noise: standard deviation of the noise, in units of the measurements.
+        weights: of the measurements, by which the noise's variance is divided; None: one.
+
+    Returns:
+        The posterior.
+
+    Raises:
+        UserError: for deep experts, which have no merged head.
+    """
+    if not isinstance(dictionary.experts, LinearHeads):
+        raise UserError(
+            "solver map",
+            found="deep experts (dictionary.private_layers of 2 or more)",
+            expected="linear heads, whose sum is a head again",
+            mend="choose another solver",
+        )
+    known = gather_statistics(dictionary.trunk, measurement, measured, weights)
+    channels, width = dictionary.channels, dictionary.experts.width
+    features, signals = _with_constant(known)
+    precision, right = prior.precision(), prior.precision() @ prior.mean.double()
+    scale = known.count / noise**2
+    means = right.expand(len(measured), -1).clone()
+    for channel in range(channels):
+        own = torch.arange(channel * width, (channel + 1) * width, device=measured.device)
+        own = torch.cat([own, own.new_tensor([channels * width + channel])])
+        precision[own[:, None], own] += scale * features
+        means[:, own] += scale * signals[:, :, channel]
+    factor = torch.linalg.cholesky(precision)
+    return Posterior(torch.cholesky_solve(means.t(), factor).t(), precision, known)
+
+
+@torch.no_grad()
+def solve_map(
+    dictionary: Dictionary,
+    measurement: Measurement,
+    measured: Float[Tensor, "T M d"],
+    prior: Prior,
+    *,
+    noise: float,
+    k: int,
+    blocks: int | None = 8,
+    ridge: float = 1e-9,
+    indices: Int[Tensor, "T k"] | None = None,
+    weights: Float[Tensor, "M"] | None = None,
+) -> Solution:
+    """The code of k coefficients whose signal is most probable.
+
+    Up to a constant, minus twice the log-posterior of a merged head u is (u - u*)^T Lambda (u - u*), with mean u* and
+    precision Lambda. So the code is found by matching pursuit of u* among the experts' rows, in that inner product.
+
+    Args:
+        dictionary: frozen, of linear heads, with all experts here.
+        measurement: R, the same for all signals.
+        measured: what R gave for each signal.
+        prior: on merged heads.
+        noise: standard deviation of the noise, in units of the measurements.
+        k: size of the support.
+        blocks: rounds of selection, 1 to k; None: k.
+        ridge: relative, against dependent rows.
+        indices: the supports, where they are given.
+        weights: of the measurements; None: all alike.
+
+    Returns:
+        The solution; its residual is that of the measurements.
+    """
+    known = posterior(dictionary, measurement, measured, prior, noise, weights)
+    problem = _head_problem(dictionary, known)
+    found = solve_omp(problem, k, blocks, ridge) if indices is None else solve_ridge(problem, indices, ridge)
+    error = _residual(dictionary, known.statistics, found.code)
+    return Solution(found.code, error, [{**entry, "residual": error.mean().item()} for entry in found.log[-1:]])
+
+
+def _with_constant(known: Statistics) -> tuple[Float[Tensor, "h1 h1"], Float[Tensor, "T h1 d"]]:
+    """Inner products of (phi, 1) with themselves and with the signals, nothing eliminated."""
+    means, constant = known.means, known.constant
+    side = constant * means[:, None]
+    features = torch.cat(
+        [torch.cat([known.gram + side * means, side], 1), torch.cat([side.t(), constant[None, None]], 1)]
+    )
+    along = constant * known.target_means[:, None]
+    return features, torch.cat([known.cross + means[:, None] * along, along], 1)
+
+
+def _head_problem(dictionary: Dictionary, known: Posterior) -> Problem:
+    """The posterior as a `Problem`: rows of experts as atoms, in the coordinates in which Lambda is the identity."""
+    assert isinstance(dictionary.experts, LinearHeads)
+    channels = dictionary.channels
+    heads = len(known.precision) - channels
+    # beta moves the offsets freely: it is eliminated, and what it takes with it goes into the means.
+    free = torch.cholesky_solve(known.precision[heads:, :heads], torch.linalg.cholesky(known.precision[heads:, heads:]))
+    metric = known.precision[:heads, :heads] - known.precision[:heads, heads:] @ free
+    factor = torch.linalg.cholesky(metric)
+    rows, means, dtype = dictionary.experts.rows.double(), known.means, dictionary.experts.rows.dtype
+    scale = metric.diagonal().mean().sqrt()  # keeps float32 in range; a common factor changes no code
+
+    def moved(heads_and_offsets: Tensor) -> Tensor:
+        return heads_and_offsets[:, heads:] + heads_and_offsets[:, :heads] @ free.t()
+
+    return Problem(
+        (rows[:, :heads] @ factor / scale).to(dtype),
+        (means[:, :heads] @ factor / scale).to(dtype),
+        moved(rows).to(dtype),
+        moved(means).to(dtype),
+        means.new_zeros(len(means), dtype=dtype),
+    )
+
+
+def _residual(dictionary: Dictionary, known: Statistics, code: Code) -> Float[Tensor, "T"]:
+    """Mean squared error over measurements and channels, from the statistics alone."""
+    heads = dictionary.experts
+    assert isinstance(heads, LinearHeads)
+    merged, channels = heads.merge(code).double(), heads.channels
+    weight = merged[:, : channels * heads.width].unflatten(1, (channels, heads.width))
+    centred = torch.einsum("tdh,hj,tdj->t", weight, known.gram, weight)
+    centred = centred - 2 * torch.einsum("tdh,thd->t", weight, known.cross) + known.energy
+    offset = merged[:, channels * heads.width :] + code.bias + weight @ known.means - known.target_means
+    error = centred.clamp_min(0) + known.constant * offset.square().sum(1)
+    return (error / channels).to(code.values.dtype)

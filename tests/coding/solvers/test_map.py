@@ -1,0 +1,123 @@
+"""The most probable code against the Gaussian's conditional mean and covariance, written out densely."""
+
+import numpy as np
+import pytest
+import torch
+
+from nid_dist.coding.prior import Prior
+from nid_dist.coding.solvers.map import posterior, solve_map
+from nid_dist.errors import UserError
+
+NOISE = 0.05
+
+
+def make_prior() -> Prior:
+    """Of heads with h = 6 and d = 2: r = 14."""
+    generator = torch.Generator().manual_seed(3)
+    basis = torch.linalg.qr(torch.randn(14, 4, generator=generator, dtype=torch.float64))[0]
+    mean = 0.3 * torch.randn(14, generator=generator, dtype=torch.float64)
+    return Prior(mean, basis, torch.tensor([2.0, 1.0, 0.5, 0.3]).double(), torch.tensor(0.01).double())
+
+
+def covariance(prior: Prior) -> np.ndarray:
+    basis = prior.basis.numpy()
+    return basis @ np.diag(prior.variances - prior.floor) @ basis.T + prior.floor.item() * np.eye(14)
+
+
+def operator(setting, measurement) -> np.ndarray:
+    """The matrix from merged heads to measurements, [M * d, r]."""
+    with torch.no_grad():
+        features = setting.dictionary.trunk(measurement.coords)
+    ones = torch.ones(len(features), 1, dtype=torch.float64)
+    features, ones = (measurement.matrix @ x if hasattr(measurement, "matrix") else x for x in (features, ones))
+    rows = np.zeros((len(features), 2, 14))
+    for channel in range(2):
+        rows[:, channel, channel * 6 : channel * 6 + 6] = features
+        rows[:, channel, 12 + channel] = ones[:, 0]
+    return rows.reshape(-1, 14)
+
+
+def conditional(setting, measurement, weights=None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean per signal, and covariance, of the head given the measurements (the gain form)."""
+    prior, matrix = make_prior(), operator(setting, measurement)
+    prior_covariance, mean = covariance(prior), prior.mean.numpy()
+    noise = NOISE**2 * np.ones(len(matrix)) if weights is None else NOISE**2 / np.repeat(weights.numpy(), 2)
+    gain = prior_covariance @ matrix.T @ np.linalg.inv(matrix @ prior_covariance @ matrix.T + np.diag(noise))
+    means = np.stack([mean + gain @ (y.flatten().numpy() - matrix @ mean) for y in setting.signals])
+    return means, prior_covariance - gain @ matrix @ prior_covariance
+
+
+def heads(setting, code) -> np.ndarray:
+    merged = setting.dictionary.experts.merge(code).detach().clone()
+    merged[:, 12:] += code.bias
+    return merged.numpy()
+
+
+@pytest.mark.parametrize("kind", ["samples", "few samples", "mixtures"])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_with_all_experts_it_is_the_conditional_mean(make_setting, make_mixing, kind, weighted):
+    setting = make_setting(count=5 if kind == "few samples" else 40)
+    measurement = make_mixing() if kind == "mixtures" else setting.measurement
+    weights = torch.linspace(0.2, 3, measurement.size, dtype=torch.float64) if weighted else None
+    arguments = setting.dictionary, measurement, setting.signals, make_prior()
+    solution = solve_map(*arguments, noise=NOISE, k=20, weights=weights, ridge=1e-12)
+    means, spread = conditional(setting, measurement, weights)
+    np.testing.assert_allclose(heads(setting, solution.code), means, rtol=1e-4, atol=1e-5)
+    found = posterior(*arguments, NOISE, weights)
+    np.testing.assert_allclose(np.linalg.inv(found.precision), spread, rtol=1e-6, atol=1e-10)
+    error = means @ operator(setting, measurement).T - setting.signals.flatten(1).numpy()
+    shares = np.ones(error.shape[1]) if weights is None else np.repeat(weights.numpy(), 2)
+    expected = (shares * error**2).sum(1) / shares.sum()
+    np.testing.assert_allclose(solution.residual, expected, rtol=1e-3)
+
+
+def test_a_given_support_is_the_best_of_that_support(make_setting):
+    setting = make_setting()
+    indices = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
+    arguments = setting.dictionary, setting.measurement, setting.signals, make_prior()
+    solution = solve_map(*arguments, noise=NOISE, k=3, indices=indices, ridge=1e-13)
+    assert torch.equal(solution.code.indices, indices)
+    precision, matrix = np.linalg.inv(covariance(make_prior())), operator(setting, setting.measurement)
+    rows = np.concatenate([setting.dictionary.experts.rows.detach().numpy(), np.eye(14)[12:]])
+    for t in range(4):
+        used = rows[[*indices[t].tolist(), 20, 21]]  # three experts and the biases
+        target, mean = setting.signals[t].flatten().numpy(), make_prior().mean.numpy()
+        system = used @ (matrix.T @ matrix / NOISE**2 + precision) @ used.T
+        right = used @ (matrix.T @ target / NOISE**2 + precision @ mean)
+        expected = np.linalg.solve(system, right)
+        np.testing.assert_allclose(solution.code.values[t], expected[:3], rtol=1e-5)
+        np.testing.assert_allclose(solution.code.bias[t], expected[3:], rtol=1e-5)
+
+
+def test_the_deviation_is_that_of_f(make_setting):
+    setting = make_setting(count=5)
+    found = posterior(setting.dictionary, setting.measurement, setting.signals, make_prior(), NOISE)
+    _, spread = conditional(setting, setting.measurement)
+    other = make_setting(seed=1).measurement
+    with torch.no_grad():
+        deviation = found.deviation(setting.dictionary.trunk(other.coords), 2)
+    matrix = operator(setting, other)
+    np.testing.assert_allclose(deviation.flatten(), np.sqrt(np.diag(matrix @ spread @ matrix.T)), rtol=1e-6)
+
+
+def test_no_measurement_leaves_the_prior(make_setting):
+    setting = make_setting()
+    nothing = torch.zeros(40, dtype=torch.float64)
+    solution = solve_map(
+        setting.dictionary, setting.measurement, setting.signals, make_prior(), noise=1.0, k=20, weights=nothing
+    )
+    expected = make_prior().mean.expand(4, -1)
+    np.testing.assert_allclose(heads(setting, solution.code), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_few_coefficients_and_no_signals(make_setting):
+    setting = make_setting()
+    for signals in (setting.signals, setting.signals[:0]):
+        solution = solve_map(setting.dictionary, setting.measurement, signals, make_prior(), noise=NOISE, k=3)
+        assert solution.code.values.shape == (len(signals), 3)
+
+
+def test_deep_experts_have_no_merged_head(make_setting):
+    setting = make_setting(2)
+    with pytest.raises(UserError, match="solver map: found deep experts"):
+        solve_map(setting.dictionary, setting.measurement, setting.signals, make_prior(), noise=NOISE, k=3)
