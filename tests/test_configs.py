@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 
 from nid_dist.cli.train import train
+from nid_dist.comparison.making import load_comparison
 from nid_dist.config import load_config
 from nid_dist.parallel.launching import Launch
 from tests.parallel.processes import spawn
 from tests.tiny import write_pictures
 
-CONFIGS = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+ALL = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+CONFIGS = [path for path in ALL if not path.stem.startswith("compare_")]
+COMPARISONS = [path for path in ALL if path not in CONFIGS]
 LARGE = sorted(Path(__file__).parents[1].glob("configs/large/*.yaml"))
 SIZES = (4096, 16384, 65536)
 SMALL = ["training.batch=4", "logging.tensorboard=false", "logging.progress=false", "dictionary.encoding.features=16"]
@@ -45,6 +48,12 @@ def test_two_steps(config: Path, tmp_path: Path) -> None:
     own = [*sources(config.stem, tmp_path / "images"), f"coding.support={support}", "coding.gate.width=8"]
     trainer, figures = train(load_config(config, [*small, *SMALL, *own]))
     assert trainer.step == 2 and figures and (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir()
+
+
+@pytest.mark.parametrize("config", COMPARISONS, ids=lambda path: path.stem)
+def test_comparisons_load(config: Path) -> None:
+    _, loaded = load_comparison(config)
+    assert loaded.task == config.stem.removeprefix("compare_")
 
 
 def test_all_large_ones_are_found() -> None:

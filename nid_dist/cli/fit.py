@@ -3,7 +3,6 @@
 import argparse
 import shlex
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,8 +13,8 @@ from tqdm import tqdm
 from nid_dist.cli.entry import guarded, new_folder, without_result
 from nid_dist.coding.fitting import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
-from nid_dist.data.reading import EXTENSIONS, read_image
-from nid_dist.data.sources import find_images
+from nid_dist.data.reading import read_image
+from nid_dist.data.sources import named_files
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.model import Model
@@ -99,7 +98,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     check_ranges(options)
-    paths = _paths(options.input)
+    paths = named_files(options.input)
     model = load(options.dictionary)
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
@@ -149,25 +148,6 @@ def _check_stride(stride: int | None, patch: int | None) -> None:
             expected=f"1 to {patch}" if patch else "none, as a signal of this dictionary is a whole image",
             mend="choose such a number" if patch else "leave it out",
         )
-
-
-def _paths(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
-    found: list[tuple[str, Path]] = []
-    for path in inputs:
-        if path.is_dir():
-            names = find_images(path)
-            if not names:
-                endings = ", ".join(sorted(EXTENSIONS))
-                raise UserError(
-                    str(path), found="no image", expected=f"files ending in {endings}", mend="check --input"
-                )
-            found += [(name, path / name) for name in names]
-        elif path.is_file():
-            found.append((path.name, path))
-        else:
-            raise UserError(str(path), found="nothing", expected="an image or a folder", mend="check the path")
-    times = Counter(name for name, _ in found)
-    return [(name if times[name] == 1 else f"{index}-{name}", path) for index, (name, path) in enumerate(found)]
 
 
 main = guarded("nid-fit", command)

@@ -25,7 +25,6 @@ from nid_dist.export import load
 from nid_dist.model import Model
 from nid_dist.parallel.network import free_port
 from nid_dist.tasks.images import ImageArray, ImageFit, ImageTask, fit_image
-from nid_dist.training import checkpoint
 from nid_dist.training.run_folder import RunFolder
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
@@ -78,13 +77,6 @@ def _train(overrides: Sequence[str], processes: int) -> None:
         )
 
 
-def _progress(checkpoints: Path) -> dict[str, Any]:
-    """Steps and seconds of the newest checkpoint; zeros without one."""
-    newest = checkpoint.newest(checkpoints)
-    facts = {} if newest is None else checkpoint.read_facts(newest)
-    return {"step": 0, "seconds": 0.0} | facts.get("progress", {})
-
-
 def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArray]:
     """The held-out image by k coefficients a patch of fixed transforms; all also keep the d channel means, as NID does.
 
@@ -135,11 +127,11 @@ def command(arguments: Sequence[str] | None = None) -> int:
     out = options.out
     overrides = [f"logging.run_dir={out / 'train'}", *options.overrides]
     config = load_config(CONFIG, overrides)
-    checkpoints = RunFolder(out / "train").checkpoints
-    before = _progress(checkpoints)
+    run = RunFolder(out / "train")
+    before = run.progress()
     if before["step"] < config.training.steps:
         _train(overrides, options.processes)
-    progress = _progress(checkpoints)
+    progress = run.progress()
     if progress["step"] < config.training.steps:
         print(f"stopped at step {progress['step']}, checkpoint written")
         print("next: the same command goes on from there")

@@ -3,14 +3,17 @@
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from nid_dist.config.explaining import KeyPath, Origin, dotted, explain, find_swallowed_bool
+from nid_dist.config.describing import KeyPath, Schema, dotted
+from nid_dist.config.explaining import Origin, explain, find_swallowed_bool
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
+
+Root = TypeVar("Root", bound=BaseModel)
 
 
 def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
@@ -26,16 +29,33 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         UserError: the file or an override cannot be read, or a value is not allowed; one line with the first reason.
     """
-    raw, lines = ({}, {}) if path is None else _read(path)
+    return load_as(Config, path, overrides)
+
+
+def load_as(root: type[Root], path: Path | None, overrides: Sequence[str] = ()) -> Root:
+    """Reads a configuration of any kind, as `load_config` reads that of a run.
+
+    Args:
+        root: the model of the whole file.
+        path: a YAML file; None: the defaults.
+        overrides: `key=value`, as for `load_config`.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        UserError: as `load_config`.
+    """
+    raw, lines = ({}, {}) if path is None else _read(path, root)
     # A section whose keys are all commented out is a section of defaults.
-    raw = {key: value for key, value in raw.items() if value is not None or key not in Config.model_fields}
-    origin = Origin(None if path is None else str(path), lines, {})
+    raw = {key: value for key, value in raw.items() if value is not None or key not in root.model_fields}
+    origin = Origin(None if path is None else str(path), lines, {}, Schema(root))
     for override in overrides:
         key, value = _parse_override(override)
-        _put(raw, key, value, override)
+        _put(raw, key, value, override, root)
         origin.overrides[key] = f"--set {override}"
     try:
-        config = Config.model_validate(raw)
+        config = root.model_validate(raw)
     except ValidationError as error:
         raise explain(error, raw, origin) from None
     swallowed = find_swallowed_bool(raw, config, origin)
@@ -56,7 +76,7 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def _read(path: Path) -> tuple[dict[Any, Any], dict[KeyPath, int]]:
+def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPath, int]]:
     """The content of a YAML file, and the line of each key."""
     try:
         text = path.read_text(encoding="utf-8")
@@ -75,9 +95,9 @@ def _read(path: Path) -> tuple[dict[Any, Any], dict[KeyPath, int]]:
         ) from None
     lines: dict[KeyPath, int] = {}
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        if root is not None:
-            _collect_lines(root, (), lines, str(path), set())
+        document = yaml.compose(text, Loader=yaml.SafeLoader)
+        if document is not None:
+            _collect_lines(document, (), lines, str(path), set())
         content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise _syntax_error(str(path), text, error) from None
@@ -90,7 +110,7 @@ def _read(path: Path) -> tuple[dict[Any, Any], dict[KeyPath, int]]:
         raise UserError(
             str(path),
             found=kind,
-            expected=f"the sections {', '.join(Config.model_fields)}",
+            expected=f"the sections {', '.join(root.model_fields)}",
             mend="write `section:` with its keys indented below it",
         )
     return content or {}, lines
@@ -162,7 +182,7 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
     return tuple(int(part) if re.fullmatch(r"\d+", part) else part for part in parts), value
 
 
-def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str) -> None:
+def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str, root: type[BaseModel]) -> None:
     """Sets a value in nested sections; sections on the way that the file leaves out are made, lists from defaults."""
     here: Any = raw
     for depth, part in enumerate(key):
@@ -180,13 +200,16 @@ def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str) -> None:
             here[part] = value
             return
         if isinstance(here, dict) and here.get(part) is None:
-            default = _default_at(key[: depth + 1])
+            default = _default_at(key[: depth + 1], root)
             here[part] = {} if default is None or isinstance(default, dict) else default
         here = here[part]
 
 
-def _default_at(key: KeyPath) -> Any:
-    here: Any = Config().model_dump(mode="json")
+def _default_at(key: KeyPath, root: type[BaseModel]) -> Any:
+    try:
+        here: Any = root().model_dump(mode="json")
+    except ValidationError:  # some keys have no default
+        return None
     for part in key:
         here = here.get(part) if isinstance(here, dict) else None
     return here

@@ -1,6 +1,7 @@
 """The images of a source, split for training, validation and test, none of them read yet."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -112,6 +113,36 @@ def find_images(root: Path) -> list[str]:
         images = (name for name in files if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."))
         names += (Path(folder, name).relative_to(root).as_posix() for name in images)
     return sorted(names)
+
+
+def named_files(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
+    """The image files that a user names, one by one or by folder.
+
+    Args:
+        inputs: of `--input`.
+
+    Returns:
+        A name that no other has, and the path, of each.
+
+    Raises:
+        UserError: for a path that is neither, and for a folder without images.
+    """
+    found: list[tuple[str, Path]] = []
+    for path in inputs:
+        if path.is_dir():
+            names = find_images(path)
+            if not names:
+                endings = ", ".join(sorted(EXTENSIONS))
+                raise UserError(
+                    str(path), found="no image", expected=f"files ending in {endings}", mend="check --input"
+                )
+            found += [(name, path / name) for name in names]
+        elif path.is_file():
+            found.append((path.name, path))
+        else:
+            raise UserError(str(path), found="nothing", expected="an image or a folder", mend="check the path")
+    times = Counter(name for name, _ in found)
+    return [(name if times[name] == 1 else f"{index}-{name}", path) for index, (name, path) in enumerate(found)]
 
 
 def _split_folder(root: Path, signals: Signals) -> dict[Split, list[str]]:

@@ -42,7 +42,7 @@ def save_image(path: str | Path, array: Float[np.ndarray, "H W d"]) -> None:
         UserError: the file cannot be written.
         ValueError: there are neither one nor three channels.
     """
-    picture = Image.fromarray(np.rint(_shown(array) * 255).astype(np.uint8))
+    picture = Image.fromarray(np.rint(as_shown(array) * 255).astype(np.uint8))
     with replacing(path) as temporary:
         picture.save(temporary, format="PNG")
 
@@ -102,17 +102,17 @@ def comparison(
     axes = figure.subplots(2 * bands, 1 + per_row, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    _panel(axes[0, 0], _shown(original), "original")
+    draw_panel(axes[0, 0], as_shown(original), "original")
     for place, (name, values) in enumerate(clipped.items()):
         row, column = 2 * (place // per_row), 1 + place % per_row
         caption = [name, f"{psnr(values, original):.2f} dB", (captions or {}).get(name, "")]
         lines = [line for text in caption for line in textwrap.wrap(text, int(13 * width))]
-        _panel(axes[row, column], _shown(values), "\n".join(lines))
-        _panel(axes[row + 1, column], errors[name], "", scale)
+        draw_panel(axes[row, column], as_shown(values), "\n".join(lines))
+        draw_panel(axes[row + 1, column], errors[name], "", scale)
     _error_legend(figure, axes[1, 0], scale, max(float(np.nanmax(error, initial=0.0)) for error in errors.values()))
     if title:
-        _title(figure, title)
-    _save(path, figure)
+        draw_title(figure, title)
+    save_figure(path, figure)
 
 
 def atoms_sheet(
@@ -146,10 +146,10 @@ def atoms_sheet(
     for axis, atom, label in zip(axes.flat, atoms, labels, strict=False):
         magnitude = float(np.abs(atom).max())
         # An atom that is zero everywhere stays grey; dividing by its magnitude would make it not a number.
-        _panel(axis, _shown(0.5 + 0.5 * atom / (magnitude or 1.0)), label, text_size=TEXT_SIZE - 1.5)
+        draw_panel(axis, as_shown(0.5 + 0.5 * atom / (magnitude or 1.0)), label, text_size=TEXT_SIZE - 1.5)
     if title:
-        _title(figure, title)
-    _save(path, figure)
+        draw_title(figure, title)
+    save_figure(path, figure)
 
 
 def curve(
@@ -157,6 +157,8 @@ def curve(
     series: Mapping[str, tuple[ArrayLike, ArrayLike]],
     xlabel: str,
     ylabel: str,
+    *,
+    logarithmic: bool = False,
 ) -> None:
     """Save one or more curves over a common abscissa.
 
@@ -165,6 +167,7 @@ def curve(
         series: name → (abscissae, ordinates), sequences of equal length; values that are not finite leave a gap.
         xlabel: what the abscissa is, with its unit.
         ylabel: what the ordinate is, with its unit.
+        logarithmic: whether the abscissa is, for positive values.
 
     Raises:
         UserError: the file cannot be written.
@@ -175,6 +178,8 @@ def curve(
         finite = np.where(np.isfinite(np.asarray(ordinates, float)), np.asarray(ordinates, float), np.nan)
         marker = "o" if len(finite) <= 40 else ""
         axis.plot(np.asarray(abscissae, float), finite, label=name, linewidth=1.6, marker=marker, markersize=3)
+    if logarithmic:
+        axis.set_xscale("log")
     axis.set_xlabel(xlabel, parse_math=False)
     axis.set_ylabel(ylabel, parse_math=False)
     axis.grid(color="0.9", linewidth=0.8)
@@ -182,18 +187,18 @@ def curve(
     axis.spines[["top", "right"]].set_visible(False)
     if len(series) > 1:
         figure.legend(loc="outside upper center", ncols=min(4, len(series)), frameon=False, fontsize=TEXT_SIZE)
-    _save(path, figure)
+    save_figure(path, figure)
 
 
-def _shown(array: np.ndarray) -> np.ndarray:
-    """The array as a picture shows it: clipped, finite, [H, W, 3] or [H, W] for one channel."""
+def as_shown(array: np.ndarray) -> np.ndarray:
+    """An array as a picture shows it: clipped, finite, [H, W, 3] or [H, W] for one channel."""
     if array.ndim != 3 or array.shape[2] not in (1, 3):
         raise ValueError(f"a picture needs the shape [H, W, 1] or [H, W, 3]; found {list(array.shape)}")
     picture = np.clip(np.nan_to_num(array.astype(np.float64), nan=0.0), 0.0, 1.0)
     return picture[..., 0] if array.shape[2] == 1 else picture
 
 
-def _panel(
+def draw_panel(
     axis: Axes, picture: np.ndarray, caption: str, scale: Normalize | None = None, text_size: float = TEXT_SIZE
 ) -> None:
     """Draw one picture: grey or colour in [0, 1], or errors on the given scale."""
@@ -225,12 +230,14 @@ def _error_legend(figure: Figure, axis: Axes, scale: Normalize, largest: float) 
     bar.set_label(f"grey levels (1/255){note}", fontsize=TEXT_SIZE)
 
 
-def _title(figure: Figure, title: str) -> None:
+def draw_title(figure: Figure, title: str) -> None:
+    """Write a line above everything, in several where it is long."""
     lines = textwrap.wrap(title, int(11 * figure.get_figwidth()))
     figure.suptitle("\n".join(lines), fontsize=TEXT_SIZE + 2, parse_math=False)
 
 
-def _save(path: str | Path, figure: Figure) -> None:
+def save_figure(path: str | Path, figure: Figure) -> None:
+    """Save a figure as PNG, atomically."""
     FigureCanvasAgg(figure)
     with replacing(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)

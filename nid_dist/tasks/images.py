@@ -213,6 +213,8 @@ def fit_image(
     methods: Sequence[Method],
     stride: int | None = None,
     prepared: Prepared | None = None,
+    *,
+    whole: bool = False,
 ) -> dict[str, ImageFit]:
     """Represent an image of any size by each method.
 
@@ -221,7 +223,8 @@ def fit_image(
         image: in [0, 1].
         methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
-        prepared: for the model's lattice, where many images are to come.
+        prepared: for the lattice of the image's signals, where many images are to come.
+        whole: one signal for the image, whatever the patches are that the dictionary was trained on.
 
     Returns:
         Codes by the methods' labels, to be rendered.
@@ -237,7 +240,7 @@ def fit_image(
             expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
             mend=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
         )
-    patch = model.config.signals.patch
+    patch = None if whole else model.config.signals.patch
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)
     device = model.coords.device

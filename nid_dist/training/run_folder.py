@@ -6,11 +6,12 @@ import shutil
 import warnings
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from nid_dist.config.loading import dump_config, load_config
-from nid_dist.config.schema import Config
+from nid_dist.config.schema import Config, Training
 from nid_dist.errors import UserError
-from nid_dist.training.checkpoint import has_checkpoint
+from nid_dist.training import checkpoint
 
 CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
 
@@ -63,6 +64,19 @@ class RunFolder:
                 mend="give the logging.run_dir of a training",
             )
         return load_config(self.config)
+
+    def progress(self) -> dict[str, Any]:
+        """How far the newest complete checkpoint is: `step`, `seconds` and more; zeros without one."""
+        newest = checkpoint.newest(self.checkpoints)
+        return {"step": 0, "seconds": 0.0} | (
+            {} if newest is None else checkpoint.read_facts(newest).get("progress", {})
+        )
+
+    def finished(self, training: Training) -> bool:
+        """Whether the newest complete checkpoint is that of the end of a training."""
+        done = self.progress()
+        late = training.max_seconds is not None and done["seconds"] >= training.max_seconds
+        return bool(done["step"] >= training.steps or late)
 
     def lock(self) -> None:
         """Keeps other trainings out until `close`, or until the process ends, however it ends (`flock`).
@@ -161,11 +175,11 @@ def resolve_resume(resume: str | None, run_dir: Path) -> Path | None:
         return None
     if resume == "auto":
         own = run_dir / CHECKPOINTS
-        return own if has_checkpoint(own) else None
+        return own if checkpoint.has_checkpoint(own) else None
     path = Path(resume)
     if (path / CHECKPOINTS).is_dir():
         path = path / CHECKPOINTS
-    if not has_checkpoint(path):
+    if not checkpoint.has_checkpoint(path):
         raise UserError(
             f"--resume {resume}",
             found="no checkpoint" if path.is_dir() else "no such folder",

@@ -16,7 +16,7 @@ from nid_dist.evaluation.pictures import atoms_sheet, comparison, curve, error_m
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     """The figures drawn in a test, in place of the files they would be saved to."""
     drawn: list[Figure] = []
-    monkeypatch.setattr(pictures, "_save", lambda path, figure: drawn.append(figure))
+    monkeypatch.setattr(pictures, "save_figure", lambda path, figure: drawn.append(figure))
     return drawn
 
 

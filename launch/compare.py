@@ -1,0 +1,12 @@
+"""Compare methods on the same signals: `python launch/compare.py --config FILE [--input IMAGES]`."""
+
+import sys
+from pathlib import Path
+
+# The clone's own code is what runs, installed or not, from any folder.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from nid_dist.cli.compare import main
+
+if __name__ == "__main__":
+    sys.exit(main())

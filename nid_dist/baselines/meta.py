@@ -1,0 +1,160 @@
+"""A learned initialisation for networks (Tancik et al. 2021): MAML (Finn et al. 2017) or Reptile (Nichol et al. 2018).
+
+Weights from which a few plain gradient steps represent a new signal of the kind that they were learned from.
+"""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.func import functional_call
+from tqdm import tqdm
+
+from nid_dist.baselines.config import Inr, Meta
+from nid_dist.baselines.inr import Network
+from nid_dist.errors import UserError
+from nid_dist.evaluation.report import replacing
+
+Weights = dict[str, Tensor]
+Signals = Callable[[int], Float[Tensor, "T C d"]]
+"""The signals of an outer step, given its number."""
+
+
+def learn_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signals: Signals) -> Weights:
+    """Learn an initialisation.
+
+    Args:
+        config: with a section `meta`.
+        coords: where all signals are given.
+        channels: d.
+        signals: drawn from the training split.
+
+    Returns:
+        The weights, by name.
+    """
+    meta = config.meta
+    assert meta is not None
+    network = Network(config, coords.shape[1], channels)
+    weights = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
+    optimizer = torch.optim.Adam(weights.values(), lr=meta.outer_lr)
+    draws = torch.Generator().manual_seed(config.seed)
+    progress = tqdm(range(meta.outer_steps), desc="learning a start", disable=not sys.stderr.isatty())
+    for step in progress:
+        batch = signals(step)
+        for group in optimizer.param_groups:
+            # Down to a tenth: the outer gradient is noisy to the end.
+            group["lr"] = meta.outer_lr * 0.1 ** (step / meta.outer_steps)
+        optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for values in batch:
+            total += _outer_gradient(network, config, meta, weights, coords, values, len(batch), draws)
+        optimizer.step()
+        progress.set_postfix(loss=f"{total / len(batch):.4f}")
+    return {name: weight.detach() for name, weight in weights.items()}
+
+
+def _outer_gradient(
+    network: Network,
+    config: Inr,
+    meta: Meta,
+    weights: Weights,
+    coords: Tensor,
+    values: Tensor,
+    of: int,
+    draws: torch.Generator,
+) -> float:
+    """Add a signal's part of the outer gradient; the loss after the inner steps."""
+    exact = meta.algorithm == "maml"
+
+    def loss(current: Weights) -> Tensor:
+        where: Tensor | slice = slice(None)
+        if meta.coordinates is not None and meta.coordinates < len(coords):
+            where = torch.randint(len(coords), (meta.coordinates,), generator=draws)
+        shown: Tensor = functional_call(network, current, (coords[where],))
+        return (shown - values[where]).square().mean()
+
+    current: Weights = dict(weights)
+    for _ in range(meta.inner_steps):
+        slopes = torch.autograd.grad(loss(current), list(current.values()), create_graph=exact)
+        current = {
+            name: weight - config.lr * slope for (name, weight), slope in zip(current.items(), slopes, strict=True)
+        }
+        if not exact:
+            current = {name: weight.detach().requires_grad_() for name, weight in current.items()}
+    if exact:
+        # Through the inner steps: second derivatives and all.
+        final = loss(current)
+        (final / of).backward()
+        return float(final.detach())
+    with torch.no_grad():
+        for name, weight in weights.items():
+            towards = (weight - current[name]) / of
+            weight.grad = towards if weight.grad is None else weight.grad + towards
+        return float(loss(current))
+
+
+def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signals: Signals, path: Path) -> Weights:
+    """An initialisation that is learned once and then found again.
+
+    Args:
+        config: as for `learn_start`.
+        coords: as for `learn_start`.
+        channels: as for `learn_start`.
+        signals: as for `learn_start`.
+        path: where it is kept.
+
+    Returns:
+        The weights, by name.
+
+    Raises:
+        UserError: when the file is damaged, or was learned by another configuration.
+    """
+    facts = {"config": config.model_dump_json(), "coordinates": str(len(coords)), "channels": str(channels)}
+    if path.exists():
+        return _found(path, facts)
+    print(f"learning the start of {path.stem} (kept in {path})", file=sys.stderr)
+    weights = learn_start(config, coords, channels, signals)
+    with replacing(path) as temporary:
+        save_file(weights, temporary, {"facts": json.dumps(facts)})
+    return weights
+
+
+def read_start(config: Inr, path: Path) -> Weights:
+    """An initialisation that was learned before, for any number of coordinates.
+
+    Args:
+        config: of the network.
+        path: where it is kept.
+
+    Returns:
+        The weights, by name.
+
+    Raises:
+        UserError: when the file is damaged, or was learned by another configuration.
+    """
+    return _found(path, {"config": config.model_dump_json()})
+
+
+def _found(path: Path, facts: dict[str, str]) -> Weights:
+    try:
+        with safe_open(path, "pt") as file:
+            stored = json.loads(file.metadata()["facts"])
+        weights: Weights = load_file(path)
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            str(path), found=f"a damaged file ({error})", expected="a learned initialisation", mend="learn it again"
+        ) from None
+    if any(stored.get(key) != value for key, value in facts.items()):
+        raise UserError(
+            str(path),
+            found="an initialisation learned by another configuration",
+            expected="this one's",
+            mend="move it away, or choose another run_dir",
+        )
+    return weights

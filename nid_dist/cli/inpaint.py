@@ -1,0 +1,182 @@
+"""`nid-inpaint`: refit a corrupted image, and show what others make of it."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+
+from nid_dist.baselines.config import load_baseline
+from nid_dist.baselines.inr import Baseline
+from nid_dist.baselines.meta import read_start
+from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.comparison.fillers import Filled, Filler, classical_filler, fill_all, kept, network_filler
+from nid_dist.data.corruptions import CORRUPTIONS, corrupt
+from nid_dist.data.preparation import prepare
+from nid_dist.data.reading import read_image
+from nid_dist.errors import UserError
+from nid_dist.evaluation.grids import picture_grid
+from nid_dist.evaluation.image_metrics import psnr, ssim
+from nid_dist.evaluation.pictures import save_image
+from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.export import load
+from nid_dist.tasks.images import ImageArray, require_images
+from nid_dist.tasks.inpainting import check_mask, inpaint
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "baselines"
+AGAINST = ("siren", "meta", "biharmonic")
+_META_STEPS = 10
+_COLUMNS = [
+    Column("method"),
+    Column("PSNR", "dB", ".2f"),
+    Column("SSIM", "", ".4f"),
+    Column("unknown pixels", "dB", ".2f"),
+    Column("time", "s", ".2f"),
+]
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="nid-inpaint", description="Refit a corrupted image with a dictionary.")
+    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export, of patches")
+    parser.add_argument("--input", type=Path, required=True, help="an image")
+    parser.add_argument(
+        "--mask", type=Path, help="an image of the same size, white where pixels are known; else: found"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for pictures and the table")
+    parser.add_argument("--corrupt", choices=list(CORRUPTIONS), help="for experiments: spoil the image first")
+    parser.add_argument("--kept", type=float, default=0.1, help="of --corrupt random: share of pixels (0.02 to 1)")
+    parser.add_argument("--blind", action="store_true", help="with --corrupt: do not tell the dictionary which pixels")
+    parser.add_argument("--size", type=int, help="cut to a square of this many pixels first")
+    parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of known pixels, white being 1")
+    parser.add_argument("--against", nargs="*", choices=AGAINST, help="others to compare with (default: all there are)")
+    parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of launch/compare.py's run_dir")
+    parser.add_argument("--seconds", type=float, default=20.0, help="that a network may take")
+    return parser
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    _check(options)
+    model = load(options.dictionary)
+    require_images(model, str(options.dictionary))
+    image = read_image(options.input, model.config.signals.colour)
+    if options.size is not None:
+        image = prepare(image, size=options.size, name=str(options.input))
+    clean, given, known = _spoilt(options, image)
+    others = _others(options, known is not None)
+    new_folder(options.out)
+    mask = None if options.blind else known
+    print(f"refitting {given.shape[0]}x{given.shape[1]} pixels", file=sys.stderr)
+    fitted: dict[str, Any] = {}
+
+    def ours(spoilt: ImageArray, _: Bool[np.ndarray, "H W"]) -> ImageArray:
+        fitted["result"] = inpaint(model, spoilt, mask, noise=options.noise)
+        return kept(fitted["result"].picture, spoilt, fitted["result"].trusted > 0.5)
+
+    everywhere = np.ones(given.shape[:2], bool) if known is None else known
+    filled = fill_all({"NID": ours} | others, given, everywhere)
+    result = fitted["result"]
+    save_image(options.out / "inpainted.png", filled["NID"].picture)
+    save_image(options.out / "trusted.png", result.trusted[..., None])
+    if result.deviation is not None:
+        # What is white is uncertain by a quarter of the range, or more.
+        save_image(options.out / "deviation.png", np.clip(4 * result.deviation, 0, 1)[..., None])
+    _draw(options, clean, given, filled)
+    rows = _rows(clean, given, known, filled)
+    table = Table(_COLUMNS, [list(row.values()) for row in rows])
+    given_words = shlex.join(["python", "launch/inpaint.py", *(sys.argv[1:] if arguments is None else arguments)])
+    write_json(options.out / "results.json", {"command": given_words, "machine": machine(), "rows": rows})
+    with replacing(options.out / "table.md") as temporary:
+        temporary.write_text(f"`{given_words}`\n\n{table.markdown()}\n", encoding="utf-8", errors="backslashreplace")
+    print(table.text())
+    print(
+        f"\nwrote {options.out}: comparison.png, inpainted.png, trusted.png (white: believed), table.md, results.json"
+    )
+    print(f"next: look at {options.out}/comparison.png")
+    return 0
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, low, high in (("noise", 1e-6, 1.0), ("seconds", 1e-3, 1e6), ("size", 8, 1e5), ("kept", 1e-6, 1.0)):
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", mend="choose such a number")
+    if options.corrupt and options.mask:
+        raise UserError("--mask", found="one, with --corrupt", expected="one of the two", mend="leave one out")
+
+
+def _spoilt(
+    options: argparse.Namespace, image: ImageArray
+) -> tuple[ImageArray | None, ImageArray, Bool[np.ndarray, "H W"] | None]:
+    """The clean image where there is one, the corrupted one, and which of its pixels are known."""
+    if options.corrupt is not None:
+        spoilt = corrupt(image, options.corrupt, kept=options.kept)
+        return image, spoilt.image, spoilt.known
+    if options.mask is None:
+        return None, image, None
+    mask = read_image(options.mask, "grey")[..., 0]
+    if options.size is not None:
+        mask = prepare(mask[..., None], size=options.size, name=str(options.mask))[..., 0]
+    known = mask > 0.5
+    check_mask(known, *image.shape[:2])
+    return None, image, known
+
+
+def _others(options: argparse.Namespace, masked: bool) -> dict[str, Filler]:
+    """What the dictionary is compared with: only where a mask is known, which the others need."""
+    wanted = AGAINST if options.against is None else tuple(options.against)
+    if not masked:
+        return {}
+    found: dict[str, Filler] = {}
+    if "siren" in wanted:
+        found["SIREN"] = network_filler(Baseline(load_baseline(CONFIGS / "siren.yaml")), seconds=options.seconds)
+    if "meta" in wanted and (options.meta_start is not None or options.against is not None):
+        if options.meta_start is None:
+            raise UserError(
+                "--against meta",
+                found="no --meta-start",
+                expected="its learned initialisation",
+                mend="run launch/compare.py once, and give meta.safetensors of its run_dir",
+            )
+        config = load_baseline(CONFIGS / "meta.yaml")
+        baseline = Baseline(config, read_start(config, options.meta_start))
+        found[f"Meta + {_META_STEPS} steps"] = network_filler(baseline, steps=_META_STEPS)
+    if "biharmonic" in wanted:
+        found["biharmonic"] = classical_filler
+    return found
+
+
+def _draw(options: argparse.Namespace, clean: ImageArray | None, given: ImageArray, filled: dict[str, Filled]) -> None:
+    row = {} if clean is None else {"clean": (clean, "")}
+    row["corrupted"] = (given, "" if clean is None else f"{psnr(given, clean):.2f} dB")
+    for name, result in filled.items():
+        row[name] = (result.picture, "" if clean is None else f"{psnr(result.picture, clean):.2f} dB")
+    picture_grid(options.out / "comparison.png", {"": row}, title=options.input.name)
+
+
+def _rows(
+    clean: ImageArray | None,
+    given: ImageArray,
+    known: Bool[np.ndarray, "H W"] | None,
+    filled: dict[str, Filled],
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, result in ({"corrupted": Filled(given, 0.0)} | filled).items():
+        scores: list[float | None] = [None, None, None]
+        if clean is not None:
+            lost = None if known is None or known.all() else ~known
+            unknown = None if lost is None else psnr(result.picture[lost], clean[lost])
+            scores = [psnr(result.picture, clean), ssim(result.picture, clean), unknown]
+        keys = ("psnr_db", "ssim", "psnr_unknown_db")
+        seconds = result.seconds if name in filled else None
+        rows.append({"method": name, **dict(zip(keys, scores, strict=True)), "seconds": seconds})
+    return rows
+
+
+main = guarded("nid-inpaint", command)

@@ -1,0 +1,105 @@
+"""Signals in the directions that a dictionary's prior knows, each measured in its own places and with its own trust.
+
+`solve_map` weighs all directions of a merged head, for measurements that all signals share. Inpainting has thousands of
+patches, no two of them with the same pixels: here only the prior's principal directions are followed, u = mean + B s,
+s ~ N(0, I), and what lies beside them counts as noise. A patch then costs a system of q numbers.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nid_dist.coding.prior import Prior
+from nid_dist.dictionary.dictionary import Dictionary
+
+_NUMBERS = 2**26  # of products of atoms, at a time
+
+
+@dataclass(frozen=True)
+class Subspace:
+    """f = mean + basis s at some coordinates, s of independent standard normals, and noise beside it.
+
+    Args:
+        mean: of f.
+        basis: f along each direction, by one standard deviation.
+        beside: variance of f in all other directions together.
+    """
+
+    mean: Float[Tensor, "C d"]
+    basis: Float[Tensor, "C d q"]
+    beside: Float[Tensor, "C"]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is known of T signals after measuring them.
+
+    Args:
+        values: f at the coordinates, most probable.
+        deviation: standard deviation of f, a mean over the channels.
+    """
+
+    values: Float[Tensor, "T C d"]
+    deviation: Float[Tensor, "T C"]
+
+
+@torch.no_grad()
+def subspace(dictionary: Dictionary, prior: Prior, coords: Float[Tensor, "C m"]) -> Subspace:
+    """The prior's directions as functions.
+
+    Args:
+        dictionary: of linear heads.
+        prior: on its merged heads.
+        coords: in [-1, 1]^m.
+
+    Returns:
+        The directions at the coordinates.
+    """
+    channels, width = dictionary.channels, dictionary.trunk.out_dim
+    features = dictionary.trunk(coords).double()
+
+    def functions(heads: Tensor) -> Tensor:
+        """Merged heads [r, q] evaluated, [C, d, q]."""
+        rows, offsets = heads[: channels * width].unflatten(0, (channels, width)), heads[channels * width :]
+        return torch.einsum("ch,dhq->cdq", features, rows) + offsets
+
+    basis = functions(prior.basis.double() * prior.variances.double().sqrt())
+    beside = prior.floor.double() * (features.square().sum(1) + 1)
+    dtype = coords.dtype
+    return Subspace(functions(prior.mean.double()[:, None])[..., 0].to(dtype), basis.to(dtype), beside.to(dtype))
+
+
+@torch.no_grad()
+def observe(space: Subspace, measured: Float[Tensor, "T C d"], weights: Float[Tensor, "T C"], noise: float) -> Seen:
+    """What signals are, given some of their values.
+
+    Args:
+        space: of the coordinates.
+        measured: values there; where the weight is 0 they are not looked at.
+        weights: by which the noise's variance is divided; 0: not measured.
+        noise: standard deviation of the noise, in units of the values.
+
+    Returns:
+        The posterior's mean and deviation.
+    """
+    directions, channels = space.basis.shape[2], space.basis.shape[1]
+    at_once = max(1, _NUMBERS // space.basis.numel())
+    eye = torch.eye(directions, dtype=torch.float64, device=measured.device)
+    flat = space.basis.flatten(0, 1)
+    values, deviations = [], []
+    for some, trust in zip(measured.split(at_once), weights.split(at_once), strict=True):
+        # What lies beside the directions is noise that no trust removes.
+        share = trust / (noise**2 + trust * space.beside)
+        weighted = (share.repeat_interleave(channels, 1)[..., None] * flat).transpose(1, 2)
+        system = (weighted @ flat).double() + eye
+        error = torch.where(trust[..., None] > 0, some - space.mean, torch.zeros_like(some))
+        factor = torch.linalg.cholesky(system)
+        right = weighted @ error.flatten(1)[..., None]
+        latent = torch.cholesky_solve(right.double(), factor)[..., 0].to(some.dtype)
+        values.append(space.mean + torch.einsum("cdq,tq->tcd", space.basis, latent))
+        half = torch.linalg.solve_triangular(factor.to(some.dtype), flat.t().expand(len(some), -1, -1), upper=False)
+        variance = half.square().sum(1).unflatten(1, (len(space.mean), channels)).mean(2)
+        deviations.append((variance + space.beside).sqrt())
+    return Seen(torch.cat(values), torch.cat(deviations))

@@ -1,0 +1,65 @@
+"""The dictionaries of a comparison: trained once, then found again."""
+
+import re
+import sys
+from pathlib import Path
+
+from nid_dist.cli.train import train
+from nid_dist.comparison.base import Request, Trained
+from nid_dist.config import Config, load_config
+from nid_dist.errors import UserError
+from nid_dist.export import load
+from nid_dist.model import Model
+from nid_dist.training.run_folder import RunFolder
+
+_NO_MATTER = {"logging", "parallel"}  # the sections that do not change what a training finds
+
+
+def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model, Config]:
+    """A dictionary of a comparison; it is trained where it has not been, or not to the end.
+
+    Args:
+        dictionary: its name and configuration.
+        request: whose file the configuration is named relative to.
+        run_dir: where runs are kept, in a folder of the dictionary's name each.
+
+    Returns:
+        The model, frozen, and its configuration.
+
+    Raises:
+        UserError: when it cannot be trained, its training was stopped, or the folder holds another one.
+    """
+    folder = Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
+    overrides = [*dictionary.set, f"logging.run_dir={folder}"]
+    config = load_config(request.beside(dictionary.config), overrides)
+    run = RunFolder(folder)
+    if run.config.is_file():
+        _refuse_another(run, config)
+    if not run.finished(config.training):
+        print(f"training {dictionary.name} (kept in {folder})", file=sys.stderr)
+        trainer, _ = train(config, resume="auto")
+        if trainer.stopped_by is not None:
+            raise UserError(
+                f"the training of {dictionary.name}",
+                found=f"that it was stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written",
+                expected="all of its steps",
+                mend="the same command goes on from there",
+            )
+    return load(folder), config
+
+
+def _refuse_another(run: RunFolder, config: Config) -> None:
+    wanted, found = config.model_dump(exclude=_NO_MATTER), run.read_config().model_dump(exclude=_NO_MATTER)
+    different = [
+        f"{section}.{key}"
+        for section in wanted
+        for key in wanted[section]
+        if wanted[section][key] != found[section][key]
+    ]
+    if different:
+        raise UserError(
+            str(run.path),
+            found=f"a dictionary trained with another {', '.join(different)}",
+            expected="one of this comparison's configuration",
+            mend="choose another run_dir (--set run_dir=...), or move that run away",
+        )
