@@ -86,6 +86,9 @@ class Encoding(Section):
     scale: PositiveFloat = Field(
         10.0, description="of the frequencies, in radians per unit of x in [-1, 1]; random kernels: 1 / length scale"
     )
+    mirror: NonNegativeInt | None = Field(
+        None, description="an axis along which every signal is mirror-symmetric: f sees |x| there; null: none"
+    )
     octaves: PositiveInt = Field(6, description="`positional`: frequencies pi * 2^0 ... pi * 2^(octaves-1)")
     nu: PositiveFloat = Field(1.5, description="`matern`: smoothness")
     alpha: PositiveFloat = Field(1.0, description="`rational_quadratic`: mixture of length scales")

@@ -1,8 +1,8 @@
 """Prepared shapes on disk: a safetensors file for each, written whole or not at all, and an index of all.
 
 A file holds `near` [N, 3], points near the surface, and `uniform` [U, 3], points of the whole cube, each in random order,
-with `near_distances`, `near_gradients` and so on; `surface` [S, 3] and `normals` [S, 3]; and, where it was asked for,
-`grid` [G, G, G], distances at cell centres. So a random part of a shape is a slice of a file, and a training reads only
+with `near_distances`, `near_gradients` and so on; `surface` [S, 3] and `normals` [S, 3]; `vertices` and `faces` of what bounds
+the shape; and, where it was asked for, `grid` [G, G, G], distances at cell centres. So a random part of a shape is a slice of a file, and a training reads only
 what a step needs, however many shapes there are.
 """
 
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from nid_dist.data.mesh import Placement
+from nid_dist.data.mesh import Mesh, Placement
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import replacing, write_json
@@ -160,6 +160,12 @@ class PreparedShapes:
         with self._open(index) as file:
             start = generator.integers(2**31)
             return _part(file, "surface", count, start), _part(file, "normals", count, start)
+
+    def mesh(self, index: int) -> Mesh:
+        """The faces that bound a shape, in the cube."""
+        with self._open(index) as file:
+            vertices, faces = file.get_tensor("vertices"), file.get_tensor("faces")
+        return Mesh(vertices.astype(np.float64), faces.astype(np.int64))
 
     def distance(self, index: int, points: Points) -> Distances:
         """Distances at given points: interpolated in the grid.

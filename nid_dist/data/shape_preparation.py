@@ -124,6 +124,10 @@ def sample_mesh(mesh: Mesh, settings: Settings, name: str) -> tuple[dict[str, np
     chosen = np.flatnonzero(on)[: settings.surface]
     tensors["surface"] = field.sides.points[chosen].astype(np.float32)
     tensors["normals"] = field.sides.normals[chosen].astype(np.float32)
+    # What bounds the shape, to compare with: exact where points would only be close.
+    used, faces = np.unique(field.surface.faces, return_inverse=True)
+    tensors["vertices"] = field.surface.vertices[used].astype(np.float32)
+    tensors["faces"] = faces.reshape(-1, 3).astype(np.int32)
     if settings.grid:
         cells = lattice((settings.grid,) * 3).double().numpy()
         tensors["grid"] = field.distance(cells).reshape((settings.grid,) * 3).astype(np.float16)

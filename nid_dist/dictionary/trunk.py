@@ -22,6 +22,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.in_dim = in_dim
         self.encoding = make_encoding(config.encoding, in_dim, generator)
+        self.mirror = config.encoding.mirror
         self.activation = make_activation(config.activation, config.omega)
         self.linear_output = config.trunk_output == "linear"
         self.layers = nn.ModuleList()
@@ -49,6 +50,10 @@ class Trunk(nn.Module):
         Returns:
             phi; the encoding itself where there are no shared layers.
         """
+        if self.mirror is not None:
+            axes = [coords[..., axis : axis + 1] for axis in range(self.in_dim)]
+            axes[self.mirror] = axes[self.mirror].abs()
+            coords = torch.cat(axes, -1)
         features = self.encoding(coords)
         for position, layer in enumerate(self.layers):
             features = layer(features)

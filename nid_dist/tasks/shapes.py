@@ -61,6 +61,11 @@ class ShapeTask:
         self._coming: dict[tuple[int, int, int], Future[Batch]] = {}
 
     @property
+    def prepared(self) -> ShapeSource:
+        """The source without the procedural shapes that are trained on besides."""
+        return self.source.prepared if isinstance(self.source, BothShapes) else self.source
+
+    @property
     def own_coordinates(self) -> bool:
         """Every shape has points of its own."""
         return True
@@ -136,7 +141,7 @@ class ShapeTask:
         generator = np.random.Generator(np.random.PCG64(sequence))
         signals, count = self.config.signals, self.coordinates
         change = None
-        prepared = self.source.prepared if isinstance(self.source, BothShapes) else self.source
+        prepared = self.prepared
         if signals.augment and purpose == _TRAINED and isinstance(prepared, PreparedShapes) and index < len(prepared.names):
             on = prepared.surface(index, _BOX, generator)[0]
             change = draw_change(on, signals.stretch, signals.turn, generator)

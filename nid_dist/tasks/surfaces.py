@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nid_dist.coding.code import Code
-from nid_dist.coding.solvers import solve_irls
+from nid_dist.coding.solvers.robust_map import solve_robust_map
 from nid_dist.data.mesh import Mesh
 from nid_dist.data.point_clouds import Cloud
 from nid_dist.evaluation.meshing import extract_surface
@@ -102,21 +102,34 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
     coords, values, weights = (
         torch.from_numpy(part).float().to(device) for part in (measured.coords, measured.values, measured.weights)
     )
-    solution = solve_irls(
+    found = solve_robust_map(
         model.dictionary,
         Sampling(coords),
-        values[None, :, None],
-        model.support,
-        loss=options.loss,
-        weights=weights[None],
-        blocks=model.config.coding.blocks,
-        ridge=max(model.config.coding.ridge, 1e-9),
-        prior=model.prior,
+        values[:, None],
+        model.require_prior(),
         noise=options.noise,
+        k=model.support,
+        blocks=model.config.coding.blocks,
+        weights=weights,
         iterations=options.iterations,
     )
-    on = solution.weights[0, : len(cloud.points)] / weights[: len(cloud.points)].clamp_min(1e-12)
-    return SurfaceFit(solution.code, on.cpu().numpy(), time.perf_counter() - begin)
+    on = found.trust[: len(cloud.points)].cpu().numpy()
+    return SurfaceFit(found.code, on, time.perf_counter() - begin)
+
+
+def init_code(model: Model, cloud: Cloud) -> Code:
+    """The gate's own code of a cloud.
+
+    Args:
+        model: with a pointnet gate.
+        cloud: in the cube.
+
+    Returns:
+        The code.
+    """
+    normals = np.zeros_like(cloud.points) if cloud.normals is None else cloud.normals
+    shown = torch.from_numpy(np.concatenate([cloud.points, normals], 1)).float()
+    return model.encode(shown[None].to(model.coords.device))
 
 
 def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions) -> Measured:
