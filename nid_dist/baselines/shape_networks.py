@@ -17,7 +17,7 @@ def fit_oriented_points(
     points: Float[Tensor, "P 3"],
     normals: Float[Tensor, "P 3"] | None,
     *,
-    off: int = 1024,
+    off: int = 512,
     steps: int | None = None,
     seed: int = 0,
 ) -> Fitted:
