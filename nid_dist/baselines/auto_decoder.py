@@ -1,7 +1,7 @@
-"""DeepSDF's auto-decoder (Park et al. 2019): one network for all shapes, and a latent vector for each, all learned by descent.
+"""DeepSDF's auto-decoder (Park et al. 2019): one network for all shapes, a latent vector for each, learned by descent.
 
-A new shape is fitted by descent on its latent vector alone. f is the truncated distance in units of the truncation, as the
-dictionary's; the network is tanh-free, with a skip connection that gives the input again to its middle layer.
+A new shape is fitted by descent on its latent vector alone. f is the truncated distance in units of the truncation, as
+the dictionary's; a skip connection gives the input again to the middle layer.
 """
 
 import time

@@ -2,7 +2,6 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
 from nid_dist.cli import prepare_shapes
 from nid_dist.cli.entry import OneVoiceParser, guarded
@@ -24,8 +23,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     run = {"shapes": prepare_shapes.prepare_shapes, "furniture": prepare_shapes.make_furniture}
     return run[options.kind](options)
-
-
 
 
 main = guarded("nid-prepare", command)

@@ -85,7 +85,9 @@ def prepare_shapes(options: argparse.Namespace) -> int:
         if each.facts is None:
             print(f"nid-prepare: left out: {each.reason}", file=sys.stderr)
     rate = f", {60 * len(made) / seconds:.0f} a minute" if made else ""
-    print(f"prepared {len(made)} shapes{rate}; {len(done) - len(made)} were there, {len(outcomes) - len(done)} left out")
+    print(
+        f"prepared {len(made)} shapes{rate}; {len(done) - len(made)} were there, {len(outcomes) - len(done)} left out"
+    )
     if not done:
         raise UserError(
             f"--input {options.input}",
@@ -129,9 +131,7 @@ def _settings(options: argparse.Namespace) -> Settings:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", mend="choose such a number")
-    return Settings(
-        options.samples, options.near, options.surface, options.grid, options.ambiguous, options.seed
-    )
+    return Settings(options.samples, options.near, options.surface, options.grid, options.ambiguous, options.seed)
 
 
 @contextmanager

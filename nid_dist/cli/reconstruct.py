@@ -125,8 +125,8 @@ def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:
         if outside:
             raise UserError(
                 name,
-                found=f"{outside} of {len(cloud.points)} points outside [-1, 1]^3 (farthest {np.abs(cloud.points).max():.3g})",
-                expected="all in the cube, as --frame cube says",
+                found=f"{outside} of {len(cloud.points)} points outside (up to {np.abs(cloud.points).max():.3g})",
+                expected="all in [-1, 1]^3, as --frame cube says",
                 mend="leave --frame out, so that the cloud is moved and scaled",
             )
         return Placement((0.0, 0.0, 0.0), 1.0)
@@ -138,9 +138,7 @@ def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:
     return Placement.around(kept if len(kept) > 1 else cloud.points)
 
 
-def _write(
-    result: _Result, truth: Mesh | None, options: argparse.Namespace, experts: int, given: str
-) -> None:
+def _write(result: _Result, truth: Mesh | None, options: argparse.Namespace, experts: int, given: str) -> None:
     facts: dict[str, Any] = {
         "command": given,
         "machine": machine(),

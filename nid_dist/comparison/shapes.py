@@ -156,7 +156,9 @@ def compare_shapes(config: ShapeComparison, request: Request) -> Results:
     files = {}
     for count in config.counts:
         chosen = {name: row for name, row in pictures.items() if name.endswith(f", {count}")}
-        picture_grid(request.out / f"shapes-{count}.png", chosen, title=f"{count} points, shapes held out; 1000 x Chamfer")
+        picture_grid(
+            request.out / f"shapes-{count}.png", chosen, title=f"{count} points, shapes held out; 1000 x Chamfer"
+        )
         files[f"shapes-{count}.png"] = "clouds and surfaces side by side"
     return Results(table(averaged), rows, {"means": averaged}, files)
 
@@ -176,7 +178,13 @@ def held_out(task: ShapeTask, limit: int) -> Iterator[Truth]:
         name = task.prepared.names[index]
         surface = task.prepared.surface(index, 10**9, np.random.default_rng(0))
         points, distances = task.prepared.sample(index, _VOLUME, 0.0, np.random.default_rng(0))
-        yield Truth(name, Cloud(*(each.astype(np.float64) for each in surface)), points, distances < 0, task.prepared.mesh(index))
+        yield Truth(
+            name,
+            Cloud(*(each.astype(np.float64) for each in surface)),
+            points,
+            distances < 0,
+            task.prepared.mesh(index),
+        )
 
 
 def sparse_cloud(truth: Truth, count: int, normals: bool) -> Cloud:

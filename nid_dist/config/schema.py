@@ -33,7 +33,9 @@ class Signals(Section):
     size: PositiveInt | None = Field(None, description="side of a square to which the (centre) square is resized")
     patch: PositiveInt | None = Field(16, description="side of a patch; null: a signal is a whole image")
     stride: PositiveInt | None = Field(None, description="training step between patches; null: no overlap")
-    augment: bool = Field(False, description="draw one of the square's 8 symmetries (shapes: mirrored, turned, stretched)")
+    augment: bool = Field(
+        False, description="draw one of the square's 8 symmetries (shapes: mirrored, turned, stretched)"
+    )
     val: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for validation")
     test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
     limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
@@ -48,7 +50,9 @@ class Signals(Section):
         0.1, description="`shapes`: f is the distance, cut at ± this (the box is [-1, 1]^3) and divided by it"
     )
     procedural: NonNegativeInt = Field(0, description="`shapes` with a path: procedural shapes to train on besides")
-    stretch: Fraction = Field(0.2, description="`shapes`, augment: largest change of the length of each axis, as a share")
+    stretch: Fraction = Field(
+        0.2, description="`shapes`, augment: largest change of the length of each axis, as a share"
+    )
     turn: NonNegativeFloat = Field(10.0, description="`shapes`, augment: largest turn about the up axis, in degrees")
     cloud: PositiveInt = Field(512, description="`shapes`: points of the surface that a pointnet gate is shown")
     lattice: PositiveInt = Field(16, description="`shapes`: side of the lattice of dense values for initial experts")
@@ -261,7 +265,8 @@ class Config(Section):
         kind = self.coding.gate.kind
         if kind not in ("codebook", "pointnet", "none"):
             raise ValueError(
-                f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; choose codebook or pointnet"
+                f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; "
+                "choose codebook, pointnet or none"
             )
         if kind == "pointnet" and self.signals.path is None:
             raise ValueError("coding.gate.kind 'pointnet' needs points on surfaces, of prepared shapes (signals.path)")

@@ -11,9 +11,9 @@ from nid_dist.errors import UserError
 
 EXTENSIONS = (".ply", ".xyz", ".npy")
 _TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
-    "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8",
-    "float64": "f8",
+    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
+    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
+    "double": "f8", "float64": "f8",
 }  # fmt: skip
 _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
@@ -35,16 +35,16 @@ def read_cloud(path: Path, with_normals: bool) -> Cloud:
     """Read a cloud.
 
     Args:
-        path: PLY (ASCII or binary, further properties are passed over), XYZ (text, a point a line) or NPY; three columns
-            are places, six places and normals.
+        path: PLY (ASCII or binary, further properties are passed over), XYZ (text, a point a line) or NPY; three
+            columns are places, six places and normals.
         with_normals: whether normals are asked for; without, they are not read.
 
     Returns:
         The cloud, duplicates left out, in the file's units.
 
     Raises:
-        UserError: for a file that is none of these, no points, numbers that are not finite, or normals that are not there
-            or have no length.
+        UserError: for a file that is none of these, no points, numbers that are not finite, or normals that are not
+            there or have no length.
     """
     if path.suffix.lower() not in EXTENSIONS:
         raise _unfit(path, f"a file ending in {path.suffix or 'nothing'}", f"one of {', '.join(EXTENSIONS)}")

@@ -1,9 +1,9 @@
 """Prepared shapes on disk: a safetensors file for each, written whole or not at all, and an index of all.
 
-A file holds `near` [N, 3], points near the surface, and `uniform` [U, 3], points of the whole cube, each in random order,
-with `near_distances`, `near_gradients` and so on; `surface` [S, 3] and `normals` [S, 3]; `vertices` and `faces` of what bounds
-the shape; and, where it was asked for, `grid` [G, G, G], distances at cell centres. So a random part of a shape is a slice of a file, and a training reads only
-what a step needs, however many shapes there are.
+A file holds `near` [N, 3], points near the surface, and `uniform` [U, 3], points of the whole cube, each in random
+order, with `near_distances`, `near_gradients` and so on; `surface` [S, 3] and `normals` [S, 3]; `vertices` and `faces`
+of what bounds the shape; and, where it was asked for, `grid` [G, G, G], distances at cell centres. So a random part of
+a shape is a slice of a file, and a training reads only what a step needs, however many shapes there are.
 """
 
 import hashlib
@@ -72,7 +72,9 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def write_index(folder: Path, settings: Mapping[str, Any], shapes: Mapping[str, Any], refused: Mapping[str, str]) -> None:
+def write_index(
+    folder: Path, settings: Mapping[str, Any], shapes: Mapping[str, Any], refused: Mapping[str, str]
+) -> None:
     """Write the index: every shape with its facts, checksum and split, and what was left out, with the reason."""
     write_json(folder / INDEX, {"format": FORMAT, "settings": settings, "shapes": shapes, "refused": refused})
 
@@ -150,7 +152,7 @@ class PreparedShapes:
             parts = [
                 [_part(file, f"{kind}{of}", number, start) for of in ("", "_distances", "_gradients")]
                 for kind, number in (("near", close), ("uniform", count - close))
-                for start in (generator.integers(2**31),)
+                for start in (int(generator.integers(2**31)),)
             ]
         points, distances, gradients = (np.concatenate(pair) for pair in zip(*parts, strict=True))
         return points, distances, gradients
@@ -158,7 +160,7 @@ class PreparedShapes:
     def surface(self, index: int, count: int, generator: np.random.Generator) -> tuple[Points, Points]:
         """Points drawn from a shape's surface, with the normals that point out of it."""
         with self._open(index) as file:
-            start = generator.integers(2**31)
+            start = int(generator.integers(2**31))
             return _part(file, "surface", count, start), _part(file, "normals", count, start)
 
     def mesh(self, index: int) -> Mesh:
@@ -176,7 +178,7 @@ class PreparedShapes:
         from scipy.ndimage import map_coordinates
 
         with self._open(index) as file:
-            if "grid" not in file.keys():  # noqa: SIM118: no mapping
+            if "grid" not in set(file.keys()):
                 raise UserError(
                     str(self.folder),
                     found="shapes without a grid of distances",

@@ -111,7 +111,10 @@ def sample_mesh(mesh: Mesh, settings: Settings, name: str) -> tuple[dict[str, np
     field = MeshDistance(mesh, generator)
     _check(field.sides, settings, name)
     close = round(settings.near * settings.samples)
-    drawn = {"near": field.near(close, SPREADS, generator), "uniform": field.uniform(settings.samples - close, generator)}
+    drawn = {
+        "near": field.near(close, SPREADS, generator),
+        "uniform": field.uniform(settings.samples - close, generator),
+    }
     tensors: dict[str, np.ndarray] = {}
     for kind, (points, inside) in drawn.items():
         distances, gradients = field.nearest(points, inside)

@@ -76,7 +76,9 @@ def synset(name: str) -> str:
     return known
 
 
-def find_meshes(folder: Path, layout: Layout, synsets: Sequence[str] = (), splits: Path | None = None) -> list[MeshFile]:
+def find_meshes(
+    folder: Path, layout: Layout, synsets: Sequence[str] = (), splits: Path | None = None
+) -> list[MeshFile]:
     """List a folder's meshes.
 
     Args:

@@ -21,6 +21,6 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
     import trimesh
 
     made = trimesh.Trimesh(np.asarray(mesh.vertices), np.asarray(mesh.faces), process=False)
-    data = made.export(file_type=path.suffix.lower().lstrip("."))
+    data: str | bytes = made.export(file_type=path.suffix.lower().lstrip("."))  # type: ignore[assignment]
     with replacing(path) as temporary:
         temporary.write_bytes(data.encode() if isinstance(data, str) else data)

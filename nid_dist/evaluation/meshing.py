@@ -1,7 +1,7 @@
-"""The surface f = 0 as a mesh: marching cubes on a lattice that is evaluated from coarse to fine, around the surface only.
+"""The surface f = 0 as a mesh: marching cubes on a lattice that is evaluated from coarse to fine, around the surface.
 
 A coarse cell without a sign change at its corners, whose values are larger than what f can fall within it, holds no
-surface: its children get interpolated values, which have the right sign. So the evaluations grow with the surface's area,
+surface: its children get interpolated values, which have the right sign. So evaluations grow with the surface's area,
 and not with the volume; memory is one number of four bytes per point of the finest lattice, and the points of a chunk.
 """
 
@@ -27,8 +27,8 @@ def extract_surface(field: Field, side: int, slope: float) -> Mesh | None:
     Args:
         field: f, evaluated at many points at a time.
         side: cells along each axis of the cube.
-        slope: about the largest change of f per unit of length near the surface (1 for a signed distance; 1 / truncation
-            for one that was cut and divided by it). Smaller is faster, and may miss thin parts.
+        slope: about the largest change of f per unit of length near the surface (1 for a signed distance; 1 /
+            truncation for one that was cut and divided by it). Smaller is faster, and may miss thin parts.
 
     Returns:
         The mesh in the cube, normals outwards; None where f has no zero level.

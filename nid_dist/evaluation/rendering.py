@@ -13,7 +13,11 @@ _REACH = 1.5  # half the width of what is seen, in box units
 
 
 def render_mesh(
-    mesh: Mesh | None, azimuth: float, elevation: float, side: int = 256, colour: tuple[float, float, float] = (0.55,) * 3
+    mesh: Mesh | None,
+    azimuth: float,
+    elevation: float,
+    side: int = 256,
+    colour: tuple[float, float, float] = (0.55,) * 3,
 ) -> Float32[np.ndarray, "side side 3"]:
     """Draw a mesh, seen from far away, its second axis upwards.
 

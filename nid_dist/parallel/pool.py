@@ -3,7 +3,7 @@
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -44,7 +44,8 @@ class Pool:
         if self._executor is None:
             yield from map(work, items)
             return
-        rest, running = iter(items), set()
+        rest = iter(items)
+        running: set[Future[Result]] = set()
         try:
             while True:
                 while len(running) < _AHEAD * self.workers and (item := next(rest, self)) is not self:

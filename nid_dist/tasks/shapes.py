@@ -11,8 +11,8 @@ from nid_dist.coding.code import Code
 from nid_dist.coding.fitting import Method, fit_signals
 from nid_dist.config.schema import Config
 from nid_dist.data.lattice import lattice
-from nid_dist.data.sampler import batch_ids
 from nid_dist.data.prepared_shapes import PreparedShapes
+from nid_dist.data.sampler import batch_ids
 from nid_dist.data.shape_augmentation import change_samples, draw_change
 from nid_dist.data.shapes import BothShapes, ShapeSource, open_shapes
 from nid_dist.data.splits import SPLITS, Split, assign_splits
@@ -142,7 +142,12 @@ class ShapeTask:
         signals, count = self.config.signals, self.coordinates
         change = None
         prepared = self.prepared
-        if signals.augment and purpose == _TRAINED and isinstance(prepared, PreparedShapes) and index < len(prepared.names):
+        if (
+            signals.augment
+            and purpose == _TRAINED
+            and isinstance(prepared, PreparedShapes)
+            and index < len(prepared.names)
+        ):
             on = prepared.surface(index, _BOX, generator)[0]
             change = draw_change(on, signals.stretch, signals.turn, generator)
             points, distances, gradients = prepared.sample_with_gradients(index, count, signals.near_surface, generator)

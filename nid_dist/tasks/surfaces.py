@@ -3,11 +3,11 @@
 Everything is linear in the code, so this is one robust fit. What f is on and off the points:
 
 - on a point f = 0; with normals also f = ± step at a step along the normal to either side.
-- off the points f is the distance to the cloud, cut as the dictionary's signals are, at points farther from the cloud than
-  its spacing (nearer, the distance to a sparse cloud says little of that to the surface).
-- The sign of that distance: with normals, the winding number of the oriented points. Without, a point is outside when it
-  can be reached from the box's walls without coming near the cloud; where it cannot, nothing is said, and the prior of the
-  dictionary, learned from its training shapes, decides.
+- off the points f is the distance to the cloud, cut as the dictionary's signals are, at points farther from the cloud
+  than its spacing (nearer, the distance to a sparse cloud says little of that to the surface).
+- The sign of that distance: with normals, the winding number of the oriented points. Without, a point is outside when
+  it can be reached from the box's walls without coming near the cloud; where it cannot, nothing is said, and the prior
+  of the dictionary, learned from its training shapes, decides.
 """
 
 import time
@@ -32,6 +32,7 @@ Points = Float[np.ndarray, "P 3"]
 _STEPS = (0.01, 0.03)  # along the normals, in box units
 _OFF = 2048  # points off the surface
 _CARVE = 48  # cells along the box in which the outside is followed
+_CLEAR = 1.0  # times the spacing, from the cloud, beyond which the distance to it is believed
 _NEIGHBOURS = 8
 
 
@@ -49,7 +50,7 @@ class FitOptions:
 
     noise: float = 0.1
     iterations: int = 4
-    off_weight: float = 1.0
+    off_weight: float = 0.3
     loss: Literal["l2", "l1", "huber", "tukey", "welsch"] = "huber"
     seed: int = 0
 
@@ -165,7 +166,7 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions) -> Measu
     off = np.concatenate([off, np.clip(around, -1, 1)])
     length = tree.query(off)[0]
     outside, known = _signs(cloud, off, length, spacing)
-    kept = known & (length > spacing)
+    kept = known & (length > _CLEAR * spacing)
     off, sign, length = off[kept], np.where(outside[kept], 1.0, -1.0), length[kept]
     coords.append(off)
     values.append(sign * np.minimum(length / truncation, 1))

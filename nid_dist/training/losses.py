@@ -289,7 +289,9 @@ def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code
         return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code
 
 
-def _data_loss(found: Float[Tensor, "T C d"], target: Float[Tensor, "T C d"], objective: Objective) -> Float[Tensor, ""]:
+def _data_loss(
+    found: Float[Tensor, "T C d"], target: Float[Tensor, "T C d"], objective: Objective
+) -> Float[Tensor, ""]:
     if objective.clamp is not None:
         found, target = (values.clamp(-objective.clamp, objective.clamp) for values in (found, target))
     return data_loss(found, target, objective.loss, objective.huber)

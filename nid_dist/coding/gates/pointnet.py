@@ -1,7 +1,8 @@
 """The pointnet gate: codes of shapes from clouds of points on their surfaces (Qi et al. 2017)."""
 
+from itertools import pairwise
+
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -67,14 +68,8 @@ def _pooled(features: Float[Tensor, "T P c"]) -> Float[Tensor, "T pooled"]:
 def _network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
     """Linear layers, each normalised over its features (whatever the number of points) and followed by a ReLU."""
     layers: list[nn.Module] = []
-    for inputs, outputs in zip(widths, widths[1:], strict=False):
+    for inputs, outputs in pairwise(widths):
         linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
         initialise_linear(linear.weight, linear.bias, activation="relu", first=False, omega=1.0, generator=generator)
         layers += [linear, nn.LayerNorm(outputs), nn.ReLU()]
     return nn.Sequential(*layers)
-
-
-def without_normals(cloud: Float[Tensor, "T P c"], dropped: Tensor) -> Float[Tensor, "T P c"]:
-    """Clouds whose normals are forgotten where a signal says so: a gate has to do without them, too."""
-    kept = F.pad((~dropped).to(cloud.dtype)[:, None, None].expand(-1, 1, 3), (3, 0), value=1.0)
-    return cloud * kept

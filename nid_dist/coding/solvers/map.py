@@ -155,9 +155,7 @@ def _with_constant(known: Statistics) -> tuple[Float[Tensor, "h1 h1"], Float[Ten
     return features, torch.cat([known.cross + means[:, None] * along, along], 1)
 
 
-def _problem_of_heads(
-    dictionary: Dictionary, means: Float[Tensor, "T r"], precision: Float[Tensor, "r r"]
-) -> Problem:
+def _problem_of_heads(dictionary: Dictionary, means: Float[Tensor, "T r"], precision: Float[Tensor, "r r"]) -> Problem:
     """The posterior as a `Problem`: rows of experts as atoms, in the coordinates in which Lambda is the identity."""
     assert isinstance(dictionary.experts, LinearHeads)
     channels = dictionary.channels

@@ -49,10 +49,10 @@ def solve_codes_apart(
     whole, failed = dictionary.whole(), None
     solutions: list[Solution] = []
     try:
-        for signal, (where, values) in enumerate(zip(coords, measured, strict=True)):
+        for where, values in zip(coords, measured, strict=True):
             solutions.append(solve_omp(_reduce(whole, Sampling(where), values[None]), k, blocks, ridge))
     except SingularSystem:
-        failed = SingularSystem(signal)
+        failed = SingularSystem(len(solutions))
     if dictionary.exchange.ranks > 1:
         raise_together(dictionary.exchange, failed, measured.device)
     elif failed is not None:
@@ -64,15 +64,17 @@ def solve_codes_apart(
 def _reduce(dictionary: Dictionary, measurement: Sampling, measured: Float[Tensor, "1 C d"]) -> Problem:
     """`reduce_problem`, with a Cholesky factor in the place of eigenvectors, which take ten times as long.
 
-    Directions that the points do not determine are given a little weight, rather than left out: the same for all signals,
-    and next to nothing beside any ridge.
+    Directions that the points do not determine are given a little weight, rather than left out: next to nothing
+    beside any ridge.
     """
     heads = dictionary.experts
     if not isinstance(heads, LinearHeads) or measurement.size <= heads.width:
         return reduce_problem(dictionary, measurement, measured)
     known = gather_statistics(dictionary.trunk, measurement, measured)
     jitter = _JITTER * known.gram.diagonal().mean().clamp_min(1e-300)
-    factor = torch.linalg.cholesky(known.gram + jitter * torch.eye(heads.width, dtype=torch.float64, device=measured.device))
+    factor = torch.linalg.cholesky(
+        known.gram + jitter * torch.eye(heads.width, dtype=torch.float64, device=measured.device)
+    )
     reduced = torch.linalg.solve_triangular(factor, known.cross[0], upper=False).t()
     dtype = heads.rows.dtype
     atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
