@@ -117,7 +117,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         return 0
     images = config.signals.source != "shapes"
     follows = f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit"
-    follows = follows if images else f"nid-export --dictionary {run_dir} --out DICTIONARY"
+    follows = follows if images else f"nid-reconstruct --dictionary {run_dir} --points CLOUD.ply --out SURFACE"
     if not figures:
         longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")

@@ -255,6 +255,8 @@ class Config(Section):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
         if self.signals.source == "shapes":
             self._check_shapes()
+            if self.signals.augment and self.coding.gate.kind == "codebook":
+                raise ValueError("signals.augment changes shapes, and a codebook's code for each shape does not follow")
         elif self.coding.gate.kind == "pointnet":
             raise ValueError("coding.gate.kind 'pointnet' reads points of signals.source 'shapes' only")
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
