@@ -270,5 +270,3 @@ class Config(Section):
                 f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; "
                 "choose codebook, pointnet or none"
             )
-        if kind == "pointnet" and self.signals.path is None:
-            raise ValueError("coding.gate.kind 'pointnet' needs points on surfaces, of prepared shapes (signals.path)")

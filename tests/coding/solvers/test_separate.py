@@ -47,6 +47,6 @@ def test_which_signal_failed_is_said() -> None:
     dictionary = oracle.make_dictionary(d=1, experts=4, width=6, private_layers=1, shared_layers=1, features=8, seed=1)
     with torch.no_grad():
         dictionary.experts.rows[1] = dictionary.experts.rows[0]
-    coords, values = torch.rand(2, 30, 2), torch.rand(2, 30, 1)
+    coords, values = torch.rand(2, 30, 2, dtype=torch.float64), torch.rand(2, 30, 1, dtype=torch.float64)
     with pytest.raises(SingularSystem, match="signal 0"):
-        solve_codes_apart(dictionary, coords, values, 4, 1, 0.0)
+        solve_codes_apart(dictionary.double(), coords, values, 4, 1, 0.0)
