@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nid_dist.benchmarks import engines, exchange, quality, scaling, step
+from nid_dist.benchmarks import engines, exchange, fit, quality, scaling, step
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "step": step.run,
     "quality": quality.run,
     "exchange": exchange.run,
+    "fit": fit.run,
     "scaling": scaling.run,
     "engines": engines.run,
 }

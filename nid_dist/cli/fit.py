@@ -25,6 +25,7 @@ _RANGES = {
     "steps": (1, 100_000),
     "blocks": (0, 1_000_000),
     "ridge": (0, 1e6),
+    "tolerance": (0, 1e6),
     "penalty": (1e-6, 1),
     "noise": (1e-6, 1e6),
     "scale": (0.01, 64),
@@ -56,6 +57,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
         "--blocks", type=int, default=0, help="rounds of selection of omp, irls and map; 0: one atom a round"
     )
     parser.add_argument("--ridge", type=float, default=1e-5, help="relative ridge (default 1e-5)")
+    parser.add_argument("--tolerance", type=float, default=0.0, help="of omp: mean squared error that is good enough")
     parser.add_argument("--penalty", type=float, default=0.02, help="of fista: L1, relative to what leaves nothing")
     parser.add_argument("--loss", choices=get_args(RobustLoss)[1:], default="l1", help="of irls (default l1)")
     parser.add_argument("--noise", type=float, default=0.01, help="of map: standard deviation, where white is 1")
@@ -79,7 +81,7 @@ def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
         "init": [Method("init")],
         "adam": [Method("adam", count) for count in steps],
         "ridge": [Method("ridge", 0, options.ridge)],
-        "omp": [Method("omp", options.blocks, options.ridge)],
+        "omp": [Method("omp", options.blocks, options.ridge, tolerance=options.tolerance)],
         "fista": [Method("fista", 0, options.ridge, penalty=options.penalty)],
         "irls": [Method("irls", options.blocks, options.ridge, loss=options.loss)],
         "map": [Method("map", options.blocks, noise=options.noise)],

@@ -27,11 +27,13 @@ from nid_dist.coding.solvers.solution import residual
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Measurement, Sampling
 from nid_dist.model import Model
+from nid_dist.parallel.memory import release_freed_memory
 
 METHODS = ("init", "adam", "ridge", "omp", "fista", "irls", "map")
 _GATED = ("init", "adam", "ridge")
 _DIRECT = ("init", "irls", "map")  # that need no reduced problem
 _SIGNALS = 512  # fitted at a time: bounds memory
+_TRIM = 8  # times as many, after which freed memory is handed back: what is kept of each lies scattered in it
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,7 @@ class Method:
         ridge: relative ridge.
         penalty: of `fista`, relative to the least that leaves nothing.
         loss: of `irls`.
+        tolerance: of `omp`: a signal of no larger mean squared error gets no further coefficients.
         noise: of `map`, the standard deviation of the measurements' noise in the signal's units.
     """
 
@@ -53,6 +56,7 @@ class Method:
     ridge: float = 1e-5
     penalty: float = 0.02
     loss: RobustLoss = "l1"
+    tolerance: float = 0.0
     noise: float = 0.01
 
     def __post_init__(self) -> None:
@@ -123,6 +127,8 @@ def fit_signals(
     parts: dict[str, list[tuple[Solution, float]]] = {method.label: [] for method in methods}
     for first in range(0, len(values), _SIGNALS):
         part = slice(first, first + _SIGNALS)
+        if first and first % (_TRIM * _SIGNALS) == 0:
+            release_freed_memory()
         problem, reduction = None, 0.0
         if any(method.name not in _DIRECT or method.name == "init" for method in methods):
             begin = time.perf_counter()
@@ -148,7 +154,7 @@ def fit_signals(
 
 def _solve(problem: Problem, method: Method, start: Code | None, k: int) -> Solution:
     if method.name == "omp":
-        return solve_omp(problem, k, method.steps or None, method.ridge)
+        return solve_omp(problem, k, method.steps or None, method.ridge, method.tolerance)
     if method.name == "fista":
         return solve_fista(problem, k, penalty=method.penalty, ridge=method.ridge)
     assert start is not None and start.indices is not None

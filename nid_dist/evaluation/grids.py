@@ -51,10 +51,10 @@ def picture_grid(
             if name in row:
                 picture, caption = row[name]
                 head = "\n".join(textwrap.wrap(name, 20)) if line == 0 else ""
-                draw_panel(axis, as_shown(picture), head, text_size=TEXT_SIZE - 1)
-                axis.set_xlabel(caption, fontsize=TEXT_SIZE - 1, labelpad=2, parse_math=False)
+                draw_panel(axis, as_shown(picture), head, text_size=TEXT_SIZE - 1.0)
+                axis.set_xlabel(caption, fontsize=TEXT_SIZE - 1.0, labelpad=2, parse_math=False)
             if column == 0:
-                axis.set_ylabel(label, fontsize=TEXT_SIZE - 1, parse_math=False)
+                axis.set_ylabel(label, fontsize=TEXT_SIZE - 1.0, parse_math=False)
     if title:
         draw_title(figure, title)
     save_figure(path, figure)

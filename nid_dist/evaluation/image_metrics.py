@@ -8,6 +8,7 @@ from skimage.metrics import structural_similarity
 
 SSIM_WINDOW = 11
 SSIM_SIGMA = 1.5
+_ROWS = 2**20  # pixels of a strip: an image of any size needs no more memory than its own
 
 
 def psnr(estimate: Float[np.ndarray, "*shape"], target: Float[np.ndarray, "*shape"]) -> float:
@@ -27,7 +28,12 @@ def psnr(estimate: Float[np.ndarray, "*shape"], target: Float[np.ndarray, "*shap
         ValueError: the shapes differ (they would broadcast into a wrong figure) or are empty.
     """
     _require_same_shape(estimate, target)
-    mean_squared_error = float(np.mean(np.square(estimate.astype(np.float64) - target.astype(np.float64))))
+    one, other = estimate.reshape(-1), target.reshape(-1)
+    squares = (
+        np.square(one[first : first + _ROWS].astype(np.float64) - other[first : first + _ROWS]).sum()
+        for first in range(0, one.size, _ROWS)
+    )
+    mean_squared_error = float(sum(squares)) / one.size
     return math.inf if mean_squared_error == 0.0 else -10.0 * math.log10(mean_squared_error)
 
 
@@ -57,18 +63,27 @@ def ssim(estimate: Float[np.ndarray, "H W d"], target: Float[np.ndarray, "H W d"
     window = side if side % 2 else side - 1
     if window < 3:
         return math.nan
-    # scikit-image derives the kernel's radius from sigma alone, so sigma has to shrink for the window to shrink.
-    similarity = structural_similarity(
-        target.astype(np.float64),
-        estimate.astype(np.float64),
-        win_size=window,
-        gaussian_weights=True,
-        sigma=SSIM_SIGMA * window / SSIM_WINDOW,
-        use_sample_covariance=False,
-        data_range=1.0,
-        channel_axis=2,
-    )
-    return float(similarity)
+    # Of a strip, as of the whole, those positions count whose window lies inside: together they are those of the whole.
+    height, width = target.shape[:2]
+    valid = height - (window - 1)
+    rows = max(1, _ROWS // width)
+    total = 0.0
+    for first in range(0, valid, rows):
+        own = min(rows, valid - first)
+        strip = slice(first, first + own + window - 1)
+        # scikit-image derives the kernel's radius from sigma alone, so sigma has to shrink for the window to shrink.
+        similarity = structural_similarity(
+            target[strip].astype(np.float64),
+            estimate[strip].astype(np.float64),
+            win_size=window,
+            gaussian_weights=True,
+            sigma=SSIM_SIGMA * window / SSIM_WINDOW,
+            use_sample_covariance=False,
+            data_range=1.0,
+            channel_axis=2,
+        )
+        total += own * float(similarity)
+    return total / valid
 
 
 def _require_same_shape(estimate: np.ndarray, target: np.ndarray) -> None:

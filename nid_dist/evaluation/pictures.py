@@ -25,6 +25,7 @@ from nid_dist.evaluation.report import replacing
 DOTS_PER_INCH = 150
 TEXT_SIZE = 9
 PANEL_INCHES = 2.6
+PANEL_PIXELS = 1024  # of a side, at most
 RECONSTRUCTIONS_PER_ROW = 4
 ERROR_COLOURS = "magma"
 # Errors above this quantile saturate: one bad pixel must not turn the rest of the map black.
@@ -86,8 +87,13 @@ def comparison(
     """
     if not reconstructions:
         raise ValueError("a comparison needs at least one reconstruction")
-    clipped = {name: np.clip(values, 0.0, 1.0) for name, values in reconstructions.items()}
-    errors = {name: error_map(values, original) for name, values in clipped.items()}
+    figures = {name: psnr(np.clip(values, 0.0, 1.0), original) for name, values in reconstructions.items()}
+    errors, largest = {}, 0.0
+    for name, values in reconstructions.items():
+        error = error_map(np.clip(values, 0.0, 1.0), original)
+        errors[name], largest = _reduced(error), max(largest, float(np.nanmax(error, initial=0.0)))
+    # A panel has fewer pixels than a large image, and matplotlib would copy the image many times.
+    clipped = {name: _reduced(np.clip(values, 0.0, 1.0)) for name, values in reconstructions.items()}
     scale = _error_scale(list(errors.values()))
 
     bands = math.ceil(len(clipped) / RECONSTRUCTIONS_PER_ROW)
@@ -102,14 +108,14 @@ def comparison(
     axes = figure.subplots(2 * bands, 1 + per_row, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
-    draw_panel(axes[0, 0], as_shown(original), "original")
+    draw_panel(axes[0, 0], as_shown(_reduced(original)), "original")
     for place, (name, values) in enumerate(clipped.items()):
         row, column = 2 * (place // per_row), 1 + place % per_row
-        caption = [name, f"{psnr(values, original):.2f} dB", (captions or {}).get(name, "")]
+        caption = [name, f"{figures[name]:.2f} dB", (captions or {}).get(name, "")]
         lines = [line for text in caption for line in textwrap.wrap(text, int(13 * width))]
         draw_panel(axes[row, column], as_shown(values), "\n".join(lines))
         draw_panel(axes[row + 1, column], errors[name], "", scale)
-    _error_legend(figure, axes[1, 0], scale, max(float(np.nanmax(error, initial=0.0)) for error in errors.values()))
+    _error_legend(figure, axes[1, 0], scale, largest)
     if title:
         draw_title(figure, title)
     save_figure(path, figure)
@@ -188,6 +194,18 @@ def curve(
     if len(series) > 1:
         figure.legend(loc="outside upper center", ncols=min(4, len(series)), frameon=False, fontsize=TEXT_SIZE)
     save_figure(path, figure)
+
+
+def _reduced(array: np.ndarray) -> np.ndarray:
+    """Means over blocks of pixels, as many as leave at most `PANEL_PIXELS` a side."""
+    factor = -(-max(array.shape[:2]) // PANEL_PIXELS)
+    if factor == 1:
+        return array
+    down, across = (min(factor, side) for side in array.shape[:2])
+    height, width = array.shape[0] // down, array.shape[1] // across
+    blocks = array[: height * down, : width * across].reshape(height, down, width, across, *array.shape[2:])
+    means: np.ndarray = blocks.mean(axis=(1, 3), dtype=array.dtype)
+    return means
 
 
 def as_shown(array: np.ndarray) -> np.ndarray:

@@ -72,7 +72,11 @@ class ImageFit:
             part, where = slice(first, first + signals), slice(begin, begin + at_once)
             here = coords[where] if coords.dim() == 2 else coords[part, where]
             values[part, where] = model.dictionary(code.rows(part), here.to(device)).cpu()
-        return query.assemble(values).clamp(0, 1).numpy()
+        # Channel by channel: blending copies what it blends a few times.
+        picture = np.empty((query.rows.length, query.cols.length, model.channels), np.float32)
+        for channel in range(model.channels):
+            picture[..., channel] = query.assemble(values[..., channel, None])[..., 0].clamp(0, 1).numpy()
+        return picture
 
 
 class ImageTask:

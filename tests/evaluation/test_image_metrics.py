@@ -4,7 +4,9 @@ import math
 
 import numpy as np
 import pytest
+from skimage.metrics import structural_similarity
 
+from nid_dist.evaluation import image_metrics
 from nid_dist.evaluation.image_metrics import psnr, ssim
 
 
@@ -88,3 +90,23 @@ def test_ssim_of_constant_images_is_the_luminance_term() -> None:
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 64), (64, 2), (2, 2)])
 def test_ssim_without_a_window_is_not_a_number(height: int, width: int) -> None:
     assert math.isnan(ssim(image(height, width, 3), image(height, width, 3)))
+
+
+@pytest.mark.parametrize("rows", [1, 7 * 60, 30 * 60, 2**20])
+def test_strips_change_no_figure(monkeypatch, rows):
+    generator = np.random.default_rng(3)
+    one, other = (generator.random((50, 60, 3)).astype(np.float32) for _ in range(2))
+    expected = structural_similarity(
+        one.astype(np.float64),
+        other.astype(np.float64),
+        gaussian_weights=True,
+        sigma=1.5,
+        use_sample_covariance=False,
+        data_range=1.0,
+        channel_axis=2,
+    )
+    monkeypatch.setattr(image_metrics, "_ROWS", rows)
+    assert image_metrics.ssim(other, one) == pytest.approx(expected, rel=1e-12)
+    assert image_metrics.psnr(other, one) == pytest.approx(
+        -10 * np.log10(np.mean((one.astype(np.float64) - other) ** 2)), rel=1e-12
+    )

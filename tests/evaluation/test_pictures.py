@@ -155,3 +155,15 @@ def test_files_are_written(tmp_path: Path) -> None:
         with Image.open(path) as picture:
             assert picture.format == "PNG"
             assert len(np.unique(np.array(picture.convert("L")))) > 10
+
+
+def test_large_pictures_are_shown_as_means_of_blocks():
+    picture = np.arange(2 * 3000 * 3, dtype=np.float64).reshape(2, 3000, 3)
+    found = pictures._reduced(picture)
+    assert found.shape == (1, 1000, 3)
+    np.testing.assert_allclose(found[0, 0], picture[:, :3].mean((0, 1)))
+    assert pictures._reduced(picture[:, :1024]) is not None and pictures._reduced(picture[:, :1024]).shape == (
+        2,
+        1024,
+        3,
+    )

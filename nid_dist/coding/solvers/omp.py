@@ -25,10 +25,11 @@ def solve_omp(
         k: size of the support.
         blocks: rounds of selection, 1 to k; None: k.
         ridge: relative ridge of the refits.
-        tolerance: stop when the mean squared error of every signal is below this.
+        tolerance: a signal whose mean squared error is no more than this gets no further coefficient.
 
     Returns:
-        The solution; its support is smaller than k when the tolerance is reached before.
+        The solution; its support is smaller than k when all signals reach the tolerance before. Where only some do,
+        their further coefficients are zero.
     """
     experts, signals = len(problem.atoms), len(problem.targets)
     sizes = block_sizes(min(k, experts), blocks)
@@ -38,6 +39,8 @@ def solve_omp(
     gram = problem.atoms @ problem.atoms.t() if _gram_is_cheaper(problem, sizes) else None
     taken = torch.zeros(signals, experts, dtype=torch.bool, device=problem.atoms.device)
     indices = torch.zeros(signals, 0, dtype=torch.long, device=problem.atoms.device)
+    present = torch.zeros(signals, 0, dtype=torch.bool, device=problem.atoms.device)
+    reached = torch.zeros(signals, 1, dtype=torch.bool, device=problem.atoms.device)
     log: list[dict[str, float]] = []
     initial = correlation
     for block, size in enumerate(sizes):
@@ -45,13 +48,15 @@ def solve_omp(
         chosen = score.topk(size, dim=1).indices
         taken.scatter_(1, chosen, True)
         indices = torch.cat([indices, chosen], 1)
-        values = ridge_values(problem, indices, ridge, gram, initial)
+        present = torch.cat([present, ~reached.expand_as(chosen)], 1)
+        values = ridge_values(problem, indices, ridge, gram, initial, present if tolerance > 0 else None)
         code = Code(values, best_bias(problem, indices, values), indices)
         last = block == len(sizes) - 1
         if last or tolerance > 0:
             error = residual(problem, code)
             log.append({"support": float(indices.shape[1]), "residual": error.mean().item()})
-            if last or bool((error <= tolerance).all()):
+            reached = (error <= tolerance)[:, None]
+            if last or bool(reached.all()):
                 break
         correlation = _correlation(problem, initial, code, gram)
     return Solution(code, error, log)

@@ -1,6 +1,8 @@
-"""A dictionary reduced once for a measurement that many signals share, so that a new signal costs two small products.
+"""A dictionary reduced once for a measurement that many signals share, so that a new signal costs a product or two.
 
-The reduction of a signal is linear in it: what `reduce_problem` makes of unit impulses is the matrix of that map.
+The reduction of a signal is linear in it. Of few measurements, what `reduce_problem` makes of unit impulses is the
+matrix of that map; of many, such as those of whole images, every channel goes through one matrix of features (linear
+heads).
 """
 
 from dataclasses import replace
@@ -10,11 +12,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nid_dist.coding.solvers.problem import Problem, reduce_problem
+from nid_dist.coding.solvers.problem import Problem, factorise, problem_of, reduce_problem
+from nid_dist.coding.solvers.statistics import constant_measured, gather_statistics
 from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement
 
-_NUMBERS = 2**22  # of the map, at most; a signal of more measurements is better reduced in passes over them
+_NUMBERS = 2**22  # of the map of all channels, at most
+_FEATURES = 2**24  # of the map of one channel; a signal of more measurements is better reduced in passes over them
 _EXPERTS = 4096  # whose inner products are kept
 
 
@@ -29,6 +34,7 @@ class Prepared:
     def __init__(self, dictionary: Dictionary, measurement: Measurement) -> None:
         self.dictionary, self.measurement = dictionary, measurement
         self._map: Problem | None = None
+        self._channel: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
     def problem(self, measured: Float[Tensor, "T M d"]) -> Problem:
@@ -41,19 +47,26 @@ class Prepared:
             What `reduce_problem` returns, up to rounding; where the dictionary is small, with the inner products of
             all atoms.
         """
-        numbers = measured.shape[1] * measured.shape[2]
-        if numbers**2 > _NUMBERS:
+        size, channels = measured.shape[1:]
+        if (size * channels) ** 2 <= _NUMBERS:
+            if self._map is None:
+                impulses = torch.eye(size * channels, dtype=measured.dtype, device=measured.device)
+                self._map = reduce_problem(self.dictionary, self.measurement, impulses.unflatten(1, (size, channels)))
+            # The means, too, are linear in what was measured; and what the constant measures is reduced to nothing.
+            flat = measured.flatten(1)
+            targets, means = flat @ self._map.targets, flat @ self._map.target_means
+        elif (
+            self.dictionary.linear
+            and self.dictionary.trunk.out_dim < size <= _FEATURES // self.dictionary.trunk.out_dim
+        ):
+            along, features = self._analysis(measured[:0])
+            means = torch.einsum("m,tmd->td", along, measured)
+            targets = torch.einsum("tmd,mj->tdj", measured, features).flatten(1)
+        else:
             return reduce_problem(self.dictionary, self.measurement, measured)
-        if self._map is None:
-            impulses = torch.eye(numbers, dtype=measured.dtype, device=measured.device)
-            self._map = reduce_problem(
-                self.dictionary, self.measurement, impulses.unflatten(1, (measured.shape[1], measured.shape[2]))
-            )
-        # The means, too, are linear in what was measured; and what the constant measures is reduced to nothing.
-        flat = measured.flatten(1)
-        targets, means = flat @ self._map.targets, flat @ self._map.target_means
-        energy = flat.double().square().sum(1) / measured.shape[1]
-        energy = (energy - self._map.constant.double() * means.double().square().sum(1)).to(flat.dtype)
+        assert self._map is not None
+        energy = measured.double().square().sum((1, 2)) / size
+        energy = (energy - self._map.constant.double() * means.double().square().sum(1)).to(means.dtype)
         return replace(
             self._map,
             targets=targets,
@@ -61,6 +74,22 @@ class Prepared:
             unreachable=(energy - targets.square().sum(1)).clamp_min(0),
             gram=self._gram,
         )
+
+    def _analysis(self, none: Float[Tensor, "0 M d"]) -> tuple[Float[Tensor, "M"], Float[Tensor, "M q"]]:
+        """What a channel's measurements are multiplied by, for its mean and its reduced numbers."""
+        if self._channel is None:
+            heads, trunk, size = self.dictionary.experts, self.dictionary.trunk, self.measurement.size
+            assert isinstance(heads, LinearHeads)
+            known = gather_statistics(trunk, self.measurement, none)
+            factor, inverse = factorise(known.gram)
+            self._map = problem_of(heads, known, factor, inverse)
+            constant = constant_measured(self.measurement, none)
+            features = none.new_zeros(size, len(inverse))
+            for part, phi in self.measurement.chunks(trunk, max(1, _FEATURES // trunk.out_dim)):
+                centred = phi.double() - constant[part, None] * known.means
+                features[part] = (centred @ inverse.t() / size).to(none.dtype)
+            self._channel = (constant / size / known.constant).to(none.dtype), features
+        return self._channel
 
     @cached_property
     def _gram(self) -> Float[Tensor, "n n"] | None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nid_dist.coding.solvers.statistics import (
     NUMBERS,
+    Statistics,
     constant_measured,
     constant_square,
     gather_statistics,
@@ -185,7 +186,13 @@ def _through_features(
     weights: Tensor | None = None,
 ) -> Problem:
     known = gather_statistics(dictionary.trunk, measurement, measured, weights)
-    factor, inverse = factorise(known.gram, dictionary.exchange)
+    return problem_of(heads, known, *factorise(known.gram, dictionary.exchange))
+
+
+def problem_of(
+    heads: LinearHeads, known: Statistics, factor: Float[Tensor, "h q"], inverse: Float[Tensor, "q h"]
+) -> Problem:
+    """The problem of linear heads, from the statistics of their features and what `factorise` made of these."""
     reduced = torch.einsum("hj,thd->tdj", inverse.t(), known.cross)
     dtype = heads.rows.dtype
     atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))

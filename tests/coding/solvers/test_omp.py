@@ -65,6 +65,23 @@ def test_the_tolerance_stops_when_all_signals_are_below_it():
     assert [(entry["support"], round(entry["residual"], 9)) for entry in solution.log] == [(1, 4.5), (2, 0)]
 
 
+def test_each_signal_stops_at_the_tolerance(setting):
+    problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
+    for size in (3, 6):
+        # Half of the signals reach it with so many atoms, the others later or never.
+        tolerance = solve_omp(problem, size).residual.median().item() * 1.001
+        solution = solve_omp(problem, 12, tolerance=tolerance)
+        counts = []
+        for i in range(4):
+            one = problem.signals(slice(i, i + 1))
+            count = next(k for k in range(1, 13) if k == 12 or bool(solve_omp(one, k).residual <= tolerance))
+            expected = solve_omp(one, count).code.dense(20)
+            torch.testing.assert_close(solution.code.rows(slice(i, i + 1)).dense(20), expected)
+            counts.append(count)
+        assert len(set(counts)) > 1
+        assert (solution.code.values != 0).sum(1).tolist() == counts
+
+
 def test_a_tolerance_that_is_not_reached_changes_nothing():
     targets = torch.tensor([[5.0, 4, 3, 2, 1]])
     solution = solve_omp(orthonormal(targets), 3, tolerance=1e-12)

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from nid_dist.coding.solvers import Prepared, reduce_problem, solve_omp, solve_ridge
@@ -5,8 +6,12 @@ from nid_dist.coding.solvers import Prepared, reduce_problem, solve_omp, solve_r
 SUPPORT = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
 
 
-def test_a_map_of_impulses_reduces_like_a_pass_over_the_measurements(setting, make_mixing):
+@pytest.mark.parametrize("numbers", [2**22, 0], ids=["impulses", "features"])
+def test_it_reduces_like_a_pass_over_the_measurements(numbers, setting, make_mixing, monkeypatch):
+    monkeypatch.setattr("nid_dist.coding.solvers.prepared._NUMBERS", numbers)
     for measurement in (setting.measurement, make_mixing()):
+        if numbers == 0 and not (setting.dictionary.linear and measurement.size > setting.dictionary.trunk.out_dim):
+            continue
         prepared = Prepared(setting.dictionary, measurement)
         for signals in (setting.signals, 2 - setting.signals[:3]):
             found = prepared.problem(signals)
@@ -22,6 +27,7 @@ def test_a_map_of_impulses_reduces_like_a_pass_over_the_measurements(setting, ma
 
 def test_long_signals_are_reduced_in_passes(setting, monkeypatch):
     monkeypatch.setattr("nid_dist.coding.solvers.prepared._NUMBERS", 79**2)
+    monkeypatch.setattr("nid_dist.coding.solvers.prepared._FEATURES", 100)
     found = Prepared(setting.dictionary, setting.measurement).problem(setting.signals)
     expected = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     assert found.gram is None
