@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nid_dist.benchmarks import engines, exchange, fit, quality, scaling, step
+from nid_dist.benchmarks import engines, exchange, fit, quality, scaling, shapes, step
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "fit": fit.run,
     "scaling": scaling.run,
     "engines": engines.run,
+    "shapes": shapes.run,
 }
 
 

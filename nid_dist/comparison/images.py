@@ -28,7 +28,7 @@ from nid_dist.evaluation.lpips import load_lpips
 from nid_dist.evaluation.pictures import curve
 from nid_dist.tasks.images import ImageArray
 
-_SHOWN = 4  # images in the picture grid
+_SHOWN = 3  # images in the picture grid
 
 
 class ImageDictionary(Trained):
@@ -84,9 +84,9 @@ def compare_images(config: ImageComparison, request: Request) -> Results:
 def _network(config: ImageComparison, path: Path, training: Config) -> Line:
     network = load_baseline(path)
     if network.meta is None:
-        return by_network(Baseline(network), path.stem, seconds=config.seconds)
+        return by_network(Baseline(network), path.stem.upper(), seconds=config.seconds)
     start = meta_start(network, training, Path(config.run_dir) / f"{path.stem}.safetensors")
-    return by_network(Baseline(network, start), path.stem, steps=config.meta_steps)
+    return by_network(Baseline(network, start), path.stem.capitalize(), steps=config.meta_steps)
 
 
 def _outcomes(
@@ -106,26 +106,33 @@ def _draw(outcomes: Sequence[Outcome], out: Path) -> dict[str, str]:
     for group in dict.fromkeys(outcome.group for outcome in outcomes):
         own = [outcome for outcome in outcomes if outcome.group == group]
         rows: dict[str, dict[str, Any]] = {}
-        for outcome in own:
+        # Of each dictionary and network what comes last, and of the first dictionary what comes first.
+        chosen = {own[0].method} | set({outcome.line: outcome.method for outcome in own}.values())
+        for outcome in (outcome for outcome in own if outcome.method in chosen):
             row = rows.setdefault(outcome.image, {"original": (outcome.target, "")})
             row[outcome.method] = (outcome.picture, f"{outcome.psnr:.2f} dB")
         picture_grid(out / f"grid-{group}.png", dict(list(rows.items())[:_SHOWN]), title=f"{group} pixels, held out")
-        files[f"grid-{group}.png"] = "all methods side by side"
+        files[f"grid-{group}.png"] = "original and representations side by side"
         curve(out / f"seconds-{group}.png", _series(own), "seconds per image", "PSNR (dB)", logarithmic=True)
         files[f"seconds-{group}.png"] = "PSNR against seconds"
     return files
 
 
 def _series(outcomes: Sequence[Outcome]) -> dict[str, tuple[ArrayLike, ArrayLike]]:
-    """Means over the images: a point for a method, a curve for a network that is watched on its way."""
+    """Means over the images: a dictionary's methods by their seconds, and networks on their way."""
     series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
-    for method in dict.fromkeys(outcome.method for outcome in outcomes):
-        traces = [
-            outcome.trace or [(outcome.seconds, outcome.psnr)] for outcome in outcomes if outcome.method == method
-        ]
-        # Networks are looked at after the same numbers of steps, but some get fewer steps in their time.
-        steps = zip(*traces, strict=False)
-        points = np.array([np.mean(points, axis=0) for points in steps])
+    for line in dict.fromkeys(outcome.line for outcome in outcomes):
+        own = [outcome for outcome in outcomes if outcome.line == line]
+        if own[-1].trace:
+            # Networks are looked at after the same numbers of steps, but some get fewer steps in their time.
+            traces = [outcome.trace for outcome in own if outcome.method == own[-1].method]
+        else:
+            traces = [
+                [(outcome.seconds, outcome.psnr) for outcome in own if outcome.image == image]
+                for image in dict.fromkeys(outcome.image for outcome in own)
+            ]
+        points = np.array([np.mean(found, axis=0) for found in zip(*traces, strict=False)])
         points = points[points[:, 0] > 0]
-        series[method] = (points[:, 0], points[:, 1])
+        points = points[points[:, 0].argsort()]
+        series[line] = (points[:, 0], points[:, 1])
     return series

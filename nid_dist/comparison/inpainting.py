@@ -110,10 +110,10 @@ def _networks(config: InpaintingComparison, request: Request, training: Config) 
         path = request.beside(name)
         network = load_baseline(path)
         if network.meta is None:
-            found[path.stem] = network_filler(Baseline(network), seconds=config.seconds)
+            found[path.stem.upper()] = network_filler(Baseline(network), seconds=config.seconds)
         else:
             start = meta_start(network, training, Path(config.run_dir) / f"{path.stem}.safetensors")
-            found[f"{path.stem} + {config.meta_steps} steps"] = network_filler(
+            found[f"{path.stem.capitalize()} + {config.meta_steps} steps"] = network_filler(
                 Baseline(network, start), steps=config.meta_steps
             )
     return found

@@ -46,6 +46,7 @@ def by_dictionary(name: str, model: Model, *, whole: bool = False) -> Line:
             yield Outcome(
                 group,
                 image_name,
+                name,
                 f"{name}, {_WORDS[method.label]}",
                 image,
                 fits[0].render(model),
@@ -89,6 +90,7 @@ def by_network(
             yield Outcome(
                 group,
                 image_name,
+                name,
                 name if count is None else f"{name} + {count} steps",
                 image,
                 shown(fitted.render(coords)),

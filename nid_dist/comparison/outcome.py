@@ -32,6 +32,7 @@ class Outcome:
     Args:
         group: what it is averaged with, such as the side of the images.
         image: its name.
+        line: whose method it is: the dictionary's or the network's name.
         method: its name.
         target: the image.
         picture: what the method made of it, clipped to [0, 1].
@@ -44,6 +45,7 @@ class Outcome:
 
     group: str
     image: str
+    line: str
     method: str
     target: Float32[np.ndarray, "H W d"]
     picture: Float32[np.ndarray, "H W d"]

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from nid_dist.evaluation.pictures import TEXT_SIZE, as_shown, draw_panel, draw_title, save_figure
 
-_INCHES = 1.55
+_INCHES, _DOTS = 1.45, 92
 
 
 def picture_grid(
@@ -57,4 +57,4 @@ def picture_grid(
                 axis.set_ylabel(label, fontsize=TEXT_SIZE - 1.0, parse_math=False)
     if title:
         draw_title(figure, title)
-    save_figure(path, figure)
+    save_figure(path, figure, dots_per_inch=_DOTS, palette=True)

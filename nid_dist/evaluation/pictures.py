@@ -192,7 +192,12 @@ def curve(
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
     if len(series) > 1:
-        figure.legend(loc="outside upper center", ncols=min(4, len(series)), frameon=False, fontsize=TEXT_SIZE)
+        figure.legend(
+            loc="outside upper center",
+            ncols=min(4, len(series), max(1, 90 // max(map(len, series)))),
+            frameon=False,
+            fontsize=TEXT_SIZE,
+        )
     save_figure(path, figure)
 
 
@@ -254,8 +259,19 @@ def draw_title(figure: Figure, title: str) -> None:
     figure.suptitle("\n".join(lines), fontsize=TEXT_SIZE + 2, parse_math=False)
 
 
-def save_figure(path: str | Path, figure: Figure) -> None:
-    """Save a figure as PNG, atomically."""
+def save_figure(path: str | Path, figure: Figure, *, dots_per_inch: int = DOTS_PER_INCH, palette: bool = False) -> None:
+    """Save a figure as PNG, atomically.
+
+    Args:
+        path: the file; missing folders are made.
+        figure: what to save.
+        dots_per_inch: of the picture.
+        palette: whether 256 colours, dithered, are enough: a third of the bytes.
+    """
     FigureCanvasAgg(figure)
     with replacing(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DOTS_PER_INCH)
+        figure.savefig(temporary, format="png", dpi=dots_per_inch)
+        if palette:
+            with Image.open(temporary) as drawn:
+                few = drawn.convert("RGB").quantize(256, Image.Quantize.MEDIANCUT)
+            few.save(temporary, format="PNG", optimize=True)

@@ -211,6 +211,25 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
         )
 
 
+def require_channels(model: Model, image: ImageArray) -> None:
+    """Refuse a grey image for a dictionary of colour, and the other way round.
+
+    Args:
+        model: with the dictionary.
+        image: to be represented.
+
+    Raises:
+        UserError: when it has other channels.
+    """
+    if image.shape[2] != model.channels:
+        raise UserError(
+            "the image",
+            found=f"{image.shape[2]} channel(s)",
+            expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
+            mend=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
+        )
+
+
 def fit_image(
     model: Model,
     image: ImageArray,
@@ -237,13 +256,7 @@ def fit_image(
         UserError: when the image has other channels than the dictionary, or a method needs a gate that is not there.
     """
     require_images(model)
-    if image.shape[2] != model.channels:
-        raise UserError(
-            "the image",
-            found=f"{image.shape[2]} channel(s)",
-            expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
-            mend=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
-        )
+    require_channels(model, image)
     patch = None if whole else model.config.signals.patch
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)

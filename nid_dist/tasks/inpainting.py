@@ -1,10 +1,9 @@
 """Inpainting: a corrupted image is refitted by the dictionary, with the corrupted pixels known or to be found.
 
 A patch of which little is known says little about itself. But f is continuous: the same experts, stretched over a patch
-that is 2 or 4 times as wide, see many more known pixels, and natural images look alike at neighbouring scales. So the
-image is fitted from coarse to fine; what a coarser fit says about unknown pixels enters the next one as a measurement
-that is as uncertain as its posterior says. In the end every patch is given a code of k coefficients, and the picture is
-made of these codes alone.
+that is twice as wide, see four times as many known pixels, and natural images look alike at neighbouring scales. So the
+image is fitted at several scales, and what they say of a pixel is blended by how certain their posteriors are there. In
+the end every patch is given a code of k coefficients, and the picture is made of these codes alone.
 """
 
 from dataclasses import dataclass
@@ -21,14 +20,15 @@ from nid_dist.data.tiling import Tiling
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageArray, require_images
+from nid_dist.tasks.images import ImageArray, require_channels, require_images
 
-SCALES = (4, 2, 1)
-"""How much wider than the dictionary's own patches the fitted ones are, from coarse to fine."""
+SCALES = (1, 2)
+"""How much wider than the dictionary's own patches the fitted ones are."""
 
 _OVERLAP = 4  # patches over a pixel, along each axis
 _ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
 _BLOCKS = 8  # rounds of selection of the codes
+_REFITS = 2  # codes are sparse where the prior is not: what they say of unknown pixels is better, and fitted once more
 _CODED = 1024  # patches given a code at a time
 
 
@@ -39,8 +39,8 @@ class Inpainted:
     Args:
         picture: f, at all pixels, clipped to [0, 1].
         trusted: how far each pixel of the input was believed, 0 to 1.
-        deviation: the posterior's standard deviation of f before the codes are made sparse, in units of the image; None
-            without a prior.
+        deviation: about the posterior's standard deviation of f before the codes are made sparse, in units of the
+            image; None without a prior.
     """
 
     picture: ImageArray
@@ -50,7 +50,7 @@ class Inpainted:
 
 @torch.no_grad()
 def inpaint(
-    model: Model, image: ImageArray, known: Bool[np.ndarray, "H W"] | None = None, *, noise: float = 0.01
+    model: Model, image: ImageArray, known: Bool[np.ndarray, "h w"] | None = None, *, noise: float = 0.01
 ) -> Inpainted:
     """Refit an image from some of its pixels.
 
@@ -68,6 +68,7 @@ def inpaint(
         UserError: when the mask has another size than the image or leaves nothing, or the dictionary is not of patches.
     """
     require_images(model)
+    require_channels(model, image)
     height, width = image.shape[:2]
     if known is None:
         trusted = find_known(model, image, noise=noise)
@@ -77,13 +78,17 @@ def inpaint(
     pixels = torch.where(trusted[..., None] > 0, torch.from_numpy(np.nan_to_num(image)), torch.zeros(()))
     if model.prior is None:
         return Inpainted(_sparse(model, pixels, trusted, weighted=True), trusted.numpy(), None)
-    values, weights, deviation = pixels, trusted, trusted
+    total, precision = torch.zeros_like(pixels), torch.zeros_like(trusted)
     for scale in SCALES:
-        f, deviation = _posterior(model, values, weights, scale, noise)
-        # Unknown pixels are what this fit says, within its deviation.
-        weights = torch.maximum(trusted, (noise / deviation.clamp_min(noise)).square())
-        values = trusted[..., None] * pixels + (1 - trusted[..., None]) * f
-    return Inpainted(_sparse(model, f, weights, weighted=False), trusted.numpy(), deviation.numpy())
+        f, certain = _posterior(model, pixels, trusted, scale, noise)
+        total, precision = total + certain[..., None] * f, precision + certain
+    blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * total / precision[..., None]
+    # Scales see the same pixels: together they are as certain as on average, not more.
+    deviation = (len(SCALES) / precision).sqrt()
+    for _ in range(_REFITS - 1):
+        coded = torch.from_numpy(_sparse(model, blended, trusted, weighted=False))
+        blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * coded
+    return Inpainted(_sparse(model, blended, trusted, weighted=False), trusted.numpy(), deviation.numpy())
 
 
 @torch.no_grad()
@@ -124,10 +129,16 @@ def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float
 def _posterior(
     model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], scale: int, noise: float
 ) -> tuple[Float[Tensor, "H W d"], Float[Tensor, "H W"]]:
-    """f and its deviation, from patches of `scale` times the dictionary's own width, blended."""
+    """f and its precision, from patches of `scale` times the dictionary's own width, blended by theirs."""
     tiling = _tiling(model, values, scale, _OVERLAP)
-    seen = observe(_subspace(model, tiling), tiling.split(values), tiling.split(weights[..., None])[..., 0], noise)
-    return tiling.assemble(seen.values), tiling.assemble(seen.deviation[..., None])[..., 0]
+    tiles, masks = tiling.split(values), tiling.split(weights[..., None])[..., 0]
+    seen = observe(_subspace(model, tiling), tiles, masks, noise)
+    # What a patch cannot explain of its known pixels, it does not know of the others either.
+    squares = masks * (tiles - seen.values).square().mean(2)
+    misfit = squares.sum(1, keepdim=True) / masks.sum(1, keepdim=True).clamp_min(1)
+    certain = (seen.deviation.square() + misfit).reciprocal()[..., None]
+    precision = tiling.assemble(certain)
+    return tiling.assemble(certain * seen.values) / precision, precision[..., 0]
 
 
 def _sparse(

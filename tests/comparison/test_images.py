@@ -31,8 +31,8 @@ def test_everything_is_compared_and_written(folder: Path, capsys: pytest.Capture
     by = {row["method"]: row for row in rows}
     # 2 x 2 patches of 4 coefficients and 3 biases; whole images have one.
     assert by["NID, patches, OMP"]["numbers"] == 4 * 7 and by["NID whole, OMP"]["numbers"] == 7
-    assert by["siren"]["numbers"] == 3 * 8 + 9 * 8 + 9 * 3 and by["siren"]["shared"] == 0
-    assert by["siren"]["gmac"] == pytest.approx(256 * (2 * 8 + 8 * 8 + 8 * 3) / 1e9)
+    assert by["SIREN"]["numbers"] == 3 * 8 + 9 * 8 + 9 * 3 and by["SIREN"]["shared"] == 0
+    assert by["SIREN"]["gmac"] == pytest.approx(256 * (2 * 8 + 8 * 8 + 8 * 3) / 1e9)
     for name in ("NID, patches", "NID whole"):
         assert by[f"{name}, OMP"]["psnr_db"] > by[f"{name}, init"]["psnr_db"] - 0.5
         assert by[f"{name}, ridge"]["psnr_db"] >= by[f"{name}, + 10 steps"]["psnr_db"] - 1e-3
@@ -44,7 +44,7 @@ def test_everything_is_compared_and_written(folder: Path, capsys: pytest.Capture
 
 
 WAYS = ("init", "+ 5 steps", "+ 10 steps", "ridge", "OMP")
-NETWORKS = ("siren", "meta + 1 steps", "meta + 2 steps")
+NETWORKS = ("SIREN", "Meta + 1 steps", "Meta + 2 steps")
 
 
 def test_it_finds_what_was_trained_and_takes_ones_own_images(
@@ -102,7 +102,7 @@ def test_psnr_of_rows_is_that_of_the_pictures() -> None:
 
     target = np.full((4, 4, 3), 0.5, np.float32)
     outcomes = [
-        Outcome("g", name, "m", target, target + np.float32(shift), seconds, 10, 5, 1e9)
+        Outcome("g", name, "l", "m", target, target + np.float32(shift), seconds, 10, 5, 1e9)
         for name, shift, seconds in (("a", 0.1, 1.0), ("b", 0.01, 3.0))
     ]
     rows = [outcome.figures(lambda estimate, _: float(estimate[0, 0, 0])) for outcome in outcomes]

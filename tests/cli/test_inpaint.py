@@ -1,0 +1,81 @@
+"""The command `nid-inpaint`: what it writes, whom it compares with, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nid_dist.cli import inpaint as command
+from nid_dist.cli.inpaint import main
+from tests.tiny import picture
+
+
+@pytest.fixture(autouse=True)
+def _few_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Tiny networks, and figures drawn elsewhere."""
+    (tmp_path / "siren.yaml").write_text("{kind: siren, width: 8, hidden_layers: 1, output: unit, steps: 3}")
+    monkeypatch.setattr(command, "CONFIGS", tmp_path)
+
+
+@pytest.fixture
+def photograph(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(picture(4)).save(path)
+    return path
+
+
+def test_an_experiment(run: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    given = ["--dictionary", str(run), "--input", str(photograph), "--out", str(out)]
+    assert main([*given, "--corrupt", "random", "--kept", "0.3"]) == 0
+    names = {"comparison.png", "inpainted.png", "trusted.png", "deviation.png", "table.md", "results.json"}
+    assert {path.name for path in out.iterdir()} == names
+    rows = {row["method"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
+    assert list(rows) == ["corrupted", "NID", "SIREN", "biharmonic"]
+    assert rows["NID"]["psnr_db"] > rows["corrupted"]["psnr_db"] + 3
+    trusted = np.asarray(Image.open(out / "trusted.png")) > 127
+    shown, clean = np.asarray(Image.open(out / "inpainted.png")), picture(4)
+    assert trusted.mean() == pytest.approx(0.3, abs=0.01) and np.array_equal(shown[trusted], clean[trusted])
+    assert f"next: look at {out}/comparison.png" in capsys.readouterr().out
+    assert main([*given, "--corrupt", "box"]) == 2  # the folder holds results
+
+
+def test_ones_own_mask_and_none(run: Path, photograph: Path, tmp_path: Path) -> None:
+    mask = np.full((24, 32), 255, np.uint8)
+    mask[8:14, 8:20] = 0
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    given = ["--dictionary", str(run), "--input", str(photograph)]
+    masked = ["--mask", str(tmp_path / "mask.png"), "--against", "biharmonic"]
+    assert main([*given, *masked, "--out", str(tmp_path / "a")]) == 0
+    rows = json.loads((tmp_path / "a" / "results.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["corrupted", "NID", "biharmonic"]
+    assert all(row["psnr_db"] is None for row in rows)  # nobody knows the truth
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "a" / "trusted.png")), mask)
+    assert main([*given, "--out", str(tmp_path / "b")]) == 0
+    rows = json.loads((tmp_path / "b" / "results.json").read_text())["rows"]
+    assert [row["method"] for row in rows] == ["corrupted", "NID"]
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        (["--mask", "small.png"], "the mask: found 3x4 pixels, expected 24x32, as the image has"),
+        (["--mask", "black.png"], "the mask: found no known pixel"),
+        (["--mask", "none.png"], "none.png: found no such file"),
+        (["--mask", "black.png", "--corrupt", "box"], "--mask: found one, with --corrupt"),
+        (["--corrupt", "random", "--kept", "0"], "--kept: found 0.0"),
+        (["--noise", "0"], "--noise: found 0.0"),
+        (["--corrupt", "box", "--against", "meta"], "--against meta: found no --meta-start"),
+    ],
+)
+def test_refusals(
+    more: list[str], error: str, run: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.fromarray(np.full((3, 4), 255, np.uint8)).save(tmp_path / "small.png")
+    Image.fromarray(np.zeros((24, 32), np.uint8)).save(tmp_path / "black.png")
+    more = [str(tmp_path / word) if word.endswith(".png") else word for word in more]
+    out = tmp_path / "out"
+    assert main(["--dictionary", str(run), "--input", str(photograph), "--out", str(out), *more]) == 2
+    assert error in capsys.readouterr().err and not out.exists()
