@@ -30,6 +30,7 @@ class AutoDecoderConfig(Section):
     steps: PositiveInt = 2000
     seconds: PositiveFloat | None = Field(None, description="end after this time")
     prior: NonNegativeFloat = Field(1e-4, description="weight of the latent vectors' squared norm")
+    fit_points: PositiveInt = Field(512, description="drawn for each of these steps")
     fit_steps: PositiveInt = Field(400, description="on the latent vector of a new shape")
     fit_lr: PositiveFloat = 5e-3
     seed: int = 0
@@ -87,11 +88,14 @@ class AutoDecoder(nn.Module):
         begin = time.perf_counter()
         latent = torch.zeros(1, self.config.latent, requires_grad=True)
         optimizer = torch.optim.Adam([latent], lr=self.config.fit_lr)
+        generator = torch.Generator().manual_seed(self.config.seed)
         for step in range(self.config.fit_steps):
             if step == self.config.fit_steps // 2:
                 optimizer.param_groups[0]["lr"] /= 10
-            found = self(latent, coords[None])[0, :, 0].clamp(-1, 1)
-            error = (weights * (found - values).abs()).sum() / weights.sum()
+            # Drawn by their weights, as the paper draws half near the surface.
+            chosen = torch.multinomial(weights, self.config.fit_points, True, generator=generator)
+            found = self(latent, coords[chosen][None])[0, :, 0].clamp(-1, 1)
+            error = (found - values[chosen]).abs().mean()
             loss = error + self.config.prior * latent.square().sum()
             (latent.grad,) = torch.autograd.grad(loss, latent)
             optimizer.step()

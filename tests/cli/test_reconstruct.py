@@ -65,13 +65,19 @@ def test_from_meshes_to_a_surface(
     np.savetxt(tmp_path / "cloud.xyz", moved)
     truth = tmp_path / "truth.obj"
     lines = [line.split() for line in mesh.read_text().splitlines()]
-    placed = [["v", *(str(3 * float(x) + s) for x, s in zip(row[1:], (50, 0, 0), strict=True))] for row in lines if row[:1] == ["v"]]
+    placed = [
+        ["v", *(str(3 * float(x) + s) for x, s in zip(row[1:], (50, 0, 0), strict=True))]
+        for row in lines
+        if row[:1] == ["v"]
+    ]
     faces = [row for row in lines if row[:1] == ["f"]]
     truth.write_text("\n".join(" ".join(row) for row in [*placed, *faces]) + "\n")
     capsys.readouterr()
     out = tmp_path / "out"
     more = ["--normals"] if normals else []
-    code = reconstruct(chain, tmp_path / "cloud.xyz", out, "--truth", str(truth), "--format", "ply", "obj", "glb", *more)
+    code = reconstruct(
+        chain, tmp_path / "cloud.xyz", out, "--truth", str(truth), "--format", "ply", "obj", "glb", *more
+    )
     assert code == 0
     assert "next: look at picture.png" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
