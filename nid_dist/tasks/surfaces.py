@@ -32,7 +32,7 @@ Points = Float[np.ndarray, "P 3"]
 _STEPS = (0.01, 0.03)  # along the normals, in box units
 _OFF = 2048  # points off the surface
 _CARVE = 48  # cells along the box in which the outside is followed
-_CLEAR = 1.0  # times the spacing, from the cloud, beyond which the distance to it is believed
+_LEAST = 0.05  # in box units; nearer than this, and than the spacing, the distance to the cloud is not believed
 _NEIGHBOURS = 8
 
 
@@ -98,7 +98,8 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
     """
     options = options or FitOptions()
     begin = time.perf_counter()
-    measured = measure_cloud(cloud, model.config.signals.truncation, options)
+    known = _both_halves(cloud, model.config.dictionary.encoding.mirror)
+    measured = measure_cloud(cloud, model.config.signals.truncation, options, known)
     device = model.coords.device
     coords, values, weights = (
         torch.from_numpy(part).float().to(device) for part in (measured.coords, measured.values, measured.weights)
@@ -133,13 +134,14 @@ def init_code(model: Model, cloud: Cloud) -> Code:
     return model.encode(shown[None].to(model.coords.device))
 
 
-def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions) -> Measured:
+def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: Cloud | None = None) -> Measured:
     """What is known of f from a cloud.
 
     Args:
         cloud: in the cube.
         truncation: at which distances are cut, and by which they are divided.
         options: weights and seed.
+        known: all points that are known to be on the surface, these and others; None: these.
 
     Returns:
         Places, values and weights.
@@ -147,9 +149,11 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions) -> Measu
     from scipy.spatial import cKDTree
 
     generator = np.random.default_rng(options.seed)
-    points, tree = cloud.points, cKDTree(cloud.points)
-    near = tree.query(points, k=min(_NEIGHBOURS + 1, len(points)))[0].reshape(len(points), -1)
+    known = cloud if known is None else known
+    points, tree = cloud.points, cKDTree(known.points)
+    near = tree.query(points, k=min(_NEIGHBOURS + 1, len(known.points)))[0].reshape(len(points), -1)
     spacing = float(np.median(near[:, -1])) / np.sqrt(_NEIGHBOURS / np.pi) if near.shape[1] > 1 else 0.1
+    clear = max(spacing, _LEAST)
     coords, values, weights = [points], [np.zeros(len(points))], [np.ones(len(points))]
     if cloud.normals is not None:
         for step in _STEPS:
@@ -162,11 +166,11 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions) -> Measu
                 values.append(np.full(int(kept.sum()), side * step / truncation))
                 weights.append(np.ones(int(kept.sum())))
     off = generator.uniform(-1, 1, (_OFF, 3))
-    around = points[generator.integers(len(points), size=_OFF)] + 2 * spacing * generator.normal(size=(_OFF, 3))
+    around = points[generator.integers(len(points), size=_OFF)] + 2 * clear * generator.normal(size=(_OFF, 3))
     off = np.concatenate([off, np.clip(around, -1, 1)])
     length = tree.query(off)[0]
-    outside, known = _signs(cloud, off, length, spacing)
-    kept = known & (length > _CLEAR * spacing)
+    outside, sure = _signs(known, off, spacing)
+    kept = sure & (length > clear)
     off, sign, length = off[kept], np.where(outside[kept], 1.0, -1.0), length[kept]
     coords.append(off)
     values.append(sign * np.minimum(length / truncation, 1))
@@ -174,9 +178,16 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions) -> Measu
     return Measured(np.concatenate(coords), np.concatenate(values), np.concatenate(weights))
 
 
-def _signs(
-    cloud: Cloud, off: Points, length: Float[np.ndarray, "P"], spacing: float
-) -> tuple[Bool[np.ndarray, "P"], Bool[np.ndarray, "P"]]:
+def _both_halves(cloud: Cloud, mirror: int | None) -> Cloud:
+    """A cloud with its mirror image, where the dictionary's shapes are their own."""
+    if mirror is None:
+        return cloud
+    sign = np.where(np.arange(3) == mirror, -1.0, 1.0)
+    normals = None if cloud.normals is None else np.concatenate([cloud.normals, sign * cloud.normals])
+    return Cloud(np.concatenate([cloud.points, sign * cloud.points]), normals)
+
+
+def _signs(cloud: Cloud, off: Points, spacing: float) -> tuple[Bool[np.ndarray, "P"], Bool[np.ndarray, "P"]]:
     """Which points are outside, and of which that is known."""
     if cloud.normals is not None:
         import igl
