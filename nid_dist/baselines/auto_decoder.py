@@ -1,7 +1,7 @@
 """DeepSDF's auto-decoder (Park et al. 2019): one network for all shapes, a latent vector for each, learned by descent.
 
 A new shape is fitted by descent on its latent vector alone. f is the truncated distance in units of the truncation, as
-the dictionary's; a skip connection gives the input again to the middle layer.
+the dictionary's, and the last layer ends in tanh; a skip connection gives the input again to the middle layer.
 """
 
 import time
@@ -64,8 +64,7 @@ class AutoDecoder(nn.Module):
         hidden = given
         for place, layer in enumerate(self.layers):
             hidden = F.relu(layer(torch.cat([hidden, given], 2) if place and place == self.middle else hidden))
-        values: Tensor = self.last(hidden)
-        return values
+        return torch.tanh(self.last(hidden))
 
     @property
     def parameters_count(self) -> int:
@@ -94,7 +93,7 @@ class AutoDecoder(nn.Module):
                 optimizer.param_groups[0]["lr"] /= 10
             # Drawn by their weights, as the paper draws half near the surface.
             chosen = torch.multinomial(weights, self.config.fit_points, True, generator=generator)
-            found = self(latent, coords[chosen][None])[0, :, 0].clamp(-1, 1)
+            found = self(latent, coords[chosen][None])[0, :, 0]
             error = (found - values[chosen]).abs().mean()
             loss = error + self.config.prior * latent.square().sum()
             (latent.grad,) = torch.autograd.grad(loss, latent)
@@ -127,7 +126,7 @@ def train_auto_decoder(
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, 2 - 2 * done)
         latents = model.latents(ids)
-        error = (model(latents, coords).clamp(-1, 1) - values).abs().mean()
+        error = (model(latents, coords) - values).abs().mean()
         optimizer.zero_grad(set_to_none=True)
         (error + config.prior * latents.square().sum(1).mean()).backward()
         optimizer.step()

@@ -33,6 +33,7 @@ _STEPS = (0.01, 0.03)  # along the normals, in box units
 _OFF = 2048  # points off the surface
 _CARVE = 48  # cells along the box in which the outside is followed
 _LEAST = 0.05  # in box units; nearer than this, and than the spacing, the distance to the cloud is not believed
+_HOLE = 2.0  # times the spacing: the radius of holes that random points leave in a surface, at most
 _NEIGHBOURS = 8
 
 
@@ -214,7 +215,7 @@ def _carved(cloud: Cloud, spacing: float) -> Bool[np.ndarray, "c c c"]:
 
     centres = (np.arange(_CARVE) + 0.5) * 2 / _CARVE - 1
     grid = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 3)
-    free = (cKDTree(cloud.points).query(grid)[0] > spacing).reshape((_CARVE,) * 3)
+    free = (cKDTree(cloud.points).query(grid)[0] > _HOLE * spacing).reshape((_CARVE,) * 3)
     parts, _ = label(free)
     walls = np.concatenate([parts[[0, -1]].ravel(), parts[:, [0, -1]].ravel(), parts[:, :, [0, -1]].ravel()])
     reached: np.ndarray = free & np.isin(parts, np.unique(walls[walls > 0]))

@@ -45,7 +45,9 @@ def test_a_network_per_shape_makes_the_sphere() -> None:
 
 
 def test_an_auto_decoder_learns_spheres_and_is_kept(tmp_path: Path) -> None:
-    config = AutoDecoderConfig(latent=4, width=32, layers=3, steps=400, fit_steps=60, fit_points=256, lr=3e-3)
+    config = AutoDecoderConfig(
+        latent=4, width=32, layers=3, steps=500, fit_steps=60, fit_points=256, lr=4e-3, fit_lr=5e-2
+    )
 
     def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         generator = torch.Generator().manual_seed(step)
@@ -87,4 +89,4 @@ def test_a_mesh_is_not_changed_by_cutting_its_faces() -> None:
     small = Mesh(mesh.vertices, mesh.faces[:100])
     cut = cut_faces(small, 777)
     assert len(cut.faces) == 777 and cut.areas.sum() == pytest.approx(small.areas.sum())
-    np.testing.assert_allclose(cut.normals[:1], small.normals[:1], atol=1e-6)
+    np.testing.assert_allclose(cut.areas @ cut.normals, small.areas @ small.normals, atol=1e-9)
