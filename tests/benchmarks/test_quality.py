@@ -35,5 +35,5 @@ def test_quick_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen == [["gate"], ["solve"], ["solve", "distill"]]
     assert len(table.rows) == 3
     for mode in ("gate", "solve", "schedule"):
-        assert math.isfinite(figures[f"db_{mode}_1s"]) and figures[f"steps_{mode}"] > 1
+        assert math.isfinite(figures[f"db_{mode}_1s"]) and figures[f"steps_{mode}"] >= 1
         assert figures[f"db_{mode}_1s"] > figures[f"db_{mode}_1s_init"] - 1
