@@ -18,8 +18,8 @@ if any(name.partition(".")[0] == "nid_dist" for name in sys.modules):
     raise RuntimeError("nid_dist was imported before tests/conftest.py could install the type checks")
 install_import_hook("nid_dist", "beartype.beartype")
 
-# Imported from here on, hence after the hook: the fixtures `images` and `run`.
-pytest_plugins = ["tests.tiny"]
+# Imported from here on, hence after the hook: the fixtures `images`, `run` and `ct_run`.
+pytest_plugins = ["tests.tiny", "tests.tiny_ct"]
 
 torch.set_num_threads(1)
 torch.use_deterministic_algorithms(True)

@@ -35,6 +35,8 @@ def sources(name: str, folder: Path) -> list[str]:
     if name == "sdf_shapenet":
         furniture = ["signals.path=null", "signals.augment=false", "signals.shapes=12", "signals.lattice=6"]
         return [*furniture, "signals.procedural=0", "training.coordinates=64", "coding.prior_signals=8"]
+    if name == "ct_shepp_logan":
+        return ["signals.phantoms=30", "signals.size=17"]
     if name == "quickstart":
         return ["signals.limit=1", "signals.short_side=32"]
     return [f"signals.path={write_pictures(folder, tuple(f'{i}.png' for i in range(40)))}"]
@@ -42,6 +44,7 @@ def sources(name: str, folder: Path) -> list[str]:
 
 def test_all_are_found() -> None:
     assert {path.stem for path in CONFIGS} >= {"quickstart", "images", "whole_images", "celeba", "celeba_reference"}
+    assert any(path.stem == "ct_shepp_logan" for path in CONFIGS)
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda path: path.stem)

@@ -118,6 +118,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     images = config.signals.source != "shapes"
     follows = f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit"
     follows = follows if images else f"nid-reconstruct --dictionary {run_dir} --points CLOUD.ply --out SURFACE"
+    if config.tomography is not None:
+        follows = f"nid-reconstruct-ct --dictionary {run_dir} --sinogram S.npy --geometry S.yaml --out {run_dir}/slice"
     if not figures:
         longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from nid_dist.comparison.base import Comparison, Request, Results
+from nid_dist.comparison.ct import CTComparison, compare_ct
 from nid_dist.comparison.images import ImageComparison, compare_images
 from nid_dist.comparison.inpainting import InpaintingComparison, compare_inpainting
 from nid_dist.comparison.shapes import ShapeComparison, compare_shapes
@@ -32,6 +33,7 @@ KINDS = {
     "images": Kind(ImageComparison, compare_images),
     "inpainting": Kind(InpaintingComparison, compare_inpainting),
     "shapes": Kind(ShapeComparison, compare_shapes),
+    "ct": Kind(CTComparison, compare_ct),
 }
 
 

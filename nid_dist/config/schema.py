@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from nid_dist.config.tomography import Tomography
+
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -21,8 +23,10 @@ class Section(BaseModel):
 class Signals(Section):
     """Which images or shapes are the signals, how they are cut, and which are kept apart for validation and test."""
 
-    source: Literal["embedded", "folder", "celeba", "shapes"] = Field(
-        "embedded", description="photographs of scikit-image, your own images, CelebA, or signed distances of shapes"
+    source: Literal["embedded", "folder", "celeba", "phantoms", "shapes"] = Field(
+        "embedded",
+        description="photographs of scikit-image, your own images, CelebA, phantoms of a head, or signed distances of "
+        "shapes",
     )
     path: str | None = Field(
         None, description="root folder of `folder` and `celeba`; `shapes`: prepared ones; null: procedural ones"
@@ -40,6 +44,8 @@ class Signals(Section):
     test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
     limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
     cache_mb: PositiveInt = Field(2048, description="decoded images kept in memory")
+    phantoms: PositiveInt = Field(4096, description="`phantoms`: how many are made, all splits together")
+    phantoms_seed: NonNegativeInt = Field(0, description="`phantoms`: of them, which do not follow training.seed")
     shapes: PositiveInt = Field(256, description="`shapes`: how many are made, all splits together")
     families: list[Literal["chair", "table", "lamp"]] = Field(
         ["chair", "table", "lamp"], min_length=1, description="`shapes`: of which kinds, in turn"
@@ -63,7 +69,9 @@ class Signals(Section):
             if self.augment and self.path is None:
                 raise ValueError("augment needs prepared shapes (signals.path); set signals.augment to false")
             return self
-        if self.source != "embedded" and self.path is None:
+        if self.source == "phantoms" and self.size is None:
+            raise ValueError("source 'phantoms' needs signals.size, the side of the images that are made")
+        if self.source not in ("embedded", "phantoms") and self.path is None:
             raise ValueError(f"source {self.source!r} needs signals.path, the folder with the images")
         if self.patch is None and self.size is None:
             raise ValueError("whole images (patch: null) need signals.size, so that all share one lattice")
@@ -77,6 +85,7 @@ class Encoding(Section):
 
     kind: Literal[
         "cosine",
+        "spline",
         "identity",
         "positional",
         "fourier",
@@ -86,7 +95,7 @@ class Encoding(Section):
         "rational_quadratic",
         "gamma_exponential",
     ] = "cosine"
-    features: PositiveInt = Field(255, description="cosines, centres or frequencies (sine and cosine of each)")
+    features: PositiveInt = Field(255, description="cosines, splines, centres or frequencies (sine and cosine of each)")
     scale: PositiveFloat = Field(
         10.0, description="of the frequencies, in radians per unit of x in [-1, 1]; random kernels: 1 / length scale"
     )
@@ -115,7 +124,9 @@ class Dictionary(Section):
     )
     whiten: bool = Field(True, description="orthonormal features at initialisation (trunk_output: linear)")
     init: Literal["cosine", "principal", "random"] = Field(
-        "cosine", description="linear heads: cosines or the signals' principal components, and pieces of signals"
+        "cosine",
+        description="linear heads: cosines or the signals' principal components, and pieces of signals; `principal` "
+        "also for the features, where the last shared layer is linear and narrower than what it is given",
     )
     strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
     chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")
@@ -236,6 +247,7 @@ class Config(Section):
     training: Training = Training()
     parallel: Parallel = Parallel()
     logging: Logging = Logging()
+    tomography: Tomography | None = Field(None, description="scans of the signals: reconstruction from few views")
 
     @model_validator(mode="after")
     def _check(self) -> "Config":
@@ -259,6 +271,8 @@ class Config(Section):
                 raise ValueError("signals.augment changes shapes, and a codebook's code for each shape does not follow")
         elif self.coding.gate.kind == "pointnet":
             raise ValueError("coding.gate.kind 'pointnet' reads points of signals.source 'shapes' only")
+        if self.tomography is not None:
+            self._check_tomography()
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
             raise ValueError("dictionary.strategy 'merge' needs linear heads (private_layers: 1)")
         return self
@@ -270,3 +284,14 @@ class Config(Section):
                 f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; "
                 "choose codebook, pointnet or none"
             )
+
+    def _check_tomography(self) -> None:
+        signals = self.signals
+        if signals.source == "shapes" or signals.patch is not None or signals.colour != "grey" or signals.size is None:
+            raise ValueError(
+                "tomography scans whole grey images; set signals.patch to null, signals.colour to grey, and a size"
+            )
+        if signals.augment:
+            raise ValueError("tomography does not scan turned images; set signals.augment to false")
+        if self.coding.gate.kind == "codebook":
+            raise ValueError("coding.gate.kind 'codebook' cannot read scans; choose light")

@@ -8,13 +8,14 @@ import numpy as np
 from jaxtyping import Float, Float32, Shaped
 from PIL import Image, UnidentifiedImageError
 
+from nid_dist.data.dicom import dicom_samples, dicom_size, is_dicom
 from nid_dist.data.raster import MAX_PIXELS, raster_samples, raster_size, refuse_bomb
 from nid_dist.data.tiff import tiff_samples, tiff_size
 from nid_dist.errors import UserError
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy"})
+EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy", ".dcm"})
 
-_EXPECTED = "a whole PNG, JPEG, WebP, TIFF or NPY file"
+_EXPECTED = "a whole PNG, JPEG, WebP, TIFF, NPY or DICOM file"
 _NPY = b"\x93NUMPY"
 _TIFF = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
@@ -28,7 +29,8 @@ def read_image(path: Path, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray
     """Read an image file, upright, over white where it is transparent.
 
     Args:
-        path: a PNG, JPEG, WebP, TIFF or NPY file, told apart by content; integers are scaled by 255 or 65535.
+        path: a PNG, JPEG, WebP, TIFF, NPY or DICOM file, told apart by content; integers are scaled by 255 or 65535,
+            Hounsfield units as `dicom_samples` says.
         colour: `rgb` gives d = 3 (grey repeated); `grey` gives d = 1, the luma of ITU-R BT.601.
 
     Returns:
@@ -58,6 +60,8 @@ def image_size(path: Path) -> tuple[int, int]:
         if magic.startswith(_NPY):
             height, width, _ = _npy_samples(path).shape
             return height, width
+        if is_dicom(magic):
+            return dicom_size(path)
         return tiff_size(path) if magic.startswith(_TIFF) else raster_size(path)
 
     return _guarded(path, size)
@@ -91,7 +95,7 @@ def _guarded(path: Path, action: Callable[[bytes], _Result]) -> _Result:
         if not path.is_file():
             raise UserError(str(path), found="something that is no file", expected=_EXPECTED, mend="name a file")
         with path.open("rb") as file:
-            magic = file.read(8)
+            magic = file.read(132)  # DICOM's comes after a preamble
         if not magic:
             raise UserError(str(path), found="an empty file", expected=_EXPECTED, mend="replace or remove it")
         return action(magic)
@@ -117,6 +121,8 @@ def _guarded(path: Path, action: Callable[[bytes], _Result]) -> _Result:
 def _samples(path: Path, magic: bytes) -> Shaped[np.ndarray, "H W c"]:
     if magic.startswith(_NPY):
         return _npy_samples(path)
+    if is_dicom(magic):
+        return dicom_samples(path)
     return tiff_samples(path) if magic.startswith(_TIFF) else raster_samples(path)
 
 

@@ -13,6 +13,7 @@ import skimage.data
 
 from nid_dist.config.schema import Signals
 from nid_dist.data.celeba import list_celeba
+from nid_dist.data.phantoms import named_phantom, phantom_names
 from nid_dist.data.reading import EXTENSIONS, image_size, read_image, to_colour
 from nid_dist.data.splits import SPLITS, Split, assign_splits, folder_splits
 from nid_dist.errors import UserError
@@ -56,7 +57,8 @@ def list_images(signals: Signals) -> dict[Split, list[ImageRef]]:
 
     `embedded`: the photographs that scikit-image ships, by name ("astronaut", ...). `folder`: all image files below
     `signals.path`, sorted; split by `signals.val` and `signals.test`, or by top folders train, test (and val) when
-    `signals.test` is 0. `celeba`: split by its own partition list.
+    `signals.test` is 0. `celeba`: split by its own partition list. `phantoms`: made from a seed, by name
+    ("shepp-logan", "phantom-00000", ...).
 
     Args:
         signals: the configuration.
@@ -71,6 +73,9 @@ def list_images(signals: Signals) -> dict[Split, list[ImageRef]]:
     if signals.source == "embedded":
         names = assign_splits(EMBEDDED, signals.val, signals.test, where="the embedded photographs")
         return _references(names, signals.limit, partial(_embedded_reference, signals.colour))
+    if signals.source == "phantoms":
+        names = assign_splits(phantom_names(signals.phantoms), signals.val, signals.test, where="the phantoms")
+        return _references(names, signals.limit, partial(_phantom_reference, signals))
     root = _root(signals.path)
     if signals.source == "celeba":
         _refuse_own_splits(signals)
@@ -201,6 +206,15 @@ def _file_reference(root: Path, colour: Literal["rgb", "grey"], name: str) -> Im
 
 def _embedded_reference(colour: Literal["rgb", "grey"], name: str) -> ImageRef:
     return ImageRef(name, partial(_load_embedded, name, colour))
+
+
+def _phantom_reference(signals: Signals, name: str) -> ImageRef:
+    assert signals.size is not None
+    return ImageRef(name, partial(_load_phantom, name, signals.phantoms_seed, signals.size, signals.colour))
+
+
+def _load_phantom(name: str, seed: int, size: int, colour: Literal["rgb", "grey"]) -> np.ndarray:
+    return to_colour(named_phantom(name, seed).image(size).astype(np.float32)[..., None], colour)
 
 
 def _load_embedded(name: str, colour: Literal["rgb", "grey"]) -> np.ndarray:

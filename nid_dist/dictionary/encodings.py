@@ -168,6 +168,10 @@ def make_encoding(config: EncodingConfig, in_dim: int, generator: torch.Generato
             return Cosines(in_dim, config.features)
         case "positional":
             return Positional(in_dim, config.octaves)
+        case "spline":
+            from nid_dist.dictionary.splines import Splines
+
+            return Splines(in_dim, config.features)
         case "rbf":
             return RadialBasis(_spread_centres(config.features, in_dim, generator), config.scale)
     basis = frequencies(

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.activations import initialise_linear, make_activation
 from nid_dist.dictionary.encodings import make_encoding
+from nid_dist.dictionary.splines import Splines
 
 
 class Trunk(nn.Module):
@@ -50,13 +51,34 @@ class Trunk(nn.Module):
         Returns:
             phi; the encoding itself where there are no shared layers.
         """
-        if self.mirror is not None:
-            axes = [coords[..., axis : axis + 1] for axis in range(self.in_dim)]
-            axes[self.mirror] = axes[self.mirror].abs()
-            coords = torch.cat(axes, -1)
-        features = self.encoding(coords)
-        for position, layer in enumerate(self.layers):
-            features = layer(features)
-            if position < len(self.layers) - 1 or not self.linear_output:
-                features = self.activation(features)
+        coords = self._folded(coords)
+        if not len(self.layers):
+            return self.encoding(coords)
+        last = len(self.layers) - 1
+        features = self._first(coords) if last == 0 else self.layers[last](self.hidden(coords))
+        return features if self.linear_output else self.activation(features)
+
+    def hidden(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch p"]:
+        """What the last shared layer is given."""
+        coords = self._folded(coords)
+        if len(self.layers) < 2:
+            return self.encoding(coords)
+        features = self.activation(self._first(coords))
+        for layer in self.layers[1:-1]:
+            features = self.activation(layer(features))
         return features
+
+    def _first(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch h"]:
+        """The first layer's outputs; splines, most of which are zero, have a way of their own."""
+        layer = self.layers[0]
+        if isinstance(self.encoding, Splines) and isinstance(layer, nn.Linear):
+            return self.encoding.through(coords, layer)
+        return layer(self.encoding(coords))
+
+    def _folded(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
+        """|x| along the axis of symmetry, where there is one."""
+        if self.mirror is None:
+            return coords
+        axes = [coords[..., axis : axis + 1] for axis in range(self.in_dim)]
+        axes[self.mirror] = axes[self.mirror].abs()
+        return torch.cat(axes, -1)

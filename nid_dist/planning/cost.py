@@ -14,6 +14,7 @@ from nid_dist.coding.solvers.omp import block_sizes
 from nid_dist.coding.solvers.sharded import fetching_is_cheaper
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
+from nid_dist.dictionary.splines import spline_side
 
 NUMBER = 4
 """Bytes of a parameter, a gradient, an index on its way, and, in fp32, of everything else."""
@@ -40,6 +41,8 @@ def encoding_width(encoding: Encoding, in_dim: int = 2) -> int:
             return in_dim * (1 + 2 * encoding.octaves)
         case "cosine" | "rbf":
             return encoding.features
+        case "spline":
+            return spline_side(encoding.features, in_dim) ** in_dim
     return 2 * encoding.features
 
 

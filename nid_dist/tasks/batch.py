@@ -1,6 +1,7 @@
 """What a task gives a training step: this rank's part of a micro-batch."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -19,7 +20,8 @@ class Batch:
         weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
             micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
         coords: each signal's own; None: the model's lattice.
-        seen: what the gate is shown; None: the values.
+        seen: makes what a gate sees of the signals on the model's lattice, where it does not see the signals; None: the
+            values. Made when it is asked for, as a gate does not look on in every phase.
     """
 
     values: Float[Tensor, "T C d"]
@@ -28,14 +30,15 @@ class Batch:
     noise_seeds: Int[Tensor, "T"]
     weight: float = 1.0
     coords: Float[Tensor, "T C m"] | None = None
-    seen: Float[Tensor, "T P c"] | None = None
+    seen: Callable[[], Float[Tensor, "T G d"]] | None = None
 
     @property
-    def shown(self) -> Tensor:
-        """What the gate is shown."""
-        return self.values if self.seen is None else self.seen
+    def shown(self) -> Float[Tensor, "T G d"]:
+        """What a gate sees."""
+        return self.values if self.seen is None else self.seen().to(self.values.device)
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        subset, coords, seen = (None if x is None else x.to(device) for x in (self.subset, self.coords, self.seen))
-        return Batch(self.values.to(device), self.ids.to(device), subset, self.noise_seeds, self.weight, coords, seen)
+        subset, coords = (None if x is None else x.to(device) for x in (self.subset, self.coords))
+        ids = self.ids.to(device)
+        return replace(self, values=self.values.to(device), ids=ids, subset=subset, coords=coords)

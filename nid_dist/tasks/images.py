@@ -84,12 +84,13 @@ class ImageTask:
 
     Args:
         config: the whole configuration.
+        refs: the images by split; None: those that the configuration lists.
 
     Raises:
         UserError: when the images cannot be listed or measured, or do not fit the configuration.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, refs: dict[Split, list[ImageRef]] | None = None) -> None:
         self.config = config
         if config.signals.augment and config.coding.gate.kind == "codebook":
             raise UserError(
@@ -99,7 +100,7 @@ class ImageTask:
                 mend="set signals.augment to false, or choose another coding.gate.kind",
             )
         self.channels = 3 if config.signals.colour == "rgb" else 1
-        self.refs = list_images(config.signals)
+        self.refs = list_images(config.signals) if refs is None else refs
         self.signals = ImageSignals(self.refs["train"], config.signals, channels=self.channels)
         side = config.signals.patch or config.signals.size
         assert side is not None

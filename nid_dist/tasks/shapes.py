@@ -98,9 +98,10 @@ class ShapeTask:
         part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
         ids = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
         drawn = [self._draw(self.signals[signal], _TRAINED, step) for signal in ids.tolist()]
-        coords, values, *seen = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        coords, values, *clouds = (torch.stack(parts) for parts in zip(*drawn, strict=True))
         noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
-        return Batch(values, ids, None, torch.from_numpy(noise.astype(np.int64)), weight, coords, *seen)
+        seen = (lambda: clouds[0]) if clouds else None
+        return Batch(values, ids, None, torch.from_numpy(noise.astype(np.int64)), weight, coords, seen)
 
     def sample(self, count: int) -> Float[Tensor, "S C d"]:
         """Training shapes on the lattice."""

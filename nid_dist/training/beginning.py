@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from nid_dist.config.schema import Optimizer
-from nid_dist.dictionary.initialisation import initialise_heads, whiten_features
+from nid_dist.dictionary.initialisation import initialise_heads, principal_features, whiten_features
 from nid_dist.model import Model, seeded
 from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Task
@@ -25,11 +25,15 @@ def initialise(model: Model, task: Task, world: World) -> None:
         UserError: when a signal cannot be read.
     """
     config, dictionary = model.config.dictionary, model.dictionary
-    if config.whiten:
-        whiten_features(dictionary, model.coords)
+    sample = None
     if config.init != "random" and dictionary.linear:
         count = max(16, min(_SIGNALS, _NUMBERS // (len(model.coords) * model.channels)))
         sample = world.together(lambda: task.sample(count)).to(world.device)
+    if config.whiten:
+        wanted = sample if config.init == "principal" else None
+        if wanted is None or not principal_features(dictionary, model.coords, wanted):
+            whiten_features(dictionary, model.coords)
+    if config.init != "random" and sample is not None:
         initialise_heads(dictionary, model.coords, sample, config.init, seeded(model.config.training.seed))
     # Computed alike everywhere, but machines of several kinds round differently.
     for name, tensor in model.state_dict().items():

@@ -1,0 +1,112 @@
+"""Filtered back-projection, for any number of sinograms at once: what a gate sees of a signal that was only scanned.
+
+Kak and Slaney 1988: chapter 3.3 for parallel beams, 3.4.2 for fans on equally spaced bins. Linear in the sinogram.
+Views may lie at any angles, each of which stands for the arc that is nearest to it.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from jaxtyping import Float, Float64
+from scipy.sparse import coo_matrix, csr_matrix
+
+from nid_dist.measurements.geometry import Geometry
+
+
+@dataclass(frozen=True, eq=False)
+class BackProjection:
+    """Filtered back-projection onto a square of pixels.
+
+    Args:
+        geometry: of the sinograms.
+        side: of the square, [-1, 1]^2, in pixels.
+    """
+
+    geometry: Geometry
+    side: int
+
+    def __call__(self, measured: Float[np.ndarray, "T M"]) -> Float[np.ndarray, "T S S"]:
+        """Reconstruct, within the disc.
+
+        Args:
+            measured: sinograms, view by view.
+
+        Returns:
+            Images, not clipped; 0 outside the disc.
+        """
+        views, bins = self.geometry.views, self.geometry.bins
+        weighted = measured.reshape(-1, views, bins) * self._cosines
+        length = 2 ** math.ceil(math.log2(2 * bins))
+        spectrum = np.fft.rfft(weighted, length, axis=2) * np.fft.rfft(ramp(bins, length))
+        filtered = np.fft.irfft(spectrum, length, axis=2)[..., :bins] / self.geometry.pitch
+        flat = self._spreading @ filtered.reshape(len(measured), -1).T
+        return flat.T.reshape(-1, self.side, self.side).astype(measured.dtype)
+
+    @property
+    def _cosines(self) -> Float64[np.ndarray, "B"]:
+        source, positions = self.geometry.source, self.geometry.positions
+        return np.ones(len(positions)) if source is None else source / np.hypot(source, positions)
+
+    @cached_property
+    def _spreading(self) -> csr_matrix:
+        """From filtered sinograms to pixels: each view read where the pixel's line meets the detector."""
+        geometry, pixels = self.geometry, self.side**2
+        axis = (np.arange(self.side) + 0.5) * 2 / self.side - 1
+        rows, columns = (grid.flatten() for grid in np.meshgrid(axis, axis, indexing="ij"))
+        angles = geometry.angles[:, None]
+        across = columns * np.cos(angles) - rows * np.sin(angles)
+        weight = arcs(geometry)[:, None] * (np.hypot(rows, columns) <= 1)
+        if geometry.source is not None:
+            depth = 1 + (-columns * np.sin(angles) - rows * np.cos(angles)) / geometry.source
+            across, weight = across / depth, weight / depth**2
+        place = across / geometry.pitch + (geometry.bins - 1) / 2
+        low = np.floor(place).astype(np.int64)
+        pixel, first = np.broadcast_to(np.arange(pixels), place.shape), geometry.bins * np.arange(geometry.views)
+        entries = []
+        for low_or_high in (0, 1):
+            bin_ = low + low_or_high
+            share = weight * (1 - np.abs(place - bin_))
+            inside = (bin_ >= 0) & (bin_ < geometry.bins) & (share != 0)
+            entries.append((share[inside], pixel[inside], (first[:, None] + bin_)[inside]))
+        share, pixel, line = (np.concatenate(parts) for parts in zip(*entries, strict=True))
+        return coo_matrix((share, (pixel, line)), (pixels, geometry.size)).tocsr()
+
+
+def ramp(bins: int, length: int) -> Float64[np.ndarray, "length"]:
+    """The ramp filter's kernel on unit bins, band-limited, with negative lags at the end (Kak and Slaney, eq. 3.61).
+
+    Args:
+        bins: B; lags up to B - 1 are needed.
+        length: of the transform, at least 2 B.
+
+    Returns:
+        1/4 at lag 0, -1 / (pi lag)^2 at odd lags, 0 at even ones.
+    """
+    lags = np.minimum(np.arange(length), length - np.arange(length))
+    kernel = np.zeros(length)
+    kernel[0] = 0.25
+    odd = (lags % 2 == 1) & (lags < bins)
+    kernel[odd] = -1 / (math.pi * lags[odd]) ** 2
+    return kernel
+
+
+def arcs(geometry: Geometry) -> Float64[np.ndarray, "V"]:
+    """The part of the integral over half a turn that each view stands for, in radians.
+
+    Args:
+        geometry: of the views.
+
+    Returns:
+        Half of the gaps to both neighbours, on a circle of half a turn (parallel) or a whole one (fan, counted half).
+    """
+    turn = math.pi if geometry.source is None else 2 * math.pi
+    angles = geometry.angles % turn
+    order = np.argsort(angles, kind="stable")
+    gaps = np.diff(angles[order], append=angles[order[0]] + turn)
+    # Where an arc was not scanned at all, the views at its ends do not stand for it.
+    gaps = np.minimum(gaps, 2 * np.median(gaps))
+    found = np.empty(len(angles))
+    found[order] = (gaps + np.roll(gaps, 1)) / 2
+    return found * math.pi / turn

@@ -1,0 +1,63 @@
+"""What a scanner's dose does to a sinogram: photons are counted, and counts scatter."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+
+@dataclass(frozen=True)
+class Dose:
+    """A stated dose.
+
+    Args:
+        photons: that a detector bin counts per view where nothing is in the way; None: infinitely many.
+        attenuation: of value 1, in nepers per radius of the disc: photons exp(-attenuation * integral) arrive.
+        electronic: standard deviation of the Gaussian noise of a detector's electronics, in photons.
+    """
+
+    photons: float | None = None
+    attenuation: float = 2.0
+    electronic: float = 0.0
+
+    @property
+    def label(self) -> str:
+        """In tables: clean, or 1e4 photons."""
+        if self.photons is None:
+            return "clean"
+        mantissa, exponent = f"{self.photons:.0e}".split("e")
+        return f"{mantissa}e{int(exponent)} photons"
+
+    def measure(
+        self, sinogram: Float[np.ndarray, "*lines"], generator: np.random.Generator
+    ) -> Float[np.ndarray, "*lines"]:
+        """The sinogram as a scanner of this dose finds it: Poisson counts, Gaussian electronics, and the logarithm.
+
+        Args:
+            sinogram: line integrals, in units of value times radius.
+            generator: of the noise.
+
+        Returns:
+            Integrals with noise; a bin that counts nothing reads as one photon.
+        """
+        if self.photons is None:
+            return sinogram
+        counts = generator.poisson(self.photons * np.exp(-self.attenuation * sinogram)).astype(np.float64)
+        counts += self.electronic * generator.standard_normal(counts.shape)
+        found: np.ndarray = -np.log(np.maximum(counts, 1.0) / self.photons) / self.attenuation
+        return found.astype(sinogram.dtype)
+
+    def deviation(self, sinogram: Float[np.ndarray, "*lines"]) -> Float[np.ndarray, "*lines"]:
+        """Standard deviation of each measured integral, to first order, from the measurement itself.
+
+        Args:
+            sinogram: as measured.
+
+        Returns:
+            In the units of the integrals; 0 without noise.
+        """
+        if self.photons is None:
+            return np.zeros_like(sinogram)
+        counts = np.maximum(self.photons * np.exp(-self.attenuation * sinogram), 1.0)
+        found: np.ndarray = np.sqrt(counts + self.electronic**2) / counts / self.attenuation
+        return found.astype(sinogram.dtype)

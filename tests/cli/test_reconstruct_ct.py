@@ -1,0 +1,104 @@
+"""`nid-reconstruct-ct` as a person uses it, with good and bad scans."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from nid_dist.cli.reconstruct_ct import main
+from nid_dist.coding.storage import load_codes
+from nid_dist.data.phantoms import named_phantom
+from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.measurements.geometry import Geometry
+from nid_dist.measurements.noise import Dose
+
+PHANTOM = named_phantom("phantom-00002", 0)
+
+
+def write(folder: Path, views: int = 8, **changes: Any) -> list[str]:
+    sinogram = PHANTOM.sinogram(Geometry.even(views, 17, changes.get("source")))
+    measured = Dose(changes.get("photons"), 1.0).measure(sinogram, np.random.default_rng(0))
+    np.save(folder / "scan.npy", measured.reshape(views, 17))
+    written = {"unit": "degrees", "views": views, "bins": 17, **changes}
+    (folder / "geometry.yaml").write_text(yaml.safe_dump(written))
+    return ["--sinogram", str(folder / "scan.npy"), "--geometry", str(folder / "geometry.yaml")]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"beam": "fan", "source": 3.0}, {"photons": 1e4}], ids=["plain", "fan", "dose"]
+)
+def test_reconstructs(
+    ct_run: Path, tmp_path: Path, changes: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan, out = write(tmp_path, **changes), tmp_path / "new" / "out"
+    assert main(["--dictionary", str(ct_run), *scan, "--out", str(out)]) == 0
+    names = {"map.npy", "map.png", "ridge.npy", "ridge.png", "back-projection.png", "comparison.png"}
+    assert {path.name for path in out.iterdir()} == names | {"codes.safetensors", "results.json"}
+    image = np.load(out / "map.npy")
+    assert image.shape == (17, 17) and psnr(image, PHANTOM.image(17).astype(np.float32)) > 24
+    assert np.abs(np.asarray(Image.open(out / "map.png")) / 255 - image).max() < 0.01
+    results = json.loads((out / "results.json").read_text())
+    assert results["views"] == 8 and results["photons"] == changes.get("photons")
+    assert [row["solver"] for row in results["rows"]] == ["map", "ridge"]
+    assert all(row["nonzeros"] <= 16 and row["residual_rms"] < 0.05 for row in results["rows"])
+    codes, facts = load_codes(out / "codes.safetensors")
+    assert set(codes) == {"map", "ridge"} and facts["beam"] == changes.get("beam", "parallel")
+    said = capsys.readouterr().out
+    assert f"wrote {out}" in said and "next: look at" in said
+
+
+def test_solvers_and_size(ct_run: Path, tmp_path: Path) -> None:
+    given = ["--dictionary", str(ct_run), *write(tmp_path), "--out", str(tmp_path / "out"), "--size", "50"]
+    assert main([*given, "--solver", "omp", "fista", "init", "omp"]) == 0
+    assert {path.stem for path in (tmp_path / "out").glob("*.npy")} == {"omp", "fista", "init"}
+    assert np.load(tmp_path / "out" / "omp.npy").shape == (50, 50)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--size", "1"], "--size: found 1"),
+        (["--ridge", "-1"], "--ridge: found -1"),
+        (["--model-error", "0"], "--model-error: found 0"),
+        (["--sinogram", "nowhere.npy"], "nowhere.npy: found no such file"),
+        (["--geometry", "nowhere.yaml"], "nowhere.yaml"),
+        (["--dictionary", "nowhere"], "nowhere: found nothing"),
+    ],
+)
+def test_bad_options(
+    ct_run: Path, tmp_path: Path, options: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main(["--dictionary", str(ct_run), *write(tmp_path), "--out", str(out), *options]) == 2
+    said = capsys.readouterr().err
+    assert words in said and said.count("\n") == 1 and not out.exists()
+
+
+def test_bad_scans_lose_nothing(ct_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan, out = write(tmp_path), tmp_path / "out"
+    given = ["--dictionary", str(ct_run), *scan, "--out", str(out)]
+    values = np.load(tmp_path / "scan.npy")
+    for change, words in (
+        (values[:, :-1], "an array of shape (8, 16)"),
+        (np.where(values > 0.3, np.nan, values), "NaN"),
+        (values[:0], "an array of shape (0, 17)"),
+        (3 * values + 1, "truncated"),
+    ):
+        np.save(tmp_path / "scan.npy", change)
+        assert main(given) == 2
+        assert words in capsys.readouterr().err and not out.exists()
+        assert np.array_equal(np.load(tmp_path / "scan.npy"), change, equal_nan=True)
+    np.save(tmp_path / "scan.npy", values)
+    out.mkdir()
+    (out / "mine.txt").write_text("kept")
+    assert main(given) == 2
+    assert "a folder with files" in capsys.readouterr().err and (out / "mine.txt").read_text() == "kept"
+
+
+def test_a_dictionary_of_patches(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--dictionary", str(run), *write(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert "expected one of whole grey images" in capsys.readouterr().err

@@ -1,0 +1,46 @@
+"""A tiny CT dictionary, trained once for all tests."""
+
+from pathlib import Path
+
+import pytest
+
+from nid_dist.cli.train import train
+from nid_dist.config import Config, load_config
+
+SHIPPED = Path(__file__).parents[1] / "configs" / "ct_shepp_logan.yaml"
+SMALL = [
+    "signals.phantoms=60",
+    "signals.size=17",
+    "signals.test=[shepp-logan, 'phantom-0000?']",
+    "signals.val=['phantom-0001?']",
+    "tomography.views=[4, 8, 16]",
+    "tomography.evaluated=[4]",
+    "dictionary.experts=64",
+    "dictionary.width=32",
+    "dictionary.encoding.features=289",
+    "coding.support=16",
+    "coding.blocks=2",
+    "coding.gate.width=8",
+    "coding.prior_rank=32",
+    "coding.prior_signals=40",
+    "training.batch=8",
+    "training.steps=60",
+    "training.eval_every=0",
+    "training.checkpoint_every=0",
+    "logging.tensorboard=false",
+    "logging.progress=false",
+    "logging.pictures_every=0",
+]
+
+
+def tiny_ct(run: Path, *overrides: str) -> Config:
+    """The shipped configuration in small sizes."""
+    return load_config(SHIPPED, [*SMALL, f"logging.run_dir={run}", *overrides])
+
+
+@pytest.fixture(scope="session")
+def ct_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished run on phantoms of 17 pixels a side; not to be written to."""
+    folder = tmp_path_factory.mktemp("ct") / "run"
+    train(tiny_ct(folder))
+    return folder
