@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nid_dist.baselines.config import load_baseline
@@ -93,7 +94,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
             rows.append([f"NID, {words}, {label}", score, spent, 1 / spent, spent / fits.seconds["omp"]])
         for name in NETWORKS:
             goal = fits.first["omp"]
-            fitted, reached = network_fit(name, images[0], goal, 1.0 if quick else 150.0)
+            fitted, reached = network_fit(name, images[0], goal, 1.0 if quick else 45.0)
             done = reached >= goal
             figures |= {
                 f"{prefix}{name}_time_ratio": fitted.seconds / fits.seconds["omp"],
@@ -174,7 +175,7 @@ def _material(config: ImageComparison, whole: bool, quick: bool) -> tuple[Model,
     return model, squares(photographs, 3 if quick else _IMAGES)
 
 
-def squares(photographs: Sequence[ImageArray], count: int) -> list[ImageArray]:
+def squares(photographs: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
     """Squares of 128 x 128 out of photographs: each as a whole first, then their quarters.
 
     Args:

@@ -50,12 +50,13 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
 
 def _refuse_another(run: RunFolder, config: Config) -> None:
     wanted, found = config.model_dump(exclude=_NO_MATTER), run.read_config().model_dump(exclude=_NO_MATTER)
-    different = [
-        f"{section}.{key}"
-        for section in wanted
-        for key in wanted[section]
-        if wanted[section][key] != found[section][key]
-    ]
+    different = []
+    for section, keys in wanted.items():
+        others = found[section]
+        if isinstance(keys, dict) and isinstance(others, dict):
+            different += [f"{section}.{key}" for key in keys if keys[key] != others[key]]
+        elif keys != others:  # a section that only some tasks have
+            different.append(section)
     if different:
         raise UserError(
             str(run.path),

@@ -39,8 +39,8 @@ class Inpainted:
     Args:
         picture: f, at all pixels, clipped to [0, 1].
         trusted: how far each pixel of the input was believed, 0 to 1.
-        deviation: about the posterior's standard deviation of f before the codes are made sparse, in units of the
-            image; None without a prior.
+        deviation: standard deviation of f before the codes are made sparse, of the posterior and of what it leaves
+            unexplained of the known pixels, in units of the image; None without a prior.
     """
 
     picture: ImageArray
