@@ -32,6 +32,9 @@ def sources(name: str, folder: Path) -> list[str]:
         splits = "".join(f"{Path(n).stem}.jpg {i % 3}\n" for i, n in enumerate(names))
         (folder / "list_eval_partition.txt").write_text(splits)
         return [f"signals.path={folder}", "signals.crop=20", "signals.size=32"]
+    if name == "sdf_shapenet":
+        furniture = ["signals.path=null", "signals.augment=false", "signals.shapes=12", "signals.lattice=6"]
+        return [*furniture, "signals.procedural=0", "training.coordinates=64", "coding.prior_signals=8"]
     if name == "ct_shepp_logan":
         return ["signals.phantoms=30", "signals.size=17"]
     if name == "quickstart":

@@ -116,7 +116,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"next: {again(options, launch, '--resume', 'auto')}")
         return 0
     follows = {
-        "shapes": f"nid-export --dictionary {run_dir} --out DICTIONARY",
+        "shapes": f"nid-reconstruct --dictionary {run_dir} --points CLOUD.ply --out SURFACE",
         "video": f"nid-decompose --run {run_dir} --out {run_dir}/decomposition",
     }.get(config.signals.source, f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
     if config.tomography is not None:

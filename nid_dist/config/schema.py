@@ -30,7 +30,9 @@ class Signals(Section):
         "shapes, or a video",
     )
     path: str | None = Field(
-        None, description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames"
+        None,
+        description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames; `shapes`: "
+        "prepared ones, null: procedural ones",
     )
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
@@ -38,7 +40,9 @@ class Signals(Section):
     size: PositiveInt | None = Field(None, description="side of a square to which the (centre) square is resized")
     patch: PositiveInt | None = Field(16, description="side of a patch; null: a signal is a whole image")
     stride: PositiveInt | None = Field(None, description="training step between patches; null: no overlap")
-    augment: bool = Field(False, description="draw one of the square's 8 symmetries for each training signal")
+    augment: bool = Field(
+        False, description="draw one of the square's 8 symmetries (shapes: mirrored, turned, stretched)"
+    )
     val: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for validation")
     test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
     limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
@@ -54,14 +58,20 @@ class Signals(Section):
     truncation: PositiveFloat = Field(
         0.1, description="`shapes`: f is the distance, cut at ± this (the box is [-1, 1]^3) and divided by it"
     )
+    procedural: NonNegativeInt = Field(0, description="`shapes` with a path: procedural shapes to train on besides")
+    stretch: Fraction = Field(
+        0.2, description="`shapes`, augment: largest change of the length of each axis, as a share"
+    )
+    turn: NonNegativeFloat = Field(10.0, description="`shapes`, augment: largest turn about the up axis, in degrees")
+    cloud: PositiveInt = Field(512, description="`shapes`: points of the surface that a pointnet gate is shown")
     lattice: PositiveInt = Field(16, description="`shapes`: side of the lattice of dense values for initial experts")
     video: Video = Field(Video(), description="`video`: which frames, and at which size")
 
     @model_validator(mode="after")
     def _check(self) -> "Signals":
         if self.source == "shapes":
-            if self.augment:
-                raise ValueError("augment turns images, not shapes; set signals.augment to false")
+            if self.augment and self.path is None:
+                raise ValueError("augment needs prepared shapes (signals.path); set signals.augment to false")
             return self
         if self.source == "video":
             if self.path is None:
@@ -99,6 +109,9 @@ class Encoding(Section):
     scale: PositiveFloat = Field(
         10.0, description="of the frequencies, in radians per unit of x in [-1, 1]; random kernels: 1 / length scale"
     )
+    mirror: NonNegativeInt | None = Field(
+        None, description="an axis along which every signal is mirror-symmetric: f sees |x| there; null: none"
+    )
     octaves: PositiveInt = Field(6, description="`positional`: frequencies pi * 2^0 ... pi * 2^(octaves-1)")
     nu: PositiveFloat = Field(1.5, description="`matern`: smoothness")
     alpha: PositiveFloat = Field(1.0, description="`rational_quadratic`: mixture of length scales")
@@ -132,7 +145,7 @@ class Dictionary(Section):
 class Gate(Section):
     """The network that predicts a signal's code."""
 
-    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "temporal", "none"] = "light"
+    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "temporal", "pointnet", "none"] = "light"
     width: PositiveInt = 64
     harmonics: PositiveInt = Field(16, description="`temporal`: waves of 1/2, 1, ... this / 2 periods over the video")
     iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
@@ -176,6 +189,7 @@ class Objective(Section):
     order: NonNegativeFloat = Field(
         5.0, description="beta: by exp(beta) a component of the last expert costs more than one of the first"
     )
+    clamp: PositiveFloat | None = Field(None, description="f is cut at ± this before the loss (DeepSDF); null: not")
     l1: NonNegativeFloat = Field(0.01, description="weight of mean |alpha| in the warm-up")
     balance: NonNegativeFloat = Field(0.01, description="weight of CV^2 of importance and load in mode `gate`")
     importance: Literal["absolute", "signed"] = "absolute"
@@ -270,6 +284,10 @@ class Config(Section):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
         if self.signals.source == "shapes":
             self._check_shapes()
+            if self.signals.augment and self.coding.gate.kind == "codebook":
+                raise ValueError("signals.augment changes shapes, and a codebook's code for each shape does not follow")
+        elif self.coding.gate.kind == "pointnet":
+            raise ValueError("coding.gate.kind 'pointnet' reads points of signals.source 'shapes' only")
         if self.signals.source == "video":
             self._check_video()
         elif self.coding.gate.kind == "temporal":
@@ -281,13 +299,11 @@ class Config(Section):
         return self
 
     def _check_shapes(self) -> None:
-        # Each shape is measured at points of its own: nothing is there that all share, to solve on or to look at.
-        if any(phase.mode != "gate" for phase in self.coding.phases):
-            raise ValueError("signals.source 'shapes' trains in mode 'gate' only; set coding.phases to [{mode: gate}]")
-        if self.coding.gate.kind != "codebook":
+        kind = self.coding.gate.kind
+        if kind not in ("codebook", "pointnet", "none"):
             raise ValueError(
-                f"coding.gate.kind {self.coding.gate.kind!r} cannot read the points of signals.source 'shapes'; "
-                "choose codebook"
+                f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; "
+                "choose codebook, pointnet or none"
             )
 
     def _check_video(self) -> None:

@@ -1,17 +1,20 @@
 """Shapes as signals: signed distances at points of the cube [-1, 1]^3, from a source of shapes."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from nid_dist.config.schema import Signals
+from nid_dist.data.mesh import SIDE
+from nid_dist.data.prepared_shapes import PreparedShapes
 from nid_dist.data.solids import Solid
 
 # Half of the points near a surface are this far from it, half that, in standard deviations (DeepSDF, Park et al. 2019).
-_SPREADS = (0.05, 0.0158)
-_SIDE = 0.9  # of a shape in the cube, so that there is room outside it
+SPREADS = (0.05, 0.0158)
+_STEP = 1e-4  # of differences
 
 Points = Float[np.ndarray, "P 3"]
 Distances = Float[np.ndarray, "P"]
@@ -42,6 +45,10 @@ class ShapeSource(Protocol):
         """Signed distances to a shape at given points of the cube."""
         ...
 
+    def surface(self, index: int, count: int, generator: np.random.Generator) -> tuple[Points, Points]:
+        """Draw points of a shape's surface, with the normals that point out of it."""
+        ...
+
 
 class ProceduralShapes:
     """Furniture of boxes and rods, in the families `chair`, `table` and `lamp`: for development, and to begin with.
@@ -63,12 +70,12 @@ class ProceduralShapes:
         """A shape itself."""
         parts, draw = _Parts(), np.random.default_rng(np.random.SeedSequence([self.seed, index])).uniform
         FAMILIES[self._families[index]](parts, draw)
-        return parts.solid().fitted(_SIDE)
+        return parts.solid().fitted(SIDE)
 
     def sample(self, index: int, count: int, near: float, generator: np.random.Generator) -> tuple[Points, Distances]:
         """Draw points with their distances (see `ShapeSource`)."""
         solid, close = self.solid(index), round(near * count)
-        spread = np.resize(_SPREADS, close)[:, None]
+        spread = np.resize(SPREADS, close)[:, None]
         around = solid.surface(close, generator) + spread * generator.normal(size=(close, 3))
         points = np.concatenate([np.clip(around, -1, 1), generator.uniform(-1, 1, (count - close, 3))])
         return points, solid.distance(points)
@@ -76,6 +83,15 @@ class ProceduralShapes:
     def distance(self, index: int, points: Points) -> Distances:
         """Distances at given points."""
         return self.solid(index).distance(points)
+
+    def surface(self, index: int, count: int, generator: np.random.Generator) -> tuple[Points, Points]:
+        """Points of the surface, with normals (see `ShapeSource`)."""
+        solid = self.solid(index)
+        points = solid.surface(count, generator)
+        steps = _STEP * np.eye(3)
+        slopes = [solid.distance(points + step) - solid.distance(points - step) for step in steps]
+        normals = np.stack(slopes, 1)
+        return points, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
 def open_shapes(signals: Signals) -> ShapeSource:
@@ -87,7 +103,44 @@ def open_shapes(signals: Signals) -> ShapeSource:
     Returns:
         The source.
     """
-    return ProceduralShapes(signals.shapes, signals.families, signals.shapes_seed)
+    if signals.path is None:
+        return ProceduralShapes(signals.shapes, signals.families, signals.shapes_seed)
+    prepared = PreparedShapes(Path(signals.path))
+    if not signals.procedural:
+        return prepared
+    return BothShapes(prepared, ProceduralShapes(signals.procedural, signals.families, signals.shapes_seed))
+
+
+class BothShapes:
+    """Prepared shapes, then procedural ones.
+
+    Args:
+        prepared: the first.
+        procedural: the others.
+    """
+
+    def __init__(self, prepared: PreparedShapes, procedural: ProceduralShapes) -> None:
+        self.prepared, self.procedural = prepared, procedural
+        self.names: Sequence[str] = [*prepared.names, *(f"procedural/{name}" for name in procedural.names)]
+
+    def sample(self, index: int, count: int, near: float, generator: np.random.Generator) -> tuple[Points, Distances]:
+        """Draw points with their distances (see `ShapeSource`)."""
+        source, place = self._of(index)
+        return source.sample(place, count, near, generator)
+
+    def distance(self, index: int, points: Points) -> Distances:
+        """Distances at given points."""
+        source, place = self._of(index)
+        return source.distance(place, points)
+
+    def surface(self, index: int, count: int, generator: np.random.Generator) -> tuple[Points, Points]:
+        """Points of the surface, with normals (see `ShapeSource`)."""
+        source, place = self._of(index)
+        return source.surface(place, count, generator)
+
+    def _of(self, index: int) -> tuple[PreparedShapes | ProceduralShapes, int]:
+        first = len(self.prepared.names)
+        return (self.prepared, index) if index < first else (self.procedural, index - first)
 
 
 class _Parts:

@@ -23,6 +23,7 @@ class Trunk(nn.Module):
         super().__init__()
         self.in_dim = in_dim
         self.encoding = make_encoding(config.encoding, in_dim, generator)
+        self.mirror = config.encoding.mirror
         self.activation = make_activation(config.activation, config.omega)
         self.linear_output = config.trunk_output == "linear"
         self.layers = nn.ModuleList()
@@ -50,6 +51,7 @@ class Trunk(nn.Module):
         Returns:
             phi; the encoding itself where there are no shared layers.
         """
+        coords = self._folded(coords)
         if not len(self.layers):
             return self.encoding(coords)
         last = len(self.layers) - 1
@@ -58,6 +60,7 @@ class Trunk(nn.Module):
 
     def hidden(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch p"]:
         """What the last shared layer is given."""
+        coords = self._folded(coords)
         if len(self.layers) < 2:
             return self.encoding(coords)
         features = self.activation(self._first(coords))
@@ -71,3 +74,11 @@ class Trunk(nn.Module):
         if isinstance(self.encoding, Splines) and isinstance(layer, nn.Linear):
             return self.encoding.through(coords, layer)
         return layer(self.encoding(coords))
+
+    def _folded(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
+        """|x| along the axis of symmetry, where there is one."""
+        if self.mirror is None:
+            return coords
+        axes = [coords[..., axis : axis + 1] for axis in range(self.in_dim)]
+        axes[self.mirror] = axes[self.mirror].abs()
+        return torch.cat(axes, -1)

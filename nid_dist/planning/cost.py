@@ -187,6 +187,8 @@ def fetches(
     linear = dictionary.private_layers == 1
     if expert_parallel_size == 1 or not (linear or coordinates * channels <= dictionary.experts):
         return False
+    if config.signals.source == "shapes":  # each with points of its own (`solve_codes_apart`)
+        return False
     features = linear and coordinates > width
     return fetching_is_cheaper(
         experts=dictionary.experts,

@@ -38,6 +38,11 @@ class Task(Protocol):
         ...
 
     @property
+    def own_coordinates(self) -> bool:
+        """Whether each signal is measured at coordinates of its own, which its batch brings."""
+        ...
+
+    @property
     def signals(self) -> Sized:
         """The training signals."""
         ...

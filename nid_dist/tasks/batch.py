@@ -19,7 +19,7 @@ class Batch:
         noise_seeds: of the noisy top-k, one per signal, so that the noise does not depend on how a batch is cut.
         weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
             micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
-        coords: each signal's own (mode `gate` only); None: the model's lattice.
+        coords: each signal's own; None: the model's lattice.
         weights: of the values in the data term, 0 where one is missing; None: 1 everywhere.
         seen: makes what a gate sees of the signals on the model's lattice, where it does not see the signals; None: the
             values. Made when it is asked for, as a gate does not look on in every phase.

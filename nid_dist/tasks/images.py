@@ -106,6 +106,11 @@ class ImageTask:
         assert side is not None
         self.grid = (side, side)
 
+    @property
+    def own_coordinates(self) -> bool:
+        """All patches share a lattice."""
+        return False
+
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these images, all its values from the seed."""
         return Model(self.config, channels=self.channels, grid=self.grid, signals=len(self.signals), exchange=exchange)

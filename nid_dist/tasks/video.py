@@ -48,6 +48,11 @@ class VideoTask:
         """Whether a frame is fitted: it can be decoded, and is not left out on purpose."""
         self.signals = np.flatnonzero(self.kept).tolist()
 
+    @property
+    def own_coordinates(self) -> bool:
+        """All frames share a lattice."""
+        return False
+
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these frames, all its values from the seed; the first expert leads every code."""
         model = Model(self.config, channels=self.channels, grid=self.grid, signals=len(self.video), exchange=exchange)

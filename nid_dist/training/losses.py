@@ -16,7 +16,7 @@ from torch import Tensor
 from nid_dist.coding.code import Code
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
-from nid_dist.coding.solvers import solve_codes
+from nid_dist.coding.solvers import solve_codes, solve_codes_apart
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.measurements.sampling import Sampling
@@ -286,6 +286,8 @@ def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"],
 
 def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -> Float[Tensor, ""]:
     weights, objective = batch.weights, config.objective
+    if objective.clamp is not None:
+        estimate, target = (values.clamp(-objective.clamp, objective.clamp) for values in (estimate, target))
     if weights is not None and batch.subset is not None:
         weights = weights[:, batch.subset]
     turning = objective.welsch if objective.loss == "welsch" else objective.huber
@@ -296,4 +298,6 @@ def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code
     coding = config.coding
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
     with torch.autocast(coords.device.type, enabled=False):
+        if coords.dim() == 3:
+            return solve_codes_apart(model.dictionary, coords, target, model.support, coding.blocks, coding.ridge).code
         return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code

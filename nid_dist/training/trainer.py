@@ -138,7 +138,8 @@ class Trainer:
                     self.save()
                 if training.eval_every and self.step % training.eval_every == 0 and not self.finished:
                     self._evaluate()
-            update_prior(self.model, self.task, self.world)
+            if self.stopped_by is None:
+                update_prior(self.model, self.task, self.world)
             self.save()
             return {} if self.stopped_by else self._evaluate()
 

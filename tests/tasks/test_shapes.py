@@ -139,6 +139,9 @@ def test_what_f_can_represent_is_fitted(tmp_path: Path, monkeypatch: pytest.Monk
         def distance(self, index: int, points: np.ndarray) -> np.ndarray:
             return points[:, 1] - 0.25
 
+        def surface(self, index: int, count: int, generator: np.random.Generator) -> Any:
+            raise NotImplementedError
+
     monkeypatch.setattr(task, "source", HalfSpace())
     model = task.model().eval()
     figures = task.evaluate(model, ALONE)
@@ -203,10 +206,10 @@ def test_micro_batches_train_like_the_whole(tmp_path: Path, layers: int) -> None
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("coding.phases=[{mode: gate}, {mode: solve}]", "set coding.phases to [{mode: gate}]"),
         ("coding.gate.kind=light", "'light' cannot read the points of signals.source 'shapes'"),
         ("coding.gate.kind=unrolled", "choose codebook"),
         ("signals.augment=true", "set signals.augment to false"),
+        ("signals={source: shapes, path: here, augment: true}", "a codebook's code for each shape"),
         ("signals.families=[sofa]", "sofa"),
         ("signals.families=[]", "signals.families"),
         ("signals.near_surface=1.5", "signals.near_surface"),

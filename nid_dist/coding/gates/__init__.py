@@ -7,6 +7,7 @@ from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.codebook import CodebookGate
 from nid_dist.coding.gates.conv import ConvGate
 from nid_dist.coding.gates.light import LightGate
+from nid_dist.coding.gates.pointnet import PointNetGate
 from nid_dist.coding.gates.resnet import ResNetGate
 from nid_dist.config.schema import Gate as GateConfig
 from nid_dist.errors import UserError
@@ -30,7 +31,7 @@ def make_gate(
         config: the section `coding.gate`.
         experts: n.
         channels: d.
-        lattice: shape of the signals' lattice, of C points; only a codebook takes any but (H, W).
+        lattice: shape of the signals' lattice, of C points; a codebook takes any, a pointnet reads none.
         signals: number of training signals (of importance to codebook and temporal gate only).
         support: k (of importance to the unrolled gate only).
         generator: of the initial values.
@@ -55,6 +56,8 @@ def make_gate(
             harmonics=config.harmonics,
             generator=generator,
         )
+    if config.kind == "pointnet":
+        return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
     if len(lattice) != 2:
         raise ValueError(f"the {config.kind} gate reads rows and columns, not a lattice of shape {lattice}")
     height, width = lattice

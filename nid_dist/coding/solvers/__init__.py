@@ -8,6 +8,7 @@ from nid_dist.coding.solvers.omp import solve_omp
 from nid_dist.coding.solvers.prepared import Prepared
 from nid_dist.coding.solvers.problem import Problem, reduce_problem
 from nid_dist.coding.solvers.ridge import solve_ridge
+from nid_dist.coding.solvers.separate import solve_codes_apart
 from nid_dist.coding.solvers.sharded import reduce_problem_for, solve_codes, solve_omp_sharded
 from nid_dist.coding.solvers.solution import Solution
 
@@ -21,6 +22,7 @@ __all__ = [
     "reduce_problem_for",
     "solve_adam",
     "solve_codes",
+    "solve_codes_apart",
     "solve_fista",
     "solve_irls",
     "solve_map",

@@ -138,7 +138,7 @@ def solve_map(
         The solution; its residual is that of the measurements.
     """
     known = posterior(dictionary, measurement, measured, prior, noise, weights)
-    problem = _head_problem(dictionary, known)
+    problem = _problem_of_heads(dictionary, known.means, known.precision)
     found = solve_omp(problem, k, blocks, ridge) if indices is None else solve_ridge(problem, indices, ridge)
     error = _residual(dictionary, known.statistics, found.code)
     return Solution(found.code, error, [{**entry, "residual": error.mean().item()} for entry in found.log[-1:]])
@@ -155,16 +155,16 @@ def _with_constant(known: Statistics) -> tuple[Float[Tensor, "h1 h1"], Float[Ten
     return features, torch.cat([known.cross + means[:, None] * along, along], 1)
 
 
-def _head_problem(dictionary: Dictionary, known: Posterior) -> Problem:
+def _problem_of_heads(dictionary: Dictionary, means: Float[Tensor, "T r"], precision: Float[Tensor, "r r"]) -> Problem:
     """The posterior as a `Problem`: rows of experts as atoms, in the coordinates in which Lambda is the identity."""
     assert isinstance(dictionary.experts, LinearHeads)
     channels = dictionary.channels
-    heads = len(known.precision) - channels
+    heads = len(precision) - channels
     # beta moves the offsets freely: it is eliminated, and what it takes with it goes into the means.
-    free = torch.cholesky_solve(known.precision[heads:, :heads], torch.linalg.cholesky(known.precision[heads:, heads:]))
-    metric = known.precision[:heads, :heads] - known.precision[:heads, heads:] @ free
+    free = torch.cholesky_solve(precision[heads:, :heads], torch.linalg.cholesky(precision[heads:, heads:]))
+    metric = precision[:heads, :heads] - precision[:heads, heads:] @ free
     factor = torch.linalg.cholesky(metric)
-    rows, means, dtype = dictionary.experts.rows.double(), known.means, dictionary.experts.rows.dtype
+    rows, dtype = dictionary.experts.rows.double(), dictionary.experts.rows.dtype
     scale = metric.diagonal().mean().sqrt()  # keeps float32 in range; a common factor changes no code
 
     def moved(heads_and_offsets: Tensor) -> Tensor:
@@ -190,3 +190,28 @@ def _residual(dictionary: Dictionary, known: Statistics, code: Code) -> Float[Te
     offset = merged[:, channels * heads.width :] + code.bias + weight @ known.means - known.target_means
     error = centred.clamp_min(0) + known.constant * offset.square().sum(1)
     return (error / channels).to(code.values.dtype)
+
+
+@torch.no_grad()
+def code_of_head(
+    dictionary: Dictionary,
+    head: Float[Tensor, "r"],
+    precision: Float[Tensor, "r r"],
+    k: int,
+    blocks: int | None = 8,
+    ridge: float = 1e-9,
+) -> Code:
+    """The code of k coefficients that is closest to a merged head, in the inner product of a precision.
+
+    Args:
+        dictionary: frozen, of linear heads, with all experts here.
+        head: of one signal.
+        precision: of its posterior.
+        k: size of the support.
+        blocks: rounds of selection, 1 to k; None: k.
+        ridge: relative, against dependent rows.
+
+    Returns:
+        The code.
+    """
+    return solve_omp(_problem_of_heads(dictionary, head[None], precision), k, blocks, ridge).code

@@ -63,7 +63,7 @@ def solve_codes(
         solution = solve_omp(problem, k, blocks, ridge)
     except SingularSystem as error:
         failed = error
-    _raise_together(exchange, failed, measured.device)
+    raise_together(exchange, failed, measured.device)
     assert solution is not None
     return solution
 
@@ -106,7 +106,7 @@ def solve_omp_sharded(
             failed = failed or error
         code = Code(values, best_bias(problem, places, values), places)
         rest = owned.targets - code.weighted_sum(problem.atoms)
-    _raise_together(exchange, failed, measured.device)
+    raise_together(exchange, failed, measured.device)
     errors = residual(problem, code)
     log = [{"support": float(indices.shape[1]), "residual": errors.mean().item()}]
     return Solution(replace(code, indices=indices), errors, log)
@@ -225,7 +225,7 @@ def _fetched(owned: Problem, table: FetchedRows) -> Problem:
     return replace(owned, atoms=table.rows[:, :dim].contiguous(), atom_means=table.rows[:, dim:].contiguous())
 
 
-def _raise_together(exchange: Exchange, error: SingularSystem | None, device: torch.device) -> None:
+def raise_together(exchange: Exchange, error: SingularSystem | None, device: torch.device) -> None:
     """Raise on all ranks what failed on one: a rank that went on alone would wait for ever."""
     failed = exchange.gather(torch.tensor([-1 if error is None else error.signal], device=device))
     if bool((failed >= 0).any()):

@@ -1,0 +1,222 @@
+"""`nid-prepare shapes` and `nid-prepare furniture`: meshes to signed distances, and meshes to begin with."""
+
+import argparse
+import fcntl
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from nid_dist.cli.entry import new_folder
+from nid_dist.data.furniture import write_furniture
+from nid_dist.data.prepared_shapes import INDEX, read_index, shape_file, write_index
+from nid_dist.data.shape_preparation import Outcome, Settings, prepare_shape
+from nid_dist.data.shapenet import CATEGORIES, LAYOUTS, MeshFile, find_meshes
+from nid_dist.data.shapes import FAMILIES
+from nid_dist.errors import UserError
+from nid_dist.parallel.pool import open_pool
+
+_LOCK = ".lock"
+_FLUSH = 10.0  # seconds between versions of the index
+
+
+def add_shapes(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `nid-prepare shapes`."""
+    parser.add_argument("--input", type=Path, required=True, help="folder with meshes")
+    parser.add_argument("--layout", choices=sorted(LAYOUTS), default="flat", help="how they lie in it (default flat)")
+    parser.add_argument(
+        "--synset", nargs="+", default=[], metavar="ID|NAME", help=f"only these: synsets or {', '.join(CATEGORIES)}"
+    )
+    parser.add_argument("--splits", type=Path, help="R2N2 split file (JSON); meshes that it does not name stay out")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the samples; goes on where it stopped")
+    default = Settings()
+    parser.add_argument("--samples", type=int, default=default.samples, help="signed samples per shape (100000)")
+    parser.add_argument("--near", type=float, default=default.near, help="share of them near the surface (0.8)")
+    parser.add_argument("--surface", type=int, default=default.surface, help="points on the surface, at most (10000)")
+    parser.add_argument("--grid", type=int, default=32, help="side of a grid of distances; 0: none (default 32)")
+    parser.add_argument(
+        "--ambiguous", type=float, default=default.ambiguous, help="share of a surface that may bound nothing (0.6)"
+    )
+    parser.add_argument("--seed", type=int, default=default.seed, help="of all points (0)")
+    parser.add_argument("--cores", type=int, help="processes without mpirun; default all cores")
+    parser.add_argument("--strict", action="store_true", help="stop at the first mesh that cannot be trusted")
+
+
+def add_furniture(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `nid-prepare furniture`."""
+    parser.add_argument("--out", type=Path, required=True, help="a new folder, which becomes a small ShapeNet")
+    parser.add_argument("--count", type=int, default=48, help="meshes in all (default 48)")
+    parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=list(FAMILIES), help="in turn")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--layout", choices=["shapenet-v1", "shapenet-v2"], default="shapenet-v2")
+
+
+def prepare_shapes(options: argparse.Namespace) -> int:
+    """Prepare a folder of meshes.
+
+    Args:
+        options: of `add_shapes`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: when nothing can be prepared or written, or, where `--strict` asks for it, at a mesh left out.
+    """
+    settings = _settings(options)
+    with open_pool(options.cores) as pool:
+        if pool is None:
+            return 0
+        files = find_meshes(options.input, options.layout, options.synset, options.splits)
+        with _alone(options.out, settings):
+            work = partial(prepare_shape, folder=options.out, settings=settings)
+            begin = time.perf_counter()
+            outcomes = _collect(pool.map(work, files), files, options.out, settings, options.strict)
+            seconds = time.perf_counter() - begin
+    done = [each for each in outcomes if each.facts is not None]
+    made = [each for each in done if not each.kept]
+    for each in outcomes:
+        if each.facts is None:
+            print(f"nid-prepare: left out: {each.reason}", file=sys.stderr)
+    rate = f", {60 * len(made) / seconds:.0f} a minute" if made else ""
+    print(
+        f"prepared {len(made)} shapes{rate}; {len(done) - len(made)} were there, {len(outcomes) - len(done)} left out"
+    )
+    if not done:
+        raise UserError(
+            f"--input {options.input}",
+            found=f"{len(files)} meshes, none of which can be trusted",
+            expected="at least one",
+            mend=f"read the reasons in {options.out / INDEX}",
+        )
+    print(f"wrote {options.out}: {INDEX}, and a file of samples for each shape")
+    print(f"next: nid-train --config configs/sdf_shapenet.yaml --set signals.path={options.out}")
+    return 0
+
+
+def make_furniture(options: argparse.Namespace) -> int:
+    """Write procedural meshes in ShapeNet's layout, with a split file.
+
+    Args:
+        options: of `add_furniture`.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        UserError: when they cannot be written.
+    """
+    if options.count < 3:
+        raise UserError("--count", found=str(options.count), expected="3 or more", mend="choose such a number")
+    new_folder(options.out)
+    write_furniture(options.out, options.count, options.families, options.seed, options.layout)
+    print(f"wrote {options.out}: {options.count} meshes and splits.json")
+    print(
+        f"next: nid-prepare shapes --input {options.out} --layout {options.layout} "
+        f"--splits {options.out / 'splits.json'} --out PREPARED"
+    )
+    return 0
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    limits = {"samples": (16, 1e9), "near": (0, 1), "surface": (0, 1e6), "grid": (0, 512), "ambiguous": (0, 1)}
+    limits |= {"seed": (0, 2**63), "cores": (1, 4096)}
+    for name, (low, high) in limits.items():
+        value = getattr(options, name)
+        if value is not None and not low <= value <= high:
+            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", mend="choose such a number")
+    return Settings(options.samples, options.near, options.surface, options.grid, options.ambiguous, options.seed)
+
+
+@contextmanager
+def _alone(folder: Path, settings: Settings) -> Iterator[None]:
+    """Make the folder, and keep other preparations out of it meanwhile."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        foreign = not (folder / INDEX).exists() and any(path.name != _LOCK for path in folder.iterdir())
+        lock = (folder / _LOCK).open("w")
+    except OSError as error:
+        raise UserError(
+            f"--out {folder}", found=error.strerror or str(error), expected="a writable place", mend="choose another"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"--out {folder}",
+                found="another preparation that is writing to it",
+                expected="one at a time",
+                mend="wait for it, or choose another folder",
+            ) from None
+        if foreign:
+            raise UserError(
+                f"--out {folder}",
+                found="a folder with other files",
+                expected="a new or empty one, or prepared shapes to go on with",
+                mend="choose another",
+            )
+        if (folder / INDEX).exists():
+            _check_settings(folder, settings)
+        else:
+            write_index(folder, asdict(settings), {}, {})
+        yield
+
+
+def _check_settings(folder: Path, settings: Settings) -> None:
+    before, now = read_index(folder)["settings"], asdict(settings)
+    if before != now:
+        differ = ", ".join(f"--{key} {before.get(key)}" for key in now if before.get(key) != now[key])
+        raise UserError(
+            f"--out {folder}",
+            found=f"shapes prepared with {differ}",
+            expected="the same settings",
+            mend="choose another folder, or these settings",
+        )
+
+
+def _collect(
+    outcomes: Iterator[Outcome], files: Sequence[MeshFile], folder: Path, settings: Settings, strict: bool
+) -> list[Outcome]:
+    """Bring the index up to date while shapes come in, and whatever happens."""
+    before = read_index(folder)
+    listed: dict[str, Any] = {n: facts for n, facts in before["shapes"].items() if shape_file(folder, n).is_file()}
+    refused: dict[str, str] = dict(before["refused"])
+    all_of_them: list[Outcome] = []
+    written = time.monotonic()
+    try:
+        for outcome in tqdm(outcomes, total=len(files), unit="shape", disable=not sys.stderr.isatty()):
+            all_of_them.append(outcome)
+            listed.pop(outcome.name, None)
+            refused.pop(outcome.name, None)
+            if outcome.facts is not None:
+                listed[outcome.name] = outcome.facts
+            else:
+                refused[outcome.name] = outcome.reason
+                if strict:
+                    raise _stopped(outcome, folder)
+            if time.monotonic() - written > _FLUSH:
+                _write(folder, settings, listed, refused)
+                written = time.monotonic()
+    finally:
+        _write(folder, settings, listed, refused)
+    return all_of_them
+
+
+def _write(folder: Path, settings: Settings, listed: dict[str, Any], refused: dict[str, str]) -> None:
+    write_index(folder, asdict(settings), dict(sorted(listed.items())), dict(sorted(refused.items())))
+
+
+def _stopped(outcome: Outcome, folder: Path) -> UserError:
+    return UserError(
+        outcome.name,
+        found=f"a mesh that cannot be trusted ({outcome.reason})",
+        expected="none, as --strict says",
+        mend=f"repair or remove it, or leave --strict out; what is done is kept in {folder}",
+    )

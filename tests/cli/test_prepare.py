@@ -1,0 +1,144 @@
+"""`nid-prepare`: one broken mesh among many, --strict, resuming, two at once, full disks."""
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nid_dist.cli.prepare import main
+from nid_dist.data.prepared_shapes import INDEX, PreparedShapes
+
+FEW = ["--samples", "400", "--surface", "60", "--grid", "4", "--cores", "1"]
+
+
+@pytest.fixture
+def meshes(tmp_path: Path) -> Path:
+    folder = tmp_path / "meshes"
+    assert main(["furniture", "--out", str(folder), "--count", "3", "--families", "chair"]) == 0
+    return folder
+
+
+def prepare(meshes: Path, out: Path, *more: str) -> int:
+    return main(["shapes", "--input", str(meshes), "--layout", "shapenet-v2", "--out", str(out), *FEW, *more])
+
+
+def test_furniture_to_samples(meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    assert prepare(meshes, out, "--splits", str(meshes / "splits.json"), "--synset", "chair") == 0
+    said = capsys.readouterr().out
+    assert "prepared 3 shapes" in said and "next: nid-train" in said
+    index = json.loads((out / INDEX).read_text())
+    assert len(index["shapes"]) == 3 and index["refused"] == {} and index["settings"]["samples"] == 400
+    facts = index["shapes"]["03001627/chair-00002"]
+    assert facts["split"] == "train" and len(facts["sha256"]) == 64 and facts["faces"] > 100
+    assert len(PreparedShapes(out).names) == 3
+    before = (out / "03001627" / "chair-00002.safetensors").stat().st_mtime_ns
+    assert prepare(meshes, out, "--splits", str(meshes / "splits.json")) == 0
+    assert "prepared 0 shapes; 3 were there" in capsys.readouterr().out
+    assert (out / "03001627" / "chair-00002.safetensors").stat().st_mtime_ns == before
+    assert prepare(meshes, out, "--samples", "500") == 2
+    assert "shapes prepared with --samples 400" in capsys.readouterr().err
+
+
+def break_one(meshes: Path) -> str:
+    path = meshes / "03001627" / "chair-00001" / "models" / "model_normalized.obj"
+    path.write_text("v 0 0 nan\nv 1 0 0\nv 0 1 0\nf 1 2 3\n")
+    return "03001627/chair-00001"
+
+
+def test_one_broken_mesh_among_many(meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    name = break_one(meshes)
+    assert prepare(meshes, tmp_path / "out") == 0
+    said = capsys.readouterr()
+    assert "prepared 2 shapes" in said.out and "1 left out" in said.out
+    assert said.err.count("left out") == 1 and "not numbers" in said.err
+    index = json.loads((tmp_path / "out" / INDEX).read_text())
+    assert list(index["refused"]) == [name] and name not in index["shapes"]
+    # Mended and prepared again, it comes in.
+    shutil.copy(
+        meshes / "03001627" / "chair-00002" / "models" / "model_normalized.obj",
+        meshes / "03001627" / "chair-00001" / "models" / "model_normalized.obj",
+    )
+    assert prepare(meshes, tmp_path / "out") == 0
+    assert json.loads((tmp_path / "out" / INDEX).read_text())["refused"] == {}
+
+
+def test_strict_stops_and_keeps_what_is_done(meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    break_one(meshes)
+    assert prepare(meshes, tmp_path / "out", "--strict") == 2
+    assert "a mesh that cannot be trusted" in capsys.readouterr().err
+    assert list(json.loads((tmp_path / "out" / INDEX).read_text())["shapes"]) == ["03001627/chair-00000"]
+
+
+def test_nothing_to_be_trusted(meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in meshes.rglob("*.obj"):
+        path.write_text("v 0 0 0\n")
+    assert prepare(meshes, tmp_path / "out") == 2
+    assert "none of which can be trusted" in capsys.readouterr().err
+
+
+def test_two_at_once_and_foreign_folders(meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with (out / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert prepare(meshes, out) == 2
+    assert "another preparation" in capsys.readouterr().err
+    (out / "photo.jpg").touch()
+    assert prepare(meshes, out) == 2
+    assert "a folder with other files" in capsys.readouterr().err
+
+
+def test_a_full_disk(
+    meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace, count = os.replace, [0]
+
+    def full(source: Path, target: Path) -> None:
+        count[0] += str(target).endswith(".safetensors")
+        if count[0] == 2:
+            raise OSError(28, "No space left on device")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    assert prepare(meshes, tmp_path / "out") == 2
+    assert "No space left on device" in capsys.readouterr().err
+    files = sorted(path.name for path in (tmp_path / "out").rglob("*") if path.is_file())
+    assert "chair-00000.safetensors" in files and not any(".tmp" in name for name in files)
+    monkeypatch.undo()
+    assert prepare(meshes, tmp_path / "out") == 0
+    assert "prepared 2 shapes" in (said := capsys.readouterr().out) and "1 were there" in said
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (["--samples", "3"], "--samples: found 3"),
+        (["--near", "2"], "--near: found 2.0"),
+        (["--synset", "horse"], "--synset horse"),
+        (["--cores", "0"], "--cores: found 0"),
+    ],
+)
+def test_bad_options(
+    meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], given: list[str], found: str
+) -> None:
+    assert prepare(meshes, tmp_path / "out", *given) == 2
+    assert found in capsys.readouterr().err and not (tmp_path / "out" / INDEX).exists()
+
+
+def test_over_the_processes_of_mpirun(meshes: Path, tmp_path: Path) -> None:
+    mpirun = Path(sys.executable).with_name("mpirun")
+    if not mpirun.exists():
+        pytest.skip("no mpirun beside this Python")
+    launch = Path(__file__).parents[2] / "launch" / "prepare.py"
+    command = [str(mpirun), "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, str(launch), "shapes"]
+    command += ["--input", str(meshes), "--layout", "shapenet-v2", "--out", str(tmp_path / "out"), *FEW]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("prepared 3 shapes") == 1
+    assert len(PreparedShapes(tmp_path / "out").names) == 3

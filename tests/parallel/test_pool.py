@@ -1,0 +1,33 @@
+"""Pieces of work in any order, all of them, over processes; a worker that dies is said."""
+
+import os
+import signal
+
+import pytest
+
+from nid_dist.errors import UserError
+from nid_dist.parallel.pool import Pool, open_pool
+
+
+def square(number: int) -> int:
+    return number**2
+
+
+def die(number: int) -> int:
+    os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_every_piece_is_done(cores: int) -> None:
+    with open_pool(cores) as pool:
+        assert isinstance(pool, Pool) and pool.workers == cores
+        assert sorted(pool.map(square, range(30))) == [number**2 for number in range(30)]
+        assert list(pool.map(square, [])) == []
+
+
+def test_a_dead_worker_is_said() -> None:
+    with open_pool(2) as pool:
+        assert pool is not None
+        with pytest.raises(UserError, match="ended by itself"):
+            list(pool.map(die, range(3)))
