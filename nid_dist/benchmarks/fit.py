@@ -87,7 +87,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     for whole in (True, False):
         prefix, words = ("", "whole") if whole else ("patches_", "patches")
         model, images = _material(config, whole, quick)
-        fits = dictionary_fits(model, images, whole=whole, repeats=1 if quick else 7)
+        fits = dictionary_fits(model, images, whole=whole, repeats=1 if quick else 3)
         for label, score in fits.scores.items():
             spent = fits.seconds[label]
             figures |= {f"{prefix}db_{label}": score, f"{prefix}{label}_images_per_second": 1 / spent}
