@@ -139,7 +139,7 @@ class Model(nn.Module):
     @property
     def sees(self) -> bool:
         """Whether there is a gate that predicts codes of new signals."""
-        return self.config.coding.gate.kind not in ("none", "codebook")
+        return self.config.coding.gate.kind not in ("none", "codebook", "temporal")
 
     def require_gate(self) -> None:
         """Refuse what needs codes of new signals predicted, where no gate can.

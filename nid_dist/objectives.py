@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
@@ -12,25 +13,36 @@ from nid_dist.coding.code import Code
 def data_loss(
     estimate: Float[Tensor, "T C d"],
     target: Float[Tensor, "T C d"],
-    kind: Literal["l2", "l1", "huber"],
-    huber: float = 0.05,
+    kind: Literal["l2", "l1", "huber", "welsch"],
+    turning: float = 0.05,
+    weights: Float[Tensor, "T C"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean loss over signals, coordinates and channels.
 
     Args:
         estimate: f at the coordinates.
         target: the measured values.
-        kind: squared, absolute, or Huber's loss.
-        huber: where Huber's loss turns from square to linear, in the signal's units.
+        kind: squared, absolute, Huber's loss, or Welsch's, which forgets outliers: s (1 - exp(-|r|^2 / (2 s^2))), |r|
+            the root mean square over the channels, which are trusted together.
+        turning: where Huber's loss turns from square to linear, and Welsch's down (s), in the signal's units.
+        weights: of the measurements, 0 where one is missing; the mean is still over all. None: 1 everywhere.
 
     Returns:
         The mean.
     """
+    if weights is not None:
+        # What is missing is taken as met: every loss is zero there, and so is its gradient.
+        target = torch.where(weights[..., None] > 0, target, estimate.detach())
     if kind == "l2":
-        return F.mse_loss(estimate, target)
-    if kind == "l1":
-        return F.l1_loss(estimate, target)
-    return F.huber_loss(estimate, target, delta=huber)
+        loss = (estimate - target).square()
+    elif kind == "l1":
+        loss = (estimate - target).abs()
+    elif kind == "huber":
+        loss = F.huber_loss(estimate, target, delta=turning, reduction="none")
+    else:
+        square = (estimate - target).square().mean(-1, keepdim=True)
+        loss = turning * -torch.expm1(-square / (2 * turning**2))
+    return loss.mean() if weights is None else (weights[..., None] * loss).mean()
 
 
 def importance(code: Code, experts: int, kind: Literal["absolute", "signed"] = "absolute") -> Float[Tensor, "n"]:
@@ -77,3 +89,37 @@ def sparsity(code: Code) -> Float[Tensor, ""]:
         The mean.
     """
     return code.values.abs().mean()
+
+
+def ordered_sparsity(
+    code: Code, experts: int, order: float, scales: Float[Tensor, "n"] | None = None
+) -> Float[Tensor, ""]:
+    """Sum over components of w_i |alpha_i|, the mean over signals: the first experts are the cheap ones.
+
+    Video decomposition of Wang et al. 2022 weighs |alpha_i| by 1 / exp(-beta i), which overflows for a few hundred
+    experts. Here w_i = exp(beta i / (n - 1)), i = 0 ... n - 1, divided by their mean: whatever n is, the last one costs
+    exp(beta) times as much as the first, and weights are 1 on average.
+
+    Args:
+        code: the codes of the batch.
+        experts: n.
+        order: beta.
+        scales: of the experts, so that it is the components' size that counts, not how code and expert share it; None:
+            all alike.
+
+    Returns:
+        The penalty, differentiable in the code.
+    """
+    weights = order_weights(experts, order, code.values)
+    if scales is not None:
+        weights = weights * scales
+    own = weights if code.indices is None else weights[code.indices]
+    return (own * code.values.abs()).sum(1).mean()
+
+
+def order_weights(experts: int, order: float, like: Tensor) -> Float[Tensor, "n"]:
+    """The weights of `ordered_sparsity`, of the type and on the device of another tensor."""
+    place = torch.linspace(0, 1, experts, dtype=torch.float64) if experts > 1 else torch.zeros(1, dtype=torch.float64)
+    # Relative to the largest: nothing overflows, however steep the order.
+    weights = torch.exp(order * (place - 1))
+    return (weights / weights.mean()).to(like)

@@ -39,6 +39,9 @@ def sources(name: str, folder: Path) -> list[str]:
         return ["signals.phantoms=30", "signals.size=17"]
     if name == "quickstart":
         return ["signals.limit=1", "signals.short_side=32"]
+    if name == "video_rpca":
+        frames = write_pictures(folder, ("0.png", "1.png", "2.png"))
+        return [f"signals.path={frames}", "signals.short_side=24", "signals.video.stop=3"]
     return [f"signals.path={write_pictures(folder, tuple(f'{i}.png' for i in range(40)))}"]
 
 
@@ -90,7 +93,7 @@ def train_large(rank: int, world: int, port: int, frames: Path, folder: Path) ->
     small += ["coding.prior_signals=8"]
     own = {
         "images": [f"signals.path={frames}", "signals.patch=8", "signals.val=[00.png]", "signals.test=[01.png]"],
-        "video": [f"signals.path={frames}", "signals.size=12"],
+        "video": [f"signals.path={frames}", "signals.video.size=[12, 12]"],
         "sdf": ["signals.shapes=64", "signals.lattice=6", "signals.val=[chair-00000]", "signals.test=[]"],
     }
     quiet = ["logging.tensorboard=false", "logging.progress=false", "logging.pictures_every=0"]

@@ -1,10 +1,18 @@
 import math
+from typing import Any
 
 import pytest
 import torch
 
 from nid_dist.coding.code import Code
-from nid_dist.objectives import data_loss, importance, sparsity, squared_variation
+from nid_dist.objectives import (
+    data_loss,
+    importance,
+    order_weights,
+    ordered_sparsity,
+    sparsity,
+    squared_variation,
+)
 
 
 @pytest.mark.parametrize(
@@ -77,3 +85,43 @@ def test_gradient_of_the_squared_variation():
 def test_sparsity_by_hand():
     assert sparsity(sparse()).item() == pytest.approx(6.5 / 4)
     assert math.isclose(sparsity(Code(torch.tensor([[-3.0, 0.0, 0.0]]), torch.zeros(1, 1))).item(), 1.0)
+
+
+def test_welsch_forgets_outliers() -> None:
+    """s (1 - exp(-r^2 / (2 s^2))), r the root mean square over channels; by hand."""
+    target = torch.zeros(1, 3, 2)
+    estimate = torch.tensor([[[0.3, 0.4], [0.0, 0.0], [30.0, 40.0]]])
+    expected = 0.5 * ((1 - math.exp(-0.125 / 0.5)) + 0 + 1) / 3
+    assert data_loss(estimate, target, "welsch", 0.5).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["l2", "l1", "huber", "welsch"])
+def test_what_is_missing_counts_nothing(kind: Any) -> None:
+    estimate = torch.tensor([[[0.3], [0.1]]], requires_grad=True)
+    target, weights = torch.tensor([[[0.0], [float("nan")]]]), torch.tensor([[1.0, 0.0]])
+    loss = data_loss(estimate, target, kind, 0.5, weights)
+    alone = data_loss(estimate[:, :1], target[:, :1], kind, 0.5)
+    assert loss.item() == pytest.approx(alone.item() / 2)
+    (gradient,) = torch.autograd.grad(loss, estimate)
+    assert gradient[0, 0] != 0 and gradient[0, 1] == 0
+
+
+@pytest.mark.parametrize("experts", [1, 2, 8, 1000, 65536])
+def test_order_weights_are_finite_and_mean_the_same_for_any_n(experts: int) -> None:
+    for order in (0.0, 5.0, 500.0):
+        weights = order_weights(experts, order, torch.zeros(1))
+        assert weights.isfinite().all() and weights.mean().item() == pytest.approx(1, rel=1e-4)
+        assert (weights.diff() >= 0).all()
+    ratio = order_weights(experts, 5.0, torch.zeros(1, dtype=torch.float64))
+    assert (ratio[-1] / ratio[0]).item() == pytest.approx(math.exp(5) if experts > 1 else 1)
+
+
+def test_ordered_sparsity_by_hand() -> None:
+    """n = 3, beta = ln 4: weights 1, 2, 4 divided by 7/3."""
+    code = Code(torch.tensor([[1.0, -2.0], [0.5, 0.0]]), torch.zeros(2, 1), torch.tensor([[0, 2], [1, 0]]))
+    order = math.log(4)
+    assert ordered_sparsity(code, 3, order).item() == pytest.approx((1 + 8 + 1 + 0) * 3 / 7 / 2)
+    scales = torch.tensor([1.0, 10.0, 0.5])
+    assert ordered_sparsity(code, 3, order, scales).item() == pytest.approx((1 + 4 + 10) * 3 / 7 / 2)
+    dense = Code(code.dense(3), code.bias)
+    torch.testing.assert_close(ordered_sparsity(dense, 3, order), ordered_sparsity(code, 3, order))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step
+from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step, video
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "engines": engines.run,
     "shapes": shapes.run,
     "ct": ct.run,
+    "video": video.run,
 }
 
 

@@ -67,6 +67,8 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
         UserError: when signals have to be counted and cannot be.
     """
     shapes = config.signals.source == "shapes"
+    if config.signals.source == "video":
+        return _describe_video(config, world, signals)
     side = config.signals.lattice if shapes else config.signals.patch or config.signals.size
     assert side is not None, "the configuration requires signals.size for whole images"
     channels = 3 if config.signals.colour == "rgb" and not shapes else 1
@@ -80,6 +82,21 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
     if shapes:
         return Run(config, channels, config.training.coordinates or POINTS, world, gate, in_dim=3, per_signal=True)
     return Run(config, channels, side * side, world, gate)
+
+
+def _describe_video(config: Config, world: int, signals: int | None) -> Run:
+    """Frames are read only where the configuration does not say how large they are, or a codebook how many."""
+    grid, counted = config.signals.video.size, config.coding.gate.kind == "codebook"
+    if grid is None or (counted and signals is None):
+        try:
+            task = make_task(config)
+        except UserError as error:
+            mend = f"{error.mend}; or say signals.video.size, and how many frames there are (--signals)"
+            raise UserError(error.where, found=error.found, expected=error.expected, mend=mend) from error
+        grid, signals = (task.grid[0], task.grid[1]), len(task.signals) if signals is None else signals
+    channels = 3 if config.signals.colour == "rgb" else 1
+    gate = gate_cost(config, channels=channels, grid=grid, signals=signals or 1, batch=rows(config, world))
+    return Run(config, channels, grid[0] * grid[1], world, gate)
 
 
 def plan(run: Run, machine: Machine) -> list[Estimate]:

@@ -115,9 +115,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written to {run_dir}/checkpoints")
         print(f"next: {again(options, launch, '--resume', 'auto')}")
         return 0
-    images = config.signals.source != "shapes"
-    follows = f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit"
-    follows = follows if images else f"nid-reconstruct --dictionary {run_dir} --points CLOUD.ply --out SURFACE"
+    follows = {
+        "shapes": f"nid-reconstruct --dictionary {run_dir} --points CLOUD.ply --out SURFACE",
+        "video": f"nid-decompose --run {run_dir} --out {run_dir}/decomposition",
+    }.get(config.signals.source, f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
     if config.tomography is not None:
         follows = f"nid-reconstruct-ct --dictionary {run_dir} --sinogram S.npy --geometry S.yaml --out {run_dir}/slice"
     if not figures:

@@ -29,7 +29,7 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
     Raises:
         UserError: when it cannot be trained, its training was stopped, or the folder holds another one.
     """
-    folder = Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
+    folder = folder_of(dictionary, run_dir)
     overrides = [*dictionary.set, f"logging.run_dir={folder}"]
     config = load_config(request.beside(dictionary.config), overrides)
     run = RunFolder(folder)
@@ -48,15 +48,21 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
     return load(folder), config
 
 
+def folder_of(dictionary: Trained, run_dir: str) -> Path:
+    """Where the run of a dictionary is kept."""
+    return Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
+
+
 def _refuse_another(run: RunFolder, config: Config) -> None:
     wanted, found = config.model_dump(exclude=_NO_MATTER), run.read_config().model_dump(exclude=_NO_MATTER)
-    different = []
-    for section, keys in wanted.items():
-        others = found[section]
-        if isinstance(keys, dict) and isinstance(others, dict):
-            different += [f"{section}.{key}" for key in keys if keys[key] != others[key]]
-        elif keys != others:  # a section that only some tasks have
-            different.append(section)
+    different = [
+        f"{section}.{key}"
+        for section in wanted
+        # A section may be missing as a whole.
+        for one, other in [(wanted[section] or {}, found[section] or {})]
+        for key in dict.fromkeys([*one, *other])
+        if one.get(key) != other.get(key)
+    ]
     if different:
         raise UserError(
             str(run.path),

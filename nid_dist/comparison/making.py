@@ -12,6 +12,7 @@ from nid_dist.comparison.ct import CTComparison, compare_ct
 from nid_dist.comparison.images import ImageComparison, compare_images
 from nid_dist.comparison.inpainting import InpaintingComparison, compare_inpainting
 from nid_dist.comparison.shapes import ShapeComparison, compare_shapes
+from nid_dist.comparison.video import VideoComparison, compare_videos
 from nid_dist.config.loading import load_as
 from nid_dist.errors import UserError
 
@@ -34,6 +35,7 @@ KINDS = {
     "inpainting": Kind(InpaintingComparison, compare_inpainting),
     "shapes": Kind(ShapeComparison, compare_shapes),
     "ct": Kind(CTComparison, compare_ct),
+    "video": Kind(VideoComparison, compare_videos),
 }
 
 

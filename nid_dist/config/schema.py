@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nid_dist.config.tomography import Tomography
+from nid_dist.config.video import Video
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -23,13 +24,15 @@ class Section(BaseModel):
 class Signals(Section):
     """Which images or shapes are the signals, how they are cut, and which are kept apart for validation and test."""
 
-    source: Literal["embedded", "folder", "celeba", "phantoms", "shapes"] = Field(
+    source: Literal["embedded", "folder", "celeba", "phantoms", "shapes", "video"] = Field(
         "embedded",
-        description="photographs of scikit-image, your own images, CelebA, phantoms of a head, or signed distances of "
-        "shapes",
+        description="photographs of scikit-image, your own images, CelebA, phantoms of a head, signed distances of "
+        "shapes, or a video",
     )
     path: str | None = Field(
-        None, description="root folder of `folder` and `celeba`; `shapes`: prepared ones; null: procedural ones"
+        None,
+        description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames; `shapes`: prepared "
+        "ones (null: procedural ones)",
     )
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
@@ -62,12 +65,19 @@ class Signals(Section):
     turn: NonNegativeFloat = Field(10.0, description="`shapes`, augment: largest turn about the up axis, in degrees")
     cloud: PositiveInt = Field(512, description="`shapes`: points of the surface that a pointnet gate is shown")
     lattice: PositiveInt = Field(16, description="`shapes`: side of the lattice of dense values for initial experts")
+    video: Video = Field(Video(), description="`video`: which frames, and at which size")
 
     @model_validator(mode="after")
     def _check(self) -> "Signals":
         if self.source == "shapes":
             if self.augment and self.path is None:
                 raise ValueError("augment needs prepared shapes (signals.path); set signals.augment to false")
+            return self
+        if self.source == "video":
+            if self.path is None:
+                raise ValueError("source 'video' needs signals.path, a video file or a folder with its frames")
+            if self.augment or self.size is not None:
+                raise ValueError("frames of a video are neither turned (augment) nor cut square (size); unset these")
             return self
         if self.source == "phantoms" and self.size is None:
             raise ValueError("source 'phantoms' needs signals.size, the side of the images that are made")
@@ -135,8 +145,9 @@ class Dictionary(Section):
 class Gate(Section):
     """The network that predicts a signal's code."""
 
-    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "pointnet", "none"] = "light"
+    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "temporal", "pointnet", "none"] = "light"
     width: PositiveInt = 64
+    harmonics: PositiveInt = Field(16, description="`temporal`: waves of 1/2, 1, ... this / 2 periods over the video")
     iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
     noisy: bool = Field(False, description="noisy top-k while training in mode `gate` (Shazeer et al. 2017)")
 
@@ -150,6 +161,7 @@ class Phase(Section):
 
     mode: Literal["gate", "solve", "distill"]
     share: PositiveFloat = Field(1.0, description="of the steps, relative to the other phases")
+    loss: Literal["l2", "l1", "huber", "welsch"] | None = Field(None, description="in this phase; null: objective.loss")
 
 
 class Coding(Section):
@@ -170,9 +182,14 @@ class Coding(Section):
 class Objective(Section):
     """The loss L and the penalties P."""
 
-    loss: Literal["l2", "l1", "huber"] = "l2"
+    loss: Literal["l2", "l1", "huber", "welsch"] = "l2"
     huber: PositiveFloat = Field(0.05, description="where Huber's loss turns from square to linear")
     clamp: PositiveFloat | None = Field(None, description="f is cut at ± this before the loss (DeepSDF); null: not")
+    welsch: PositiveFloat = Field(0.035, description="where Welsch's loss turns down: above the noise")
+    ordered: NonNegativeFloat = Field(0.0, description="weight of the ordered sparsity of codes in mode `gate`")
+    order: NonNegativeFloat = Field(
+        5.0, description="beta: by exp(beta) a component of the last expert costs more than one of the first"
+    )
     l1: NonNegativeFloat = Field(0.01, description="weight of mean |alpha| in the warm-up")
     balance: NonNegativeFloat = Field(0.01, description="weight of CV^2 of importance and load in mode `gate`")
     importance: Literal["absolute", "signed"] = "absolute"
@@ -271,6 +288,10 @@ class Config(Section):
                 raise ValueError("signals.augment changes shapes, and a codebook's code for each shape does not follow")
         elif self.coding.gate.kind == "pointnet":
             raise ValueError("coding.gate.kind 'pointnet' reads points of signals.source 'shapes' only")
+        if self.signals.source == "video":
+            self._check_video()
+        elif self.coding.gate.kind == "temporal":
+            raise ValueError("coding.gate.kind 'temporal' needs signals with times; set signals.source to video")
         if self.tomography is not None:
             self._check_tomography()
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
@@ -283,6 +304,16 @@ class Config(Section):
             raise ValueError(
                 f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; "
                 "choose codebook, pointnet or none"
+            )
+
+    def _check_video(self) -> None:
+        missing = self.signals.video.missing_pixels > 0
+        if missing and any(phase.mode != "gate" for phase in self.coding.phases):
+            raise ValueError("signals.video.missing_pixels needs mode 'gate'; set coding.phases to [{mode: gate}]")
+        if missing and self.coding.gate.kind not in ("codebook", "temporal"):
+            raise ValueError(
+                f"coding.gate.kind {self.coding.gate.kind!r} looks at whole frames, not at frames with "
+                "signals.video.missing_pixels; choose codebook or temporal"
             )
 
     def _check_tomography(self) -> None:

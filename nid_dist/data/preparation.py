@@ -37,9 +37,9 @@ def prepare(
     if crop is not None:
         image = _centre(image, crop)
     if short_side is not None:
-        image = _resize(image, *_scaled(image.shape[0], image.shape[1], short_side))
+        image = resized(image, *_scaled(image.shape[0], image.shape[1], short_side))
     if size is not None:
-        image = _resize(_centre(image, min(image.shape[:2])), size, size)
+        image = resized(_centre(image, min(image.shape[:2])), size, size)
     assert image.shape[:2] == target
     return np.ascontiguousarray(image)
 
@@ -100,9 +100,19 @@ def _centre(image: Float[np.ndarray, "H W d"], side: int) -> Float[np.ndarray, "
     return image[top : top + side, left : left + side]
 
 
-def _resize(image: Float[np.ndarray, "H W d"], height: int, width: int) -> Float[np.ndarray, "H1 W1 d"]:
+def resized(image: Float[np.ndarray, "H W d"], height: int, width: int) -> Float[np.ndarray, "H1 W1 d"]:
+    """Resize as `prepare` does, to any shape.
+
+    Args:
+        image: [H, W, d].
+        height: H1.
+        width: W1.
+
+    Returns:
+        The image of that shape; the image itself where it has it.
+    """
     if image.shape[:2] == (height, width):
         return image
     shrinks = height < image.shape[0] or width < image.shape[1]
-    resized = resize(image, (height, width), order=1, mode="edge", anti_aliasing=shrinks, preserve_range=True)
-    return resized.astype(image.dtype, copy=False)
+    made = resize(image, (height, width), order=1, mode="edge", anti_aliasing=shrinks, preserve_range=True)
+    return made.astype(image.dtype, copy=False)

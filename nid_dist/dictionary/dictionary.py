@@ -106,6 +106,19 @@ class Dictionary(nn.Module):
         """
         return self.experts.evaluate(self.trunk(coords), [tensor[first:last] for tensor in self.experts.tensors])
 
+    @torch.no_grad()
+    def sizes(self) -> Float[Tensor, "n"] | None:
+        """How large experts are, which the size of a component is relative to: the norms of linear heads.
+
+        To be called on all ranks that share the experts.
+
+        Returns:
+            One number per expert of all n; None for deep experts.
+        """
+        if not isinstance(self.experts, LinearHeads):
+            return None
+        return self.exchange.gather(self.experts.rows.norm(dim=1))
+
     def whole(self) -> "Dictionary":
         """The dictionary with all n experts in this process: itself, or with sharded experts a frozen copy.
 

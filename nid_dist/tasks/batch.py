@@ -20,6 +20,7 @@ class Batch:
         weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
             micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
         coords: each signal's own; None: the model's lattice.
+        weights: of the values in the data term, 0 where one is missing; None: 1 everywhere.
         seen: makes what a gate sees of the signals on the model's lattice, where it does not see the signals; None: the
             values. Made when it is asked for, as a gate does not look on in every phase.
     """
@@ -31,6 +32,7 @@ class Batch:
     weight: float = 1.0
     coords: Float[Tensor, "T C m"] | None = None
     seen: Callable[[], Float[Tensor, "T G d"]] | None = None
+    weights: Float[Tensor, "T C"] | None = None
 
     @property
     def shown(self) -> Float[Tensor, "T G d"]:
@@ -39,6 +41,7 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        subset, coords = (None if x is None else x.to(device) for x in (self.subset, self.coords))
-        ids = self.ids.to(device)
-        return replace(self, values=self.values.to(device), ids=ids, subset=subset, coords=coords)
+        optional = (self.subset, self.coords, self.weights)
+        subset, coords, weights = (None if x is None else x.to(device) for x in optional)
+        values, ids = self.values.to(device), self.ids.to(device)
+        return replace(self, values=values, ids=ids, subset=subset, coords=coords, weights=weights)

@@ -201,12 +201,13 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
         name: what to call it.
 
     Raises:
-        UserError: when it is one of shapes.
+        UserError: when it is one of shapes or of a video.
     """
-    if model.config.signals.source == "shapes":
+    source = model.config.signals.source
+    if source in ("shapes", "video"):
         raise UserError(
             name,
-            found="one of shapes (signals.source: shapes)",
+            found=f"one of {'shapes' if source == 'shapes' else 'a video'} (signals.source: {source})",
             expected="one of images, to fit images with",
             mend="choose another dictionary",
         )

@@ -20,6 +20,10 @@ def make_task(config: Config) -> Task:
         from nid_dist.tasks.shapes import ShapeTask
 
         return ShapeTask(config)
+    if config.signals.source == "video":
+        from nid_dist.tasks.video import VideoTask
+
+        return VideoTask(config)
     if config.tomography is not None:
         from nid_dist.tasks.ct import CTTask
 

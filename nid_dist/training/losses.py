@@ -18,10 +18,10 @@ from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.solvers import solve_codes, solve_codes_apart
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
-from nid_dist.config.schema import Config, Objective
+from nid_dist.config.schema import Config
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
-from nid_dist.objectives import data_loss, importance, sparsity, squared_variation
+from nid_dist.objectives import data_loss, importance, ordered_sparsity, sparsity, squared_variation
 from nid_dist.parallel.world import World
 from nid_dist.tasks.batch import Batch
 
@@ -133,7 +133,7 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
     # The value is the whole batch's, and so are the gradients of all micro-batches and ranks together.
     usage = {name: shared[name] + value - value.detach() for name, value in own.items()}
     coords, target = _measured(model, batch)
-    data = _data_loss(model.dictionary(code, coords), target, objective)
+    data = _data_loss(model.dictionary(code, coords), target, batch, config)
     balance = torch.stack([squared_variation(value) for value in usage.values()]).sum()
     total = data + objective.balance * balance
     parts = {"data": data.item(), "balance": balance.item()}
@@ -141,6 +141,10 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
         penalty = sparsity(code)
         total = total + objective.l1 * penalty
         parts["l1"] = penalty.item()
+    if objective.ordered:
+        ordered = ordered_sparsity(code, model.dictionary.size, objective.order, model.dictionary.sizes())
+        total = total + objective.ordered * ordered
+        parts["ordered"] = ordered.item()
     return Loss(total, code, parts)
 
 
@@ -163,7 +167,7 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
     code = prepared.solved
     assert code is not None
     coords, target = _measured(model, prepared.batch)
-    data = _data_loss(model.dictionary(code, coords), target, config.objective)
+    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     total, parts = data, {"data": data.item()}
     if trains_gate(model, config, "solve"):
         output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
@@ -189,7 +193,7 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
     coords, target = _measured(model, prepared.batch)
     output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
     code = signed_top_k(output.logits, output.bias, model.support)
-    data = _data_loss(model.dictionary(code, coords), target, config.objective)
+    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
     total, parts = data / variance, {"data": data.item()}
     if prepared.solved is not None:
@@ -280,6 +284,16 @@ def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"],
     return model.coords[batch.subset], batch.values[:, batch.subset]
 
 
+def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -> Float[Tensor, ""]:
+    weights, objective = batch.weights, config.objective
+    if weights is not None and batch.subset is not None:
+        weights = weights[:, batch.subset]
+    turning = objective.welsch if objective.loss == "welsch" else objective.huber
+    if (cut := objective.clamp) is not None:
+        estimate, target = estimate.clamp(-cut, cut), target.clamp(-cut, cut)
+    return data_loss(estimate, target, objective.loss, turning, weights)
+
+
 def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:
     coding = config.coding
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
@@ -287,11 +301,3 @@ def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code
         if coords.dim() == 3:
             return solve_codes_apart(model.dictionary, coords, target, model.support, coding.blocks, coding.ridge).code
         return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code
-
-
-def _data_loss(
-    found: Float[Tensor, "T C d"], target: Float[Tensor, "T C d"], objective: Objective
-) -> Float[Tensor, ""]:
-    if objective.clamp is not None:
-        found, target = (values.clamp(-objective.clamp, objective.clamp) for values in (found, target))
-    return data_loss(found, target, objective.loss, objective.huber)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from nid_dist.config.schema import Optimizer, Phase
+from nid_dist.config.schema import Config, Optimizer, Phase
 
 
 @dataclass(frozen=True)
@@ -59,3 +59,10 @@ def rate_factor(config: Optimizer, steps_in_phase: int, progress: float) -> floa
     if config.schedule == "linear":
         return warm * max(0.01, 1 - progress)
     return warm
+
+
+def in_phase(config: Config, phase: Phase) -> Config:
+    """The configuration as a phase changes it: its loss may be another."""
+    if phase.loss is None:
+        return config
+    return config.model_copy(update={"objective": config.objective.model_copy(update={"loss": phase.loss})})

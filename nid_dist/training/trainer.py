@@ -27,7 +27,7 @@ from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.prior import update_prior
 from nid_dist.training.run_folder import RunFolder
-from nid_dist.training.schedule import Position, position, rate_factor
+from nid_dist.training.schedule import Position, in_phase, position, rate_factor
 from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
 from nid_dist.training.telemetry import StepClock
 from nid_dist.training.usage import ExpertUsage
@@ -232,7 +232,7 @@ class Trainer:
 
     def _accumulate(self, place: Position, batches: list[Batch]) -> tuple[float, dict[str, float]]:
         """Gradients of the whole batch, micro-batch by micro-batch; this rank's part of the loss and of its parts."""
-        config, mode, count = self.config, place.phase.mode, len(batches)
+        config, mode, count = in_phase(self.config, place.phase), place.phase.mode, len(batches)
         if mode == "gate":
             self._synchronise_gate(analysis=False)
         warm = self.step < config.coding.warmup_steps

@@ -14,20 +14,20 @@ def test_all_find_the_phantom() -> None:
     """In place, upright and in units of value, which an axis off by half a pixel would spoil."""
     geometry, phantom = Geometry.even(48, 33), named_phantom("phantom-00003", 0)
     classical, sinogram, whole = Classical(geometry, 33), phantom.sinogram(geometry), phantom.image(33)
-    assert psnr(classical.fbp(sinogram), whole) > 24
+    assert psnr(classical.fbp(sinogram), whole) > 26
     assert psnr(classical.fbp(sinogram, "hann"), whole) > 20
-    assert psnr(classical.sart(sinogram, 10), whole) > 26
-    assert psnr(classical.total_variation(sinogram, 1e-4, 60), whole) > 28
+    assert psnr(classical.sart(sinogram, 20), whole) > 23
+    assert psnr(classical.total_variation(sinogram, 3e-3, 60), whole) > 30
 
 
 def test_total_variation_is_the_best_of_few_views() -> None:
     geometry, phantom = Geometry.even(10, 33), named_phantom("phantom-00004", 0)
     classical, sinogram, whole = Classical(geometry, 33), phantom.sinogram(geometry), phantom.image(33)
-    smooth = classical.total_variation(sinogram, 3e-4, 100)
+    smooth = classical.total_variation(sinogram, 1e-3, 60)
     assert psnr(smooth, whole) > psnr(classical.sart(sinogram, 10), whole) > psnr(classical.fbp(sinogram), whole)
-    # A weight that is larger than all that the scan says leaves nothing but its mean.
-    flat = classical.total_variation(sinogram, 1e3, 30)
-    assert np.ptp(flat) < 0.01
+    # The heavier the weight, the less varies.
+    varies = [np.abs(np.diff(classical.total_variation(sinogram, weight, 40))).sum() for weight in (1e-4, 1e-3, 1e-2)]
+    assert varies[0] > varies[1] > varies[2]
 
 
 def test_matrix_measures_discs() -> None:

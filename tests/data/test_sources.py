@@ -109,7 +109,7 @@ def test_an_unreadable_image_is_listed_and_fails_by_name(tmp_path: Path) -> None
 
 
 def test_empty_missing_and_wrong_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="found no image, expected files ending in .jpeg, .jpg"):
+    with pytest.raises(UserError, match="found no image, expected files ending in .dcm, .jpeg, .jpg"):
         folder(tmp_path)
     with pytest.raises(UserError, match="signals.path .*nowhere: found no such folder"):
         folder(tmp_path / "nowhere")

@@ -32,7 +32,7 @@ def make_gate(
         experts: n.
         channels: d.
         lattice: shape of the signals' lattice, of C points; a codebook takes any, a pointnet reads none.
-        signals: number of training signals (of importance to the codebook only).
+        signals: number of training signals (of importance to codebook and temporal gate only).
         support: k (of importance to the unrolled gate only).
         generator: of the initial values.
 
@@ -47,6 +47,17 @@ def make_gate(
         return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
     if config.kind == "pointnet":
         return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
+    if config.kind == "temporal":
+        from nid_dist.coding.gates.temporal import TemporalGate
+
+        return TemporalGate(
+            experts=experts,
+            channels=channels,
+            signals=signals,
+            width=config.width,
+            harmonics=config.harmonics,
+            generator=generator,
+        )
     if len(lattice) != 2:
         raise ValueError(f"the {config.kind} gate reads rows and columns, not a lattice of shape {lattice}")
     height, width = lattice

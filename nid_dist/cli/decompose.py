@@ -1,0 +1,88 @@
+"""`nid-decompose`: a video that a dictionary was trained on as background, transients and foreground mask."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.decomposition.results import decompose
+from nid_dist.decomposition.separating import Decomposition
+from nid_dist.errors import UserError
+from nid_dist.export import load
+from nid_dist.parallel.memory import keep_freed_memory
+from nid_dist.tasks.video import VideoTask
+
+_MOST = 16384  # rows or columns that video players show
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    parser = argparse.ArgumentParser(prog="nid-decompose", description="Take a video apart that has been trained on.")
+    parser.add_argument("--run", type=Path, required=True, help="a run, a checkpoint or an export")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for videos, pictures and figures")
+    parser.add_argument("--input", type=Path, help="the video, if it is not any more where it was trained from")
+    parser.add_argument("--fps", type=float, help="frames per second; default: the video's own frames")
+    parser.add_argument("--size", help="ROWSxCOLUMNS of the output; default: as trained")
+    parser.add_argument("--lossless", action="store_true", help="FFV1 in .mkv instead of H.264 in .mp4")
+    return parser
+
+
+def command(arguments: Sequence[str] | None = None) -> int:
+    """Run the command."""
+    options = parser().parse_args(arguments)
+    size = _size(options.size)
+    if options.fps is not None and not 0 < options.fps <= 1000:
+        raise UserError(
+            "--fps", found=f"{options.fps:g}", expected="above 0 and at most 1000", mend="choose such a rate"
+        )
+    keep_freed_memory()
+    model = load(options.run)
+    config = model.config
+    if config.signals.source != "video":
+        raise UserError(
+            str(options.run),
+            found=f"a dictionary of signals.source {config.signals.source}",
+            expected="one of a video",
+            mend="train one with configs/video_rpca.yaml",
+        )
+    if options.input is not None:
+        signals = config.signals.model_copy(update={"path": str(options.input)})
+        config = config.model_copy(update={"signals": signals})
+    task = VideoTask(config)
+    _require_same(model.signals, model.grid, task, options.run)
+    new_folder(options.out)
+    found = Decomposition(model, task)
+    files = decompose(found, options.out, rate=options.fps, size=size, lossless=options.lossless)
+    rank = len(found.background.experts)
+    print(f"background: {rank} of {model.dictionary.size} components; noise {found.background.noise:.4f}")
+    print(f"wrote {options.out}: {', '.join(files)}")
+    print(f"next: look at {options.out / files[0]} and {options.out / files[1]}")
+    return 0
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    rows, _, columns = text.lower().partition("x")
+    if not (rows.isdecimal() and columns.isdecimal() and 2 <= int(rows) <= _MOST and 2 <= int(columns) <= _MOST):
+        raise UserError(
+            "--size", found=text, expected=f"ROWSxCOLUMNS from 2 to {_MOST}", mend="write it as 1080x1920, for example"
+        )
+    return int(rows), int(columns)
+
+
+def _require_same(frames: int, grid: tuple[int, ...], task: VideoTask, run: Path) -> None:
+    if (frames, grid) != (len(task.video), task.grid):
+        raise UserError(
+            str(task.video.path),
+            found=f"{len(task.video)} frames of {task.grid[0]}x{task.grid[1]}",
+            expected=f"{frames} of {grid[0]}x{grid[1]}, those that {run} was trained on",
+            mend="name the video it was trained on (--input), or train on this one",
+        )
+
+
+main = guarded("nid-decompose", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""A trained video as background, transients and foreground."""

@@ -1,0 +1,47 @@
+"""What is foreground: where a frame differs from the background by more than noise does."""
+
+import math
+
+import numpy as np
+from jaxtyping import Bool, Float
+from scipy.ndimage import uniform_filter
+
+THRESHOLD = 2.75
+"""In standard deviations of the noise; of normal noise few pixels are beyond, and they stand alone."""
+
+
+def deviation(left_over: Float[np.ndarray, "*T H W d"]) -> Float[np.ndarray, "*T H W"]:
+    """Root mean square over the channels of a frame less its background."""
+    return np.sqrt(np.square(left_over).mean(-1))
+
+
+def foreground_mask(left_over: Float[np.ndarray, "H W d"], noise: float) -> Bool[np.ndarray, "H W"]:
+    """Where something is in front of the background.
+
+    Args:
+        left_over: a frame less its background.
+        noise: standard deviation of a channel where nothing moves.
+
+    Returns:
+        Pixels whose deviation is beyond the threshold, except those that stand alone, and the gaps between them: of the
+        3 x 3 pixels around it, 3 must be beyond for one that is, and 6 for one that is not.
+    """
+    beyond = deviation(left_over) > THRESHOLD * noise
+    votes = 9 * uniform_filter(beyond.astype(np.float32), 3, mode="nearest")
+    kept: Bool[np.ndarray, "H W"] = votes > np.where(beyond, 2.5, 5.5)
+    return kept
+
+
+def noise_level(middle: float, channels: int) -> float:
+    """Standard deviation of a channel's normal noise, from the median over pixels of their deviations.
+
+    What moves does not matter to a median while it covers less than half.
+
+    Args:
+        middle: the median of `deviation`.
+        channels: d.
+
+    Returns:
+        The median over the root of that of chi squared / d, by the approximation of Wilson and Hilferty.
+    """
+    return middle / math.sqrt((1 - 2 / (9 * channels)) ** 3)
