@@ -31,8 +31,8 @@ class Signals(Section):
     )
     path: str | None = Field(
         None,
-        description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames; `shapes`: prepared "
-        "ones (null: procedural ones)",
+        description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames; `shapes`: "
+        "prepared ones (null: procedural ones)",
     )
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
