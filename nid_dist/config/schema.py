@@ -32,7 +32,7 @@ class Signals(Section):
     path: str | None = Field(
         None,
         description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames; `shapes`: "
-        "prepared ones (null: procedural ones)",
+        "prepared ones, null: procedural ones",
     )
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
@@ -184,12 +184,12 @@ class Objective(Section):
 
     loss: Literal["l2", "l1", "huber", "welsch"] = "l2"
     huber: PositiveFloat = Field(0.05, description="where Huber's loss turns from square to linear")
-    clamp: PositiveFloat | None = Field(None, description="f is cut at ± this before the loss (DeepSDF); null: not")
     welsch: PositiveFloat = Field(0.035, description="where Welsch's loss turns down: above the noise")
     ordered: NonNegativeFloat = Field(0.0, description="weight of the ordered sparsity of codes in mode `gate`")
     order: NonNegativeFloat = Field(
         5.0, description="beta: by exp(beta) a component of the last expert costs more than one of the first"
     )
+    clamp: PositiveFloat | None = Field(None, description="f is cut at ± this before the loss (DeepSDF); null: not")
     l1: NonNegativeFloat = Field(0.01, description="weight of mean |alpha| in the warm-up")
     balance: NonNegativeFloat = Field(0.01, description="weight of CV^2 of importance and load in mode `gate`")
     importance: Literal["absolute", "signed"] = "absolute"

@@ -286,6 +286,8 @@ def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"],
 
 def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -> Float[Tensor, ""]:
     weights, objective = batch.weights, config.objective
+    if objective.clamp is not None:
+        estimate, target = (values.clamp(-objective.clamp, objective.clamp) for values in (estimate, target))
     if weights is not None and batch.subset is not None:
         weights = weights[:, batch.subset]
     turning = objective.welsch if objective.loss == "welsch" else objective.huber

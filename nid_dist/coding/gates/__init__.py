@@ -45,8 +45,6 @@ def make_gate(
     """
     if config.kind == "codebook":
         return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
-    if config.kind == "pointnet":
-        return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
     if config.kind == "temporal":
         from nid_dist.coding.gates.temporal import TemporalGate
 
@@ -58,6 +56,8 @@ def make_gate(
             harmonics=config.harmonics,
             generator=generator,
         )
+    if config.kind == "pointnet":
+        return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
     if len(lattice) != 2:
         raise ValueError(f"the {config.kind} gate reads rows and columns, not a lattice of shape {lattice}")
     height, width = lattice
