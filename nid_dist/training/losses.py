@@ -291,8 +291,6 @@ def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -
     if weights is not None and batch.subset is not None:
         weights = weights[:, batch.subset]
     turning = objective.welsch if objective.loss == "welsch" else objective.huber
-    if (cut := objective.clamp) is not None:
-        estimate, target = estimate.clamp(-cut, cut), target.clamp(-cut, cut)
     return data_loss(estimate, target, objective.loss, turning, weights)
 
 
