@@ -238,9 +238,10 @@ def test_coordinates_that_are_not_drawn_do_not_count() -> None:
 
 def test_a_clamped_loss_forgives_what_is_far() -> None:
     """DeepSDF's: |clamp(f) - clamp(d)|, by hand."""
-    from nid_dist.config.schema import Objective
     from nid_dist.training.losses import _data_loss
 
     found, target = torch.tensor([[[3.0], [0.5], [-2.0]]]), torch.tensor([[[1.0], [0.25], [1.0]]])
-    assert _data_loss(found, target, Objective(loss="l1", clamp=1.0)).item() == pytest.approx((0 + 0.25 + 2) / 3)
-    assert _data_loss(found, target, Objective(loss="l1")).item() == pytest.approx((2 + 0.25 + 3) / 3)
+    batch = Batch(target, torch.zeros(1, dtype=torch.long), None, torch.zeros(1, dtype=torch.long))
+    cut, plain = (load_config(None, ["objective.loss=l1", *more]) for more in (["objective.clamp=1.0"], []))
+    assert _data_loss(found, target, batch, cut).item() == pytest.approx((0 + 0.25 + 2) / 3)
+    assert _data_loss(found, target, batch, plain).item() == pytest.approx((2 + 0.25 + 3) / 3)
