@@ -43,7 +43,8 @@ METHODS = (
     Method("fista"),
 )
 NETWORKS = ("siren", "ffm")
-_SIDE, _IMAGES, _SUPPORT = 128, 6, 128
+_SIDE, _IMAGES, _SUPPORT = 128, 15, 128
+_SECONDS = 60.0  # that a network may take
 _COLUMNS = [
     Column("method"),
     Column("PSNR", "dB", ".2f"),
@@ -94,7 +95,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
             rows.append([f"NID, {words}, {label}", score, spent, 1 / spent, spent / fits.seconds["omp"]])
         for name in NETWORKS:
             goal = fits.first["omp"]
-            fitted, reached = network_fit(name, images[0], goal, 1.0 if quick else 20.0)
+            fitted, reached = network_fit(name, images[0], goal, 1.0 if quick else _SECONDS)
             done = reached >= goal
             figures |= {
                 f"{prefix}{name}_time_ratio": fitted.seconds / fits.seconds["omp"],

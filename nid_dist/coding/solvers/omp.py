@@ -7,9 +7,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.coding.code import Code
+from nid_dist.coding.solvers.growing import GrowingRefits
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.ridge import ridge_values
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
+
+_NUMBERS = 2**26  # of the inverse factors of all signals, at most
 
 
 @torch.no_grad()
@@ -36,29 +39,37 @@ def solve_omp(
     norms = problem.atoms.norm(dim=1)
     inverse = inverse_norms(norms, norms.max())
     correlation = problem.targets @ problem.atoms.t()
-    gram = problem.atoms @ problem.atoms.t() if _gram_is_cheaper(problem, sizes) else None
+    gram = problem.gram
+    if gram is None and _gram_is_cheaper(problem, sizes):
+        gram = problem.atoms @ problem.atoms.t()
     taken = torch.zeros(signals, experts, dtype=torch.bool, device=problem.atoms.device)
     indices = torch.zeros(signals, 0, dtype=torch.long, device=problem.atoms.device)
     present = torch.zeros(signals, 0, dtype=torch.bool, device=problem.atoms.device)
     reached = torch.zeros(signals, 1, dtype=torch.bool, device=problem.atoms.device)
     log: list[dict[str, float]] = []
     initial = correlation
+    refits = None
+    if gram is not None and tolerance <= 0 and signals * sum(sizes) ** 2 <= _NUMBERS:
+        refits = GrowingRefits(gram, initial, ridge * problem.energy, sum(sizes))
     for block, size in enumerate(sizes):
         score = (correlation.abs() * inverse).masked_fill_(taken, -1.0)
-        chosen = score.topk(size, dim=1).indices
+        chosen = score.argmax(1, keepdim=True) if size == 1 else score.topk(size, dim=1).indices
         taken.scatter_(1, chosen, True)
         indices = torch.cat([indices, chosen], 1)
         present = torch.cat([present, ~reached.expand_as(chosen)], 1)
-        values = ridge_values(problem, indices, ridge, gram, initial, present if tolerance > 0 else None)
-        code = Code(values, best_bias(problem, indices, values), indices)
         last = block == len(sizes) - 1
+        values = None if refits is None else refits.add(indices)
+        if values is None:
+            refits = None  # rounding would decide
+            values = ridge_values(problem, indices, ridge, gram, initial, present if tolerance > 0 else None)
         if last or tolerance > 0:
+            code = Code(values, best_bias(problem, indices, values), indices)
             error = residual(problem, code)
             log.append({"support": float(indices.shape[1]), "residual": error.mean().item()})
             reached = (error <= tolerance)[:, None]
             if last or bool(reached.all()):
                 break
-        correlation = _correlation(problem, initial, code, gram)
+        correlation = _correlation(problem, initial, Code(values, problem.target_means, indices), gram)
     return Solution(code, error, log)
 
 

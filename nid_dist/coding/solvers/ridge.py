@@ -10,8 +10,8 @@ from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.errors import UserError
 
 _GATHER_NUMBERS = 2**25  # numbers gathered at a time
-# Pivots below this share of the largest inner product are no information.
-_ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
+ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
+"""Pivots below this share of the largest inner product are no information."""
 
 
 class SingularSystem(UserError):
@@ -94,7 +94,7 @@ def ridge_values(
             right = torch.einsum("tkp,tp->tk", rows, problem.targets[part])
         if present is not None:
             system, right = _only(present[part], system, right)
-        values, failed = _cholesky_solve(system.double(), right.double(), penalty, _ROUNDING[system.dtype])
+        values, failed = _cholesky_solve(system.double(), right.double(), penalty, ROUNDING[system.dtype])
         if failed.any():
             # The rounding of inner products in float32 can exceed the penalty; that of float64 cannot.
             again = failed.nonzero()[:, 0]
@@ -103,7 +103,7 @@ def ridge_values(
             system = rows @ rows.transpose(1, 2)
             if present is not None:
                 system, right = _only(present[part][again], system, right)
-            values[again], singular = _cholesky_solve(system, right, penalty, _ROUNDING[torch.float64])
+            values[again], singular = _cholesky_solve(system, right, penalty, ROUNDING[torch.float64])
             if singular.any():
                 raise SingularSystem(first + int(again[singular][0]))
         out.append(values.to(problem.atoms.dtype))

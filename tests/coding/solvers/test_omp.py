@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -5,6 +7,7 @@ from sklearn.linear_model import orthogonal_mp
 
 from nid_dist.coding.solvers import omp as module
 from nid_dist.coding.solvers import reduce_problem, solve_omp, solve_ridge
+from nid_dist.coding.solvers.growing import GrowingRefits
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.errors import UserError
 
@@ -120,3 +123,27 @@ def test_a_single_measurement_is_all_bias(make_setting, private):
 
 def test_no_signals():
     assert solve_omp(orthonormal(torch.zeros(0, 4)), 2).code.values.shape == (0, 2)
+
+
+@pytest.mark.parametrize("blocks", [4, None])
+def test_refits_that_grow_are_those_made_anew(setting, monkeypatch, blocks):
+    monkeypatch.setattr(module, "_gram_is_cheaper", lambda *_: True)
+    problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
+    grown = solve_omp(problem, 8, blocks)
+    monkeypatch.setattr(module, "_NUMBERS", 0)
+    anew = solve_omp(problem, 8, blocks)
+    assert torch.equal(grown.code.indices, anew.code.indices)
+    torch.testing.assert_close(grown.code.values, anew.code.values, rtol=1e-10, atol=1e-12)
+
+
+def test_dependent_atoms_are_refitted_anew_from_where_they_were_met():
+    atoms = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    problem = orthonormal(torch.zeros(2, 5))
+    targets = torch.randn(2, 5, generator=torch.Generator().manual_seed(1)).double()
+    atoms[3] = atoms[0] + 1e-9 * atoms[1]
+    gram = (atoms @ atoms.t()).double()
+    growing = GrowingRefits(gram, targets @ atoms.double().t(), torch.zeros(()), 4)
+    assert growing.add(torch.tensor([[0], [0]])) is not None
+    assert growing.add(torch.tensor([[0, 2], [0, 1]])) is not None
+    assert growing.add(torch.tensor([[0, 2, 3], [0, 1, 4]])) is None
+    assert solve_omp(replace(problem, atoms=atoms.double(), targets=targets), 4).residual.isfinite().all()
