@@ -41,7 +41,8 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
         quick: tiny sizes, no trainings on 4 processes, to see that it works.
 
     Returns:
-        The figures (`weak_efficiency_2` and `strong_speedup_2`: of the mode where it is worse) and the table.
+        The figures and the table. `weak_efficiency_2` and `strong_speedup_2` are those of n = 4096, k = 128, the size
+        of CelebA's dictionary and of `exchange`; `..._worst` those of the mode and size where they are worst.
     """
     figures, rows = _trainings(quick)
     more_figures, more_rows = _experts(quick)
@@ -86,7 +87,9 @@ def _trainings(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
         words = f"mode {mode}, two independent trainings"
         rows.append([words, in_words(2), experts[mode], batch, 1e3 * here, one[batch] / here, None, None])
     for figure in ("weak_efficiency_2", "strong_speedup_2"):
-        figures[figure] = min(value for name, value in figures.items() if name.startswith(f"{figure}_"))
+        figures[f"{figure}_worst"] = min(value for name, value in figures.items() if name.startswith(f"{figure}_"))
+        if not quick:
+            figures[figure] = figures[f"{figure}_solve_n4096"]
     return figures, rows
 
 
