@@ -58,7 +58,7 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--ridge", type=float, default=1e-5, help="relative ridge (default 1e-5)")
     parser.add_argument("--tolerance", type=float, default=0.0, help="of omp: mean squared error that is good enough")
-    parser.add_argument("--penalty", type=float, default=0.02, help="of fista: L1, relative to what leaves nothing")
+    parser.add_argument("--penalty", type=float, default=0.01, help="of fista: L1, relative to what leaves nothing")
     parser.add_argument("--loss", choices=get_args(RobustLoss)[1:], default="l1", help="of irls (default l1)")
     parser.add_argument("--noise", type=float, default=0.01, help="of map: standard deviation, where white is 1")
 

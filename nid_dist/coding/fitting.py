@@ -54,7 +54,7 @@ class Method:
     name: str
     steps: int = 0
     ridge: float = 1e-5
-    penalty: float = 0.02
+    penalty: float = 0.01
     loss: RobustLoss = "l1"
     tolerance: float = 0.0
     noise: float = 0.01

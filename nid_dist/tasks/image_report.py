@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nid_dist.coding.fitting import Method
+from nid_dist.coding.solvers import LastPrepared
 from nid_dist.coding.storage import save_codes, stored_bytes
 from nid_dist.data.raster import MAX_PIXELS
 from nid_dist.errors import UserError
@@ -91,12 +92,12 @@ def report_images(
     Returns:
         What became of the images.
     """
-    report, taken = Report(), set[str]()
+    report, taken, prepared = Report(), set[str](), LastPrepared(model.dictionary)
     try:
         for name, read in images:
             folder = out / _folder_name(name, taken)
             try:
-                report.rows += _report(model, name, read(), methods, folder, stride, scale)
+                report.rows += _report(model, name, read(), methods, folder, stride, scale, prepared)
             except UserError as error:
                 report.failed[name] = str(error)
             except OSError as error:
@@ -115,9 +116,10 @@ def _report(
     folder: Path,
     stride: int | None,
     scale: float | None,
+    prepared: LastPrepared,
 ) -> list[Row]:
     size = _scaled(name, image, scale) if scale is not None else None
-    fits = fit_image(model, image, methods, stride)
+    fits = fit_image(model, image, methods, stride, prepared)
     shown = {label: result.render(model) for label, result in fits.items()}
     folder.mkdir(parents=True, exist_ok=True)
     save_codes(folder / "codes.safetensors", _codes(fits), model.dictionary.size, _facts(name, image, model, stride))

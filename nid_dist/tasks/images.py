@@ -11,7 +11,7 @@ from skimage.transform import resize
 from torch import Tensor
 
 from nid_dist.coding.fitting import Fit, Method, fit_signals
-from nid_dist.coding.solvers import Prepared
+from nid_dist.coding.solvers import LastPrepared
 from nid_dist.config.schema import Config
 from nid_dist.data.preparation import prepare
 from nid_dist.data.sampler import batch_ids, coordinate_subset, symmetries
@@ -237,7 +237,7 @@ def fit_image(
     image: ImageArray,
     methods: Sequence[Method],
     stride: int | None = None,
-    prepared: Prepared | None = None,
+    prepared: LastPrepared | None = None,
     *,
     whole: bool = False,
 ) -> dict[str, ImageFit]:
@@ -248,7 +248,7 @@ def fit_image(
         image: in [0, 1].
         methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
-        prepared: for the lattice of the image's signals, where many images are to come.
+        prepared: of the model's dictionary, where many images are to come.
         whole: one signal for the image, whatever the patches are that the dictionary was trained on.
 
     Returns:
@@ -270,5 +270,6 @@ def fit_image(
         coords = tiling.coords.to(device)
         resized = resize(image, model.grid, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
         seen = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2]).to(device)
-    fits = fit_signals(model, values, coords, methods, seen, prepared=prepared if coords is None else None)
+    known = None if prepared is None else prepared.at(tiling.coords.to(device))
+    fits = fit_signals(model, values, coords, methods, seen, prepared=known)
     return {label: ImageFit(fit, tiling) for label, fit in fits.items()}

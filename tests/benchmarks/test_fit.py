@@ -10,7 +10,7 @@ from nid_dist.benchmarks import fit
 from nid_dist.coding.fitting import Method
 from tests.tiny import picture, write_sizes
 
-METHODS = (Method("init"), Method("adam", 10), Method("ridge"), Method("omp"))
+METHODS = (Method("init"), Method("adam", 10), Method("ridge"), Method("omp", 32))
 
 
 def test_quick_run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,7 +30,7 @@ def test_quick_run(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(fit, "_SUPPORT", 4)
     figures, table = fit.run(quick=True)
     for prefix in ("", "patches_"):
-        for label in ("init", "adam10", "ridge", "omp"):
+        for label in ("init", "adam10", "ridge", "omp32"):
             assert 5 < figures[f"{prefix}db_{label}"] < 60 and figures[f"{prefix}{label}_images_per_second"] > 0
         assert figures[f"{prefix}db_ridge"] >= figures[f"{prefix}db_adam10"] - 1e-3
         assert math.isfinite(figures[f"{prefix}siren_time_ratio"]) and figures[f"{prefix}siren_seconds"] < 5

@@ -5,7 +5,7 @@ from nid_dist.coding.solvers.fista import solve_fista
 from nid_dist.coding.solvers.irls import RobustSolution, solve_irls
 from nid_dist.coding.solvers.map import posterior, solve_map
 from nid_dist.coding.solvers.omp import solve_omp
-from nid_dist.coding.solvers.prepared import Prepared
+from nid_dist.coding.solvers.prepared import LastPrepared, Prepared
 from nid_dist.coding.solvers.problem import Problem, reduce_problem
 from nid_dist.coding.solvers.ridge import solve_ridge
 from nid_dist.coding.solvers.separate import solve_codes_apart
@@ -13,6 +13,7 @@ from nid_dist.coding.solvers.sharded import reduce_problem_for, solve_codes, sol
 from nid_dist.coding.solvers.solution import Solution
 
 __all__ = [
+    "LastPrepared",
     "Prepared",
     "Problem",
     "RobustSolution",

@@ -18,7 +18,7 @@ def solve_fista(
     problem: Problem,
     k: int,
     *,
-    penalty: float = 0.02,
+    penalty: float = 0.01,
     iterations: int = 200,
     tolerance: float = 1e-4,
     stages: int = 4,

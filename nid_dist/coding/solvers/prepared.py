@@ -16,7 +16,7 @@ from nid_dist.coding.solvers.problem import Problem, factorise, problem_of, redu
 from nid_dist.coding.solvers.statistics import constant_measured, gather_statistics
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
-from nid_dist.measurements.sampling import Measurement
+from nid_dist.measurements.sampling import Measurement, Sampling
 
 _NUMBERS = 2**22  # of the map of all channels, at most
 _FEATURES = 2**24  # of the map of one channel; a signal of more measurements is better reduced in passes over them
@@ -96,3 +96,28 @@ class Prepared:
         assert self._map is not None
         atoms = self._map.atoms
         return atoms @ atoms.t() if len(atoms) <= _EXPERTS else None
+
+
+class LastPrepared:
+    """The dictionary prepared for samples on one lattice after the other: anew only where the lattice changes.
+
+    Args:
+        dictionary: as for `Prepared`.
+    """
+
+    def __init__(self, dictionary: Dictionary) -> None:
+        self.dictionary = dictionary
+        self._last: tuple[Tensor, Prepared] | None = None
+
+    def at(self, coords: Float[Tensor, "M m"]) -> Prepared:
+        """The dictionary prepared for samples at some coordinates.
+
+        Args:
+            coords: in [-1, 1]^m.
+
+        Returns:
+            The last one, where the coordinates are the same.
+        """
+        if self._last is None or not torch.equal(self._last[0], coords):
+            self._last = coords, Prepared(self.dictionary, Sampling(coords))
+        return self._last[1]

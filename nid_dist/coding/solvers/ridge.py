@@ -9,7 +9,7 @@ from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.errors import UserError
 
-_GATHER_NUMBERS = 2**25  # numbers gathered at a time
+_GATHER_NUMBERS = 2**22  # numbers gathered at a time: what follows reads them again and again
 ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
 """Pivots below this share of the largest inner product are no information."""
 

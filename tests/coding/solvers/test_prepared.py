@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nid_dist.coding.solvers import Prepared, reduce_problem, solve_omp, solve_ridge
+from nid_dist.coding.solvers import LastPrepared, Prepared, reduce_problem, solve_omp, solve_ridge
 
 SUPPORT = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
 
@@ -32,3 +32,10 @@ def test_long_signals_are_reduced_in_passes(setting, monkeypatch):
     expected = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     assert found.gram is None
     torch.testing.assert_close(found.targets, expected.targets)
+
+
+def test_the_last_lattice_is_kept(setting):
+    last, coords = LastPrepared(setting.dictionary), torch.rand(5, setting.dictionary.in_dim).double()
+    first = last.at(coords)
+    assert last.at(coords.clone()) is first
+    assert last.at(coords[:4]) is not first and last.at(coords) is not first
