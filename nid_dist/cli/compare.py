@@ -21,7 +21,9 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--config", type=Path, required=True, help="YAML configuration (configs/compare_*.yaml)")
     parser.add_argument("--input", type=Path, nargs="+", help="your own signals; default: those kept apart for test")
-    parser.add_argument("--out", type=Path, help="a new folder for the results; default: `results` in run_dir, renewed")
+    parser.add_argument(
+        "--out", type=Path, help="a new folder for the results; default: `results-TASK` in run_dir, renewed"
+    )
     parser.add_argument(
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
     )
@@ -32,7 +34,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     kind, config = load_comparison(options.config, options.overrides)
-    out = Path(config.run_dir) / "results" if options.out is None else options.out
+    out = Path(config.run_dir) / f"results-{config.task}" if options.out is None else options.out
     if options.out is not None:
         new_folder(out)
     for path in options.input or []:

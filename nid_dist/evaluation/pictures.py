@@ -27,6 +27,7 @@ TEXT_SIZE = 9
 PANEL_INCHES = 2.6
 PANEL_PIXELS = 1024  # of a side, at most
 RECONSTRUCTIONS_PER_ROW = 4
+_FEW = 8  # abscissae of curves that are named one by one
 ERROR_COLOURS = "magma"
 # Errors above this quantile saturate: one bad pixel must not turn the rest of the map black.
 ERROR_QUANTILE = 0.995
@@ -186,6 +187,10 @@ def curve(
         axis.plot(np.asarray(abscissae, float), finite, label=name, linewidth=1.6, marker=marker, markersize=3)
     if logarithmic:
         axis.set_xscale("log")
+        places = sorted({float(x) for abscissae, _ in series.values() for x in np.asarray(abscissae, float)})
+        if len(places) <= _FEW:  # powers of ten say little of a few places within one of them
+            axis.set_xticks(places, [f"{place:g}" for place in places])
+            axis.xaxis.minorticks_off()
     axis.set_xlabel(xlabel, parse_math=False)
     axis.set_ylabel(ylabel, parse_math=False)
     axis.grid(color="0.9", linewidth=0.8)

@@ -19,7 +19,7 @@ def _small_squares(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_everything_is_compared_and_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(folder / "images.yaml")]) == 0
-    out = folder / "runs" / "results"
+    out = folder / "runs" / "results-images"
     groups = ("16x16", "20x20")
     pictures = {f"{kind}-{group}.png" for kind in ("grid", "seconds") for group in groups}
     assert {path.name for path in out.iterdir()} == {"table.md", "results.json", *pictures}
