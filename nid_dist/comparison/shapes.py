@@ -176,7 +176,7 @@ def held_out(task: ShapeTask, limit: int) -> Iterator[Truth]:
     assert isinstance(task.prepared, PreparedShapes)
     for index in task.shapes["test"][:limit]:
         name = task.prepared.names[index]
-        surface = task.prepared.surface(index, 10**9, np.random.default_rng(0))
+        surface = task.prepared.surface(index, None, np.random.default_rng(0))
         points, distances = task.prepared.sample(index, _VOLUME, 0.0, np.random.default_rng(0))
         yield Truth(
             name,

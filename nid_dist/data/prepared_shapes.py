@@ -157,10 +157,12 @@ class PreparedShapes:
         points, distances, gradients = (np.concatenate(pair) for pair in zip(*parts, strict=True))
         return points, distances, gradients
 
-    def surface(self, index: int, count: int, generator: np.random.Generator) -> tuple[Points, Points]:
-        """Points drawn from a shape's surface, with the normals that point out of it."""
+    def surface(self, index: int, count: int | None, generator: np.random.Generator) -> tuple[Points, Points]:
+        """Points drawn from a shape's surface (None: all that were prepared), with the normals that point out of it."""
         with self._open(index) as file:
             start = int(generator.integers(2**31))
+            if count is None:
+                count = file.get_slice("surface").get_shape()[0]
             return _part(file, "surface", count, start), _part(file, "normals", count, start)
 
     def mesh(self, index: int) -> Mesh:
