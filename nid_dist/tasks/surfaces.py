@@ -49,9 +49,9 @@ class FitOptions:
         seed: of the points off the surface.
     """
 
-    noise: float = 0.1
+    noise: float = 0.03
     iterations: int = 4
-    off_weight: float = 0.3
+    off_weight: float = 0.2
     loss: Literal["l2", "l1", "huber", "tukey", "welsch"] = "huber"
     seed: int = 0
 
