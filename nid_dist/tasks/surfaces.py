@@ -35,6 +35,7 @@ _CARVE = 48  # cells along the box in which the outside is followed
 _LEAST = 0.05  # in box units; nearer than this, and than the spacing, the distance to the cloud is not believed
 _HOLE = 2.0  # times the spacing: the radius of holes that random points leave in a surface, at most
 _NEIGHBOURS = 8
+_INDEPENDENT = 300  # points; of more, neighbours share what a dictionary cannot represent of them, and count together so
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,8 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: C
     coords.append(off)
     values.append(sign * np.minimum(length / truncation, 1))
     weights.append(np.full(len(off), options.off_weight * sum(map(len, weights)) / max(len(off), 1)))
-    return Measured(np.concatenate(coords), np.concatenate(values), np.concatenate(weights))
+    counted = min(1.0, _INDEPENDENT / len(points))
+    return Measured(np.concatenate(coords), np.concatenate(values), counted * np.concatenate(weights))
 
 
 def _both_halves(cloud: Cloud, mirror: int | None) -> Cloud:
