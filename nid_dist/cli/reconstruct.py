@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--resolution", type=int, default=128, help="cells along the cube, of the mesh (default 128)")
     parser.add_argument("--format", nargs="+", choices=_FORMATS, default=["ply"], help="of the mesh (default ply)")
-    parser.add_argument("--noise", type=float, default=0.01, help="of the points, in units of the cube's half side")
+    parser.add_argument("--noise", type=float, default=0.005, help="of the points, in units of the cube's half side")
     parser.add_argument("--truth", type=Path, help="the true mesh, in the cloud's units: metrics are written, too")
     return parser
 

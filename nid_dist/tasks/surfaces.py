@@ -35,7 +35,11 @@ _CARVE = 48  # cells along the box in which the outside is followed
 _LEAST = 0.05  # in box units; nearer than this, and than the spacing, the distance to the cloud is not believed
 _HOLE = 2.0  # times the spacing: the radius of holes that random points leave in a surface, at most
 _NEIGHBOURS = 8
-_INDEPENDENT = 300  # points; of more, neighbours share what a dictionary cannot represent of them, and count together so
+_ENOUGH = 200  # points; of fewer, those of a thin leg are as lonely as outliers
+_COMPANY, _ALONE = 4, 2.5  # neighbours; times the median of their distance, beyond which a point is left out
+_INDEPENDENT = (
+    300  # points; of more, neighbours share what a dictionary cannot represent of them, and count together so
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class FitOptions:
         seed: of the points off the surface.
     """
 
-    noise: float = 0.03
+    noise: float = 0.05
     iterations: int = 4
     off_weight: float = 0.2
     loss: Literal["l2", "l1", "huber", "tukey", "welsch"] = "huber"
@@ -100,6 +104,15 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
     """
     options = options or FitOptions()
     begin = time.perf_counter()
+    believed = ~_alone(cloud.points)
+    normals = None if cloud.normals is None else cloud.normals[believed]
+    weights = np.zeros(len(cloud.points))
+    code, weights[believed] = _fit(model, Cloud(cloud.points[believed], normals), options)
+    return SurfaceFit(code, weights, time.perf_counter() - begin)
+
+
+def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[np.ndarray, "P"]]:
+    """The code, and how far each point of the cloud is trusted."""
     known = _both_halves(cloud, model.config.dictionary.encoding.mirror)
     measured = measure_cloud(cloud, model.config.signals.truncation, options, known)
     device = model.coords.device
@@ -117,8 +130,7 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
         weights=weights,
         iterations=options.iterations,
     )
-    on = found.trust[: len(cloud.points)].cpu().numpy()
-    return SurfaceFit(found.code, on, time.perf_counter() - begin)
+    return found.code, found.trust[: len(cloud.points)].cpu().numpy()
 
 
 def init_code(model: Model, cloud: Cloud) -> Code:
@@ -179,6 +191,17 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: C
     weights.append(np.full(len(off), options.off_weight * sum(map(len, weights)) / max(len(off), 1)))
     counted = min(1.0, _INDEPENDENT / len(points))
     return Measured(np.concatenate(coords), np.concatenate(values), counted * np.concatenate(weights))
+
+
+def _alone(points: Points) -> Bool[np.ndarray, "P"]:
+    """Points far from all others, as outliers are: they would spoil distances and signs off the surface as well."""
+    from scipy.spatial import cKDTree
+
+    if len(points) < _ENOUGH:
+        return np.zeros(len(points), bool)
+    distance = cKDTree(points).query(points, k=_COMPANY + 1)[0][:, 1:].mean(1)
+    alone: np.ndarray = distance > _ALONE * np.median(distance)
+    return alone
 
 
 def _both_halves(cloud: Cloud, mirror: int | None) -> Cloud:

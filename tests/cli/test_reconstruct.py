@@ -87,8 +87,8 @@ def test_from_meshes_to_a_surface(
     assert results["coefficients"] <= 32 and results["points"] == 400 and results["normals"] is normals
     found, expected = read_mesh(out / "mesh.ply"), read_mesh(truth)
     assert np.abs(found.vertices.mean(0) - expected.vertices.mean(0)).max() < 1.5
-    # In units of the mesh, whose longest side is 5.4: a twentieth of it, or a tenth, however little was learned.
-    assert results["metrics"]["chamfer"] < (0.05 if normals else 0.1) * 5.4
+    # In units of the mesh, whose longest side is 5.4: a fourteenth of it, or a tenth, however little was learned.
+    assert results["metrics"]["chamfer"] < (0.07 if normals else 0.1) * 5.4
 
 
 def test_bad_input_is_said_and_nothing_is_written(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nid_dist.data.point_clouds import Cloud
-from nid_dist.tasks.surfaces import FitOptions, _both_halves, measure_cloud
+from nid_dist.tasks.surfaces import FitOptions, _alone, _both_halves, measure_cloud
 
 RADIUS, CUT = 0.6, 0.2
 
@@ -52,3 +52,13 @@ def test_a_mirrored_cloud_halves_the_spacing_only() -> None:
 def test_few_points_will_do() -> None:
     measured = measure_cloud(Cloud(np.array([[0.1, 0, 0], [0.2, 0.1, 0.3]])), CUT, FitOptions())
     assert np.isfinite(measured.values).all() and (measured.values[2:] > 0).all()
+
+
+def test_points_far_from_all_others_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    sphere = rng.normal(size=(400, 3))
+    sphere *= 0.5 / np.linalg.norm(sphere, axis=1, keepdims=True)
+    strays = np.array([[0.9, 0.9, 0.9], [-0.9, 0.9, 0.0], [0.0, 0.0, 0.0]])
+    alone = _alone(np.concatenate([sphere, strays]))
+    assert alone[-3:].all() and alone[:-3].mean() < 0.02
+    assert not _alone(strays).any()
