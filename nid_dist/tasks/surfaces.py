@@ -11,7 +11,7 @@ Everything is linear in the code, so this is one robust fit. What f is on and of
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ _CARVE = 48  # cells along the box in which the outside is followed
 _LEAST = 0.05  # in box units; nearer than this, and than the spacing, the distance to the cloud is not believed
 _HOLE = 2.0  # times the spacing: the radius of holes that random points leave in a surface, at most
 _NEIGHBOURS = 8
+_WITHIN = 0.6  # of the points
 _ENOUGH = 200  # points; of fewer, those of a thin leg are as lonely as outliers
 _COMPANY, _ALONE = 4, 2.5  # neighbours; times the median of their distance, beyond which a point is left out
 _INDEPENDENT = (
@@ -108,6 +109,10 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
     normals = None if cloud.normals is None else cloud.normals[believed]
     weights = np.zeros(len(cloud.points))
     code, weights[believed] = _fit(model, Cloud(cloud.points[believed], normals), options)
+    # f cannot dip far enough between the sides of what is thin, and is positive there on points that should have 0: the
+    # surface is put where the greater part of the points lies inside or on it.
+    level = float(np.quantile(evaluate_code(model, code, cloud.points[believed]), _WITHIN))
+    code = replace(code, bias=code.bias - level)
     return SurfaceFit(code, weights, time.perf_counter() - begin)
 
 
