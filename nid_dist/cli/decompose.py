@@ -55,7 +55,11 @@ def command(arguments: Sequence[str] | None = None) -> int:
     found = Decomposition(model, task)
     files = decompose(found, options.out, rate=options.fps, size=size, lossless=options.lossless)
     rank = len(found.background.experts)
-    print(f"background: {rank} of {model.dictionary.size} components; noise {found.background.noise:.4f}")
+    detail = found.detail.any(2).mean()
+    print(
+        f"background: {rank} of {model.dictionary.size} components, still detail at {detail:.1%} of the pixels; "
+        f"noise {found.background.noise:.4f}"
+    )
     print(f"wrote {options.out}: {', '.join(files)}")
     print(f"next: look at {options.out / files[0]} and {options.out / files[1]}")
     return 0

@@ -327,6 +327,7 @@ def _lines(config: ShapeComparison, request: Request, model: Model, task: ShapeT
         world = World(Topology(1))
         sized = task.config.model_copy(deep=True)
         sized.training.batch = config.auto_decoder.batch
+        sized.signals.augment = False  # a latent vector for each shape does not follow its changes
         own = ShapeTask(sized)
 
         def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

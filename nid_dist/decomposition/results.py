@@ -83,13 +83,16 @@ def decompose(
 
 
 def _write_codes(path: Path, found: Decomposition) -> None:
-    """The background's codes by frame, and every component's activation as trained."""
-    code = found.background.code
+    """The background's codes by frame and its still detail, and every component's activation as trained."""
+    code, detail = found.background.code, found.detail.reshape(-1, found.detail.shape[2])
+    places = np.flatnonzero(detail.any(1))
     arrays = {
         "times": found.times,
         "experts": np.array(found.background.experts),
         "coefficients": code.values.cpu().numpy(),
         "biases": code.bias.cpu().numpy(),
+        "detail_pixels": places.astype(np.int32),  # row * columns + column
+        "detail_values": detail[places],
         "activations": found.active.cpu().numpy(),
     }
     with replacing(path) as temporary:
@@ -106,6 +109,7 @@ def _figures(found: Decomposition) -> dict[str, Any]:
         "columns": found.model.grid[1],
         "background_components": [expert + 1 for expert in found.background.experts],
         "rule": f"components that change pixels by {ACTIVE:.4f} or more in {PRESENT:.0%} of the frames",
+        "pixels_with_still_detail": int(found.detail.any(2).sum()),
         "noise": found.background.noise,
         "foreground_beyond": THRESHOLD * found.background.noise,
         "bytes_of_background": found.bytes,

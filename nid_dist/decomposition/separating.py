@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Float32
 from nid_dist.data.lattice import lattice
 from nid_dist.data.preparation import resized
 from nid_dist.decomposition.components import activations, background_experts, gate_codes
+from nid_dist.decomposition.detail import still_detail
 from nid_dist.decomposition.foreground import foreground_mask
 from nid_dist.decomposition.refinement import Background, atoms_of, refine
 from nid_dist.decomposition.timeline import Timeline
@@ -24,7 +25,7 @@ class Moment:
     Args:
         time: in seconds.
         frame: the video's, at the output's size; None where it is missing.
-        background: f's.
+        background: f's, with the still detail.
         transients: what is left over, signed; zeros where the frame is missing.
         foreground: where that is more than noise.
     """
@@ -53,17 +54,24 @@ class Decomposition:
         self.background: Background = (
             refine(model, task, experts) if rounds is None else refine(model, task, experts, rounds)
         )
+        rows, columns = model.grid[0], model.grid[1]
+        self.detail: Float32[np.ndarray, "H W d"] = (
+            still_detail(model, task, self.background).unflatten(0, (rows, columns)).cpu().numpy()
+        )
+        """What belongs to the background and is finer than f resolves; zeros at most pixels."""
         times = task.video.times
         self.times = times[task.signals]
+        self._details: dict[tuple[int, int], Float32[np.ndarray, "H W d"]] = {}
         self.timeline = Timeline(model, self.background, self.times, (float(times[0]), float(times[-1])))
 
     @property
     def bytes(self) -> int:
-        """Of the background alone, in float32: trunk, heads of its experts, and codes."""
+        """Of the background alone, in float32: trunk, heads of its experts, codes, and still detail with its places."""
         dictionary, code = self.model.dictionary, self.background.code
         expert = sum(tensor[:1].numel() for tensor in dictionary.experts.tensors)
         trunk = sum(parameter.numel() for parameter in dictionary.trunk.parameters())
-        return 4 * (trunk + len(self.background.experts) * expert + code.values.numel() + code.bias.numel())
+        detail = int(self.detail.any(2).sum()) * (1 + self.detail.shape[2])
+        return 4 * (trunk + len(self.background.experts) * expert + code.values.numel() + code.bias.numel() + detail)
 
     def at_frames(self) -> Iterator[Moment]:
         """The video's own frames and pixels: background and transients add up to it."""
@@ -74,8 +82,8 @@ class Decomposition:
     def at(self, rate: float, size: tuple[int, int]) -> Iterator[Moment]:
         """Any frame rate and any resolution.
 
-        The background is f at these times and pixels. Transients have been measured at the frames only: they are those
-        of the nearest frame, interpolated between its pixels.
+        The background is f at these times and pixels. Still detail and transients have been measured at the frames'
+        pixels only: they are interpolated between these, the transients of the nearest frame.
 
         Args:
             rate: moments per second, from the first frame to the last.
@@ -98,10 +106,14 @@ class Decomposition:
             atoms: from `atoms`.
 
         Returns:
-            f, not clipped.
+            f with the still detail, not clipped.
         """
-        code = self.timeline.at([time])
-        return (torch.einsum("j,jhwd->hwd", code.values[0], atoms) + code.bias[0]).cpu().numpy()
+        code, (rows, columns) = self.timeline.at([time]), atoms.shape[1:3]
+        smooth = (torch.einsum("j,jhwd->hwd", code.values[0], atoms) + code.bias[0]).cpu().numpy()
+        if (rows, columns) not in self._details:
+            self._details[rows, columns] = resized(self.detail, rows, columns)
+        picture: Float32[np.ndarray, "H W d"] = smooth + self._details[rows, columns]
+        return picture
 
     def atoms(self, size: tuple[int, int]) -> Float[torch.Tensor, "J H W d"]:
         """The background's experts on a lattice of any size, evaluated once for all moments.
