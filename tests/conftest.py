@@ -8,8 +8,8 @@ from pathlib import Path
 # Before PyTorch is loaded, so that processes which a test starts inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 # MKL's AVX-512 kernels round a row differently in batches of different sizes. The first steps of a gate multiply that:
-# where a gradient is nothing but rounding Adam makes whole steps of it, and equal logits change places in the top-k. What
-# is compared here is one process with several, not one kernel with another.
+# where a gradient is nothing but rounding Adam makes whole steps of it, and equal logits change places in the top-k.
+# What is compared here is one process with several, not one kernel with another.
 os.environ["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
 
 import numpy as np
