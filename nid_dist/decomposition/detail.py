@@ -1,9 +1,9 @@
 """Still detail that is finer than the trunk resolves: at some pixels the background is f plus a constant.
 
 f is smooth, and a tripod a pixel wide is not. What f cannot say of it is left over in the same way in frame after
-frame, whereas what passes by is gone. So a pixel gets a constant of its own if that explains clearly more frames than f
-alone, and at least half of all. What rests for a while is not taken in: f, which has forgotten it, explains the frames
-without it.
+frame, whereas what passes by is gone. So a pixel gets a constant of its own if the median of what is left over counts
+as foreground, and the constant explains clearly more frames than f alone and at least half of all. What rests for a
+while is not taken in: f, which has forgotten it, explains the frames without it.
 """
 
 import sys
@@ -58,7 +58,8 @@ def still_detail(model: Model, task: VideoTask, background: Background) -> Float
         plain += (kept & (_size(rest) <= limit)).sum(0)
         near += within.sum(0)
         total += torch.where(within[..., None], rest, 0).sum(0)
-    chosen = (seen > 0) & (near >= MOST * seen) & (near - plain >= MORE * seen)
+    chosen = (seen > 0) & (_size(middle[None])[0] > limit)
+    chosen &= (near >= MOST * seen) & (near - plain >= MORE * seen)
     return torch.where(chosen[:, None], total / near.clamp_min(1)[:, None], 0)
 
 
