@@ -17,10 +17,10 @@ ACTIVE = 1 / 255
 """How much a component must change a pixel, as a root mean square, to count as active: one grey level of 256."""
 
 
-def frame_chunks(task: VideoTask, frames: Sequence[int]) -> Iterator[list[int]]:
-    """So many frames at a time that memory depends neither on their size nor on their number."""
+def frame_chunks(task: VideoTask, frames: Sequence[int], numbers: int = 2**21) -> Iterator[list[int]]:
+    """So many frames, of so many numbers, at a time that memory depends neither on their size nor on their number."""
     height, width = task.grid
-    step = max(1, 2**21 // (height * width * task.channels))
+    step = max(1, numbers // (height * width * task.channels))
     for first in range(0, len(frames), step):
         yield list(frames[first : first + step])
 
