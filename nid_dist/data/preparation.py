@@ -1,6 +1,8 @@
 """Bring images to one size: centre crop, shorter side, square."""
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from skimage.transform import resize
 
@@ -113,6 +115,9 @@ def resized(image: Float[np.ndarray, "H W d"], height: int, width: int) -> Float
     """
     if image.shape[:2] == (height, width):
         return image
-    shrinks = height < image.shape[0] or width < image.shape[1]
-    made = resize(image, (height, width), order=1, mode="edge", anti_aliasing=shrinks, preserve_range=True)
+    if height >= image.shape[0] and width >= image.shape[1]:
+        # The same as below, many times as fast.
+        planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
+        return F.interpolate(planes, (height, width), mode="bilinear")[0].permute(1, 2, 0).numpy()
+    made = resize(image, (height, width), order=1, mode="edge", anti_aliasing=True, preserve_range=True)
     return made.astype(image.dtype, copy=False)

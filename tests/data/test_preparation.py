@@ -2,8 +2,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skimage.transform import resize
 
-from nid_dist.data.preparation import prepare, prepared_shape
+from nid_dist.data.preparation import prepare, prepared_shape, resized
 from nid_dist.errors import UserError
 
 
@@ -67,3 +68,12 @@ def test_a_crop_larger_than_the_image_is_refused_by_name() -> None:
 def test_an_explosion_of_pixels_is_refused() -> None:
     with pytest.raises(UserError, match="line.png: .*signals.short_side"):
         prepare(ramp(1, 60_000), short_side=512, name="line.png")
+
+
+@pytest.mark.parametrize("size", [(7, 9), (14, 18), (23, 9), (7, 31)])
+def test_enlarging_is_scikit_images(size: tuple[int, int]) -> None:
+    image = np.random.default_rng(0).random((7, 9, 3)).astype(np.float32)
+    expected = resize(image, size, order=1, mode="edge", anti_aliasing=False)
+    made = resized(image, *size)
+    assert made.dtype == np.float32
+    np.testing.assert_allclose(made, expected, atol=1e-6)
