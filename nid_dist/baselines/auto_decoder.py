@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from nid_dist.baselines.keeping import found_again, keep
 from nid_dist.config.schema import NonNegativeFloat, PositiveFloat, PositiveInt, Section
-from nid_dist.evaluation.report import replacing
 
 
 class AutoDecoderConfig(Section):
@@ -114,10 +113,16 @@ def train_auto_decoder(
 
     Returns:
         The network, frozen.
+
+    Raises:
+        UserError: when the file is damaged, or another configuration has trained it.
     """
     model = AutoDecoder(config, shapes)
+    # How a new shape is fitted may change.
+    trained_by = config.model_dump_json(exclude={"fit_points", "fit_steps", "fit_lr"})
+    facts = {"config": trained_by, "shapes": str(shapes)}
     if kept.is_file():
-        model.load_state_dict(load_file(kept))
+        model.load_state_dict(found_again(kept, facts, "auto-decoder"))
         return model.eval().requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
     begin, done, step = time.perf_counter(), 0.0, 0
@@ -133,6 +138,5 @@ def train_auto_decoder(
         step += 1
         spent = time.perf_counter() - begin
         done = max(step / config.steps, spent / config.seconds if config.seconds else 0.0)
-    with replacing(kept) as temporary:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, temporary)
+    keep(kept, {name: value.contiguous() for name, value in model.state_dict().items()}, facts)
     return model.eval().requires_grad_(False)

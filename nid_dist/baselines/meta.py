@@ -3,25 +3,20 @@
 Weights from which a few plain gradient steps represent a new signal of the kind that they were learned from.
 """
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.func import functional_call
 from tqdm import tqdm
 
 from nid_dist.baselines.config import Inr, Meta
 from nid_dist.baselines.inr import Network
-from nid_dist.errors import UserError
-from nid_dist.evaluation.report import replacing
+from nid_dist.baselines.keeping import Weights, found_again, keep
 
-Weights = dict[str, Tensor]
 Signals = Callable[[int], Float[Tensor, "T C d"]]
 """The signals of an outer step, given its number."""
 
@@ -117,11 +112,10 @@ def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, sign
     """
     facts = {"config": config.model_dump_json(), "coordinates": str(len(coords)), "channels": str(channels)}
     if path.exists():
-        return _found(path, facts)
+        return found_again(path, facts, "initialisation")
     print(f"learning the start of {path.stem} (kept in {path})", file=sys.stderr)
     weights = learn_start(config, coords, channels, signals)
-    with replacing(path) as temporary:
-        save_file(weights, temporary, {"facts": json.dumps(facts)})
+    keep(path, weights, facts)
     return weights
 
 
@@ -138,23 +132,4 @@ def read_start(config: Inr, path: Path) -> Weights:
     Raises:
         UserError: when the file is damaged, or was learned by another configuration.
     """
-    return _found(path, {"config": config.model_dump_json()})
-
-
-def _found(path: Path, facts: dict[str, str]) -> Weights:
-    try:
-        with safe_open(path, "pt") as file:
-            stored = json.loads(file.metadata()["facts"])
-        weights: Weights = load_file(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            str(path), found=f"a damaged file ({error})", expected="a learned initialisation", mend="learn it again"
-        ) from None
-    if any(stored.get(key) != value for key, value in facts.items()):
-        raise UserError(
-            str(path),
-            found="an initialisation learned by another configuration",
-            expected="this one's",
-            mend="move it away, or choose another run_dir",
-        )
-    return weights
+    return found_again(path, {"config": config.model_dump_json()}, "initialisation")

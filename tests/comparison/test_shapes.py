@@ -12,6 +12,7 @@ from nid_dist.baselines.inr import Baseline
 from nid_dist.comparison.shapes import Found, Truth, by_auto_decoder, by_network, by_rbf, figures, means, table
 from nid_dist.data.mesh import Mesh
 from nid_dist.data.point_clouds import Cloud
+from nid_dist.errors import UserError
 from nid_dist.evaluation.meshing import extract_surface
 
 RADIUS = 0.6
@@ -61,6 +62,11 @@ def test_an_auto_decoder_learns_spheres_and_is_kept(tmp_path: Path) -> None:
     again = train_auto_decoder(config, 5, batch, kept)
     coords = torch.rand(1, 10, 3)
     assert torch.equal(model(torch.ones(1, 4), coords), again(torch.ones(1, 4), coords))
+    fitted_longer = config.model_copy(update={"fit_steps": 61})
+    assert train_auto_decoder(fitted_longer, 5, batch, kept).config.fit_steps == 61
+    for other, shapes in ((config.model_copy(update={"latent": 5}), 5), (config, 6)):
+        with pytest.raises(UserError, match="kept.safetensors: found an auto-decoder learned by another configuration"):
+            train_auto_decoder(other, shapes, batch, kept)
     found = judged(by_auto_decoder(model, 0.3)(truth().surface))
     assert found["chamfer"] is not None and found["chamfer"] < 0.12 and found["numbers"] == 4
     untrained = judged(by_auto_decoder(AutoDecoder(config, 5), 0.3)(truth().surface))
