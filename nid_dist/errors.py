@@ -1,17 +1,17 @@
-"""The one kind of error a user sees: what, where, found, expected, mend, in one line."""
+"""The one kind of error a user sees: what, where, found, expected, hint, in one line."""
 
 
 class UserError(Exception):
-    """An error a user can cause and mend; the command line prints it as one line and exits with 2.
+    """An error a user can cause and hint; the command line prints it as one line and exits with 2.
 
     Args:
         where: the file, config key or option the error is about.
         found: what was found there.
         expected: what was expected instead.
-        mend: what to do about it, as an imperative ("choose ...", "remove ...").
+        hint: what to do about it, as an imperative ("choose ...", "remove ...").
     """
 
-    def __init__(self, where: str, *, found: str, expected: str, mend: str) -> None:
-        self.where, self.found, self.expected, self.mend = where, found, expected, mend
-        line = f"{where}: found {found}, expected {expected}; {mend}"
+    def __init__(self, where: str, *, found: str, expected: str, hint: str) -> None:
+        self.where, self.found, self.expected, self.hint = where, found, expected, hint
+        line = f"{where}: found {found}, expected {expected}; {hint}"
         super().__init__(" ".join(line.split()))

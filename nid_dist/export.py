@@ -10,12 +10,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from nid_dist.checkpoints import checkpoint
+from nid_dist.checkpoints.run_folder import CHECKPOINTS, RunFolder
 from nid_dist.config import Config, dump_config, load_config
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import write_json
 from nid_dist.model import Model
-from nid_dist.training import checkpoint
-from nid_dist.training.run_folder import CHECKPOINTS, RunFolder
 
 FORMAT = 1
 _WEIGHTS, _CONFIG, _FACTS = "model.safetensors", "config.yaml", "model.json"
@@ -36,7 +36,7 @@ def export(model: Model, folder: Path) -> Path:
     """
     if folder.exists():
         raise UserError(
-            str(folder), found="an existing path", expected="a new folder", mend="choose another --out or remove it"
+            str(folder), found="an existing path", expected="a new folder", hint="choose another --out or remove it"
         )
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     try:
@@ -48,7 +48,7 @@ def export(model: Model, folder: Path) -> Path:
         os.replace(temporary, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(str(folder), found=reason, expected="a writable place", mend="choose another --out") from error
+        raise UserError(str(folder), found=reason, expected="a writable place", hint="choose another --out") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -81,7 +81,7 @@ def load(path: str | Path) -> Model:
             str(path),
             found="no model" if path.exists() else "nothing",
             expected="a run folder, a checkpoint or an exported dictionary",
-            mend="name the folder that launch/train.py or launch/export.py wrote",
+            hint="name the folder that launch/train.py or launch/export.py wrote",
         )
     return model.eval().requires_grad_(False)
 
@@ -99,20 +99,20 @@ def _load_export(path: Path) -> Model:
                 str(path / _FACTS),
                 found=f"format {facts['format']}",
                 expected=f"format {FORMAT}",
-                mend="export it again with this version",
+                hint="export it again with this version",
             )
         if _digest(path / _WEIGHTS) != facts["sha256"]:
             raise UserError(
                 str(path / _WEIGHTS),
                 found="other bytes than were exported",
                 expected="the recorded SHA-256",
-                mend="copy or export the dictionary again",
+                hint="copy or export the dictionary again",
             )
         model = _build(load_config(path / _CONFIG), facts)
         model.load_state_dict(load_file(path / _WEIGHTS))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
-            str(path), found=f"a damaged export ({error})", expected="a complete one", mend="export it again"
+            str(path), found=f"a damaged export ({error})", expected="a complete one", hint="export it again"
         ) from error
     return model
 
@@ -127,7 +127,7 @@ def _load_run(run: RunFolder, source: Path) -> Model:
             str(run.path / _FACTS),
             found=f"a missing or damaged file ({error})",
             expected="what the training wrote when it started",
-            mend="resume the training once, which writes it again",
+            hint="resume the training once, which writes it again",
         ) from error
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
     checkpoint.load_newest(source, state, partial=True)
@@ -135,11 +135,11 @@ def _load_run(run: RunFolder, source: Path) -> Model:
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    return {"format": FORMAT, "channels": model.channels, "grid": list(model.grid), "signals": model.signals}
+    return {"format": FORMAT, "channels": model.channels, "grid": list(model.grid_shape), "signals": model.signals}
 
 
 def _build(config: Config, facts: dict[str, Any]) -> Model:
-    return Model(config, channels=facts["channels"], grid=tuple(facts["grid"]), signals=facts["signals"])
+    return Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
 
 
 def _digest(path: Path) -> str:

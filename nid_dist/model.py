@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.gates import make_gate
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
@@ -14,11 +14,11 @@ from nid_dist.coding.prior import Prior, StoredPrior
 from nid_dist.coding.solvers import reduce_problem
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
-from nid_dist.data.lattice import lattice
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
-from nid_dist.parallel.exchange import Exchange
+from nid_dist.parallel.exchange.exchange import Exchange
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -39,7 +39,7 @@ class Model(nn.Module):
     Args:
         config: the whole configuration.
         channels: d.
-        grid: shape of the lattice on which the gate sees a signal, (H, W) for images; it has m axes.
+        grid_shape: shape of the grid on which the gate sees a signal, (H, W) for images; it has m axes.
         signals: number of training signals (the codebook's rows).
         exchange: how codes reach the experts; all experts here by default.
     """
@@ -51,21 +51,21 @@ class Model(nn.Module):
         config: Config,
         *,
         channels: int,
-        grid: tuple[int, ...],
+        grid_shape: tuple[int, ...],
         signals: int,
         exchange: Exchange | None = None,
     ) -> None:
         super().__init__()
-        self.config, self.channels, self.grid, self.signals = config, channels, grid, signals
+        self.config, self.channels, self.grid_shape, self.signals = config, channels, grid_shape, signals
         generator = seeded(config.training.seed)
-        self.dictionary = Dictionary(config.dictionary, len(grid), channels, generator, exchange)
+        self.dictionary = Dictionary(config.dictionary, len(grid_shape), channels, generator, exchange)
         self.gate: nn.Module | None = None
         if config.coding.gate.kind != "none":
             self.gate = make_gate(
                 config.coding.gate,
                 experts=config.dictionary.experts,
                 channels=channels,
-                lattice=grid,
+                grid_shape=grid_shape,
                 signals=signals,
                 support=config.coding.support,
                 generator=generator,
@@ -73,7 +73,7 @@ class Model(nn.Module):
         self.stored_prior: StoredPrior | None = None
         if self.dictionary.linear and config.coding.prior_rank:
             self.stored_prior = StoredPrior(channels * (self.dictionary.trunk.out_dim + 1), config.coding.prior_rank)
-        self.register_buffer("coords", lattice(grid), persistent=False)
+        self.register_buffer("coords", coordinate_grid(grid_shape), persistent=False)
 
     @property
     def support(self) -> int:
@@ -98,7 +98,7 @@ class Model(nn.Module):
                 "the prior on merged heads (solver map)",
                 found="none" if linear else "deep experts, which have no merged head",
                 expected="one that the training's end has learned (coding.prior_rank above 0, linear heads)",
-                mend="train to the end, or choose another solver" if linear else "choose another solver",
+                hint="train to the end, or choose another solver" if linear else "choose another solver",
             )
         return prior
 
@@ -106,7 +106,7 @@ class Model(nn.Module):
         """The gate's logits and biases.
 
         Args:
-            values: signals on the gate's lattice.
+            values: signals on the gate's grid.
             ids: which training signals they are (codebook only); None: new signals.
 
         Returns:
@@ -122,7 +122,7 @@ class Model(nn.Module):
         output: GateOutput = self.gate(values, known)
         return output
 
-    def whole(self) -> "Model":
+    def unsharded(self) -> "Model":
         """The model with all n experts in this process: itself, or with sharded experts a copy with the same gate.
 
         To be called on all ranks that share the experts; the copy needs no other rank.
@@ -133,11 +133,11 @@ class Model(nn.Module):
         if self.dictionary.exchange.ranks == 1:
             return self
         whole = copy.copy(self)
-        whole._modules = self._modules | {"dictionary": self.dictionary.whole()}
+        whole._modules = self._modules | {"dictionary": self.dictionary.unsharded()}
         return whole
 
     @property
-    def sees(self) -> bool:
+    def gate_reads_signals(self) -> bool:
         """Whether there is a gate that predicts codes of new signals."""
         return self.config.coding.gate.kind not in ("none", "codebook", "temporal")
 
@@ -147,12 +147,12 @@ class Model(nn.Module):
         Raises:
             UserError: without a gate, or with a codebook, which knows its training signals only.
         """
-        if not self.sees:
+        if not self.gate_reads_signals:
             raise UserError(
                 "the gate's code (init, and adam and ridge from it)",
                 found=f"coding.gate.kind {self.config.coding.gate.kind!r}",
                 expected="a gate that looks at the signal",
-                mend="fit with --solver omp, which needs no gate, or train with another coding.gate.kind",
+                hint="fit with --solver omp, which needs no gate, or train with another coding.gate.kind",
             )
 
     @torch.no_grad()
@@ -160,7 +160,7 @@ class Model(nn.Module):
         """The gate's code of signals: the instant representation.
 
         Args:
-            values: signals on the gate's lattice.
+            values: signals on the gate's grid.
             ids: as for `gate_output`.
 
         Returns:
@@ -179,5 +179,5 @@ class Model(nn.Module):
         """
         if isinstance(self.gate, UnrolledGate):
             empty = self.coords.new_zeros(0, len(self.coords), self.channels)
-            problem = reduce_problem(self.dictionary.whole(), Sampling(self.coords), empty, through="atoms")
+            problem = reduce_problem(self.dictionary.unsharded(), Sampling(self.coords), empty, through="atoms")
             self.gate.synchronise(problem.atoms, problem.atom_means, analysis=analysis)

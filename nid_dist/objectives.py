@@ -7,14 +7,14 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 
 
 def data_loss(
     estimate: Float[Tensor, "T C d"],
     target: Float[Tensor, "T C d"],
     kind: Literal["l2", "l1", "huber", "welsch"],
-    turning: float = 0.05,
+    delta: float = 0.05,
     weights: Float[Tensor, "T C"] | None = None,
 ) -> Float[Tensor, ""]:
     """Mean loss over signals, coordinates and channels.
@@ -24,7 +24,7 @@ def data_loss(
         target: the measured values.
         kind: squared, absolute, Huber's loss, or Welsch's, which forgets outliers: s (1 - exp(-|r|^2 / (2 s^2))), |r|
             the root mean square over the channels, which are trusted together.
-        turning: where Huber's loss turns from square to linear, and Welsch's down (s), in the signal's units.
+        delta: where Huber's loss turns from square to linear, and Welsch's down (s), in the signal's units.
         weights: of the measurements, 0 where one is missing; the mean is still over all. None: 1 everywhere.
 
     Returns:
@@ -38,10 +38,10 @@ def data_loss(
     elif kind == "l1":
         loss = (estimate - target).abs()
     elif kind == "huber":
-        loss = F.huber_loss(estimate, target, delta=turning, reduction="none")
+        loss = F.huber_loss(estimate, target, delta=delta, reduction="none")
     else:
         square = (estimate - target).square().mean(-1, keepdim=True)
-        loss = turning * -torch.expm1(-square / (2 * turning**2))
+        loss = delta * -torch.expm1(-square / (2 * delta**2))
     return loss.mean() if weights is None else (weights[..., None] * loss).mean()
 
 

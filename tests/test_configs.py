@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from nid_dist.cli.train import train
-from nid_dist.comparison.making import load_comparison
+from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import load_config
-from nid_dist.parallel.launching import Launch
+from nid_dist.parallel.launch.launching import Launch
 from tests.parallel.processes import spawn
 from tests.tiny import write_pictures
 

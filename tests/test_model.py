@@ -14,7 +14,7 @@ SIZES = ["dictionary.experts=12", "dictionary.width=10", "coding.support=3", "si
 
 def made(*overrides: str, **options: Any) -> Model:
     config: Config = load_config(None, [*SIZES, "coding.phases=[{mode: solve}]", *overrides])
-    return Model(config, channels=3, grid=(6, 6), signals=5, **options)
+    return Model(config, channels=3, grid_shape=(6, 6), signals=5, **options)
 
 
 @pytest.mark.parametrize("kind", ["light", "conv", "resnet", "codebook", "unrolled", "none"])
@@ -46,7 +46,7 @@ def test_encode_keeps_the_k_largest_logits_with_their_sign() -> None:
 @pytest.mark.parametrize("kind", ["codebook", "none"])
 def test_codes_of_new_signals_need_a_gate_that_sees(kind: str) -> None:
     model, values = made(f"coding.gate.kind={kind}"), torch.rand(4, 36, 3)
-    assert not model.sees
+    assert not model.gate_reads_signals
     with pytest.raises(UserError, match=rf"found coding.gate.kind '{kind}', expected a gate that looks"):
         model.encode(values)
     with pytest.raises(UserError, match="--solver omp"):
@@ -59,7 +59,7 @@ def test_a_codebook_knows_its_training_signals() -> None:
     assert torch.equal(one.logits, other.logits)
 
 
-def test_the_lattice_is_no_parameter_and_is_not_saved() -> None:
+def test_the_grid_is_no_parameter_and_is_not_saved() -> None:
     model = made()
     assert model.coords.shape == (36, 2) and "coords" not in model.state_dict()
     assert model.coords[0].tolist() == pytest.approx([-5 / 6, -5 / 6]) and model.support == 3
@@ -79,9 +79,9 @@ def test_synchronising_gives_an_unrolled_gate_the_present_atoms() -> None:
     assert not torch.equal(model.gate.pseudo_inverse, before)
 
 
-def test_a_lattice_may_have_any_number_of_axes() -> None:
+def test_a_grid_may_have_any_number_of_axes() -> None:
     config = load_config(None, [*SIZES, "coding.phases=[{mode: gate}]", "coding.gate.kind=codebook"])
-    model = Model(config, channels=1, grid=(2, 3, 4), signals=5)
+    model = Model(config, channels=1, grid_shape=(2, 3, 4), signals=5)
     assert model.coords.shape == (24, 3) and model.dictionary.in_dim == 3
     # The middles of 2, 3 and 4 cells, the last axis fastest.
     assert model.coords[0].tolist() == pytest.approx([-1 / 2, -2 / 3, -3 / 4])

@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 import torch
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.objectives import (
     data_loss,
     importance,

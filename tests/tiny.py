@@ -8,7 +8,7 @@ from PIL import Image
 
 from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
-from nid_dist.tasks import image_report
+from nid_dist.tasks.images import report as image_report
 
 NAMES = ("a.png", "b.png", "c.png", "d.png", "e.png")
 SIZES = """

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.func import functional_call
 from tqdm import tqdm
 
+from nid_dist.baselines.cache import Weights, found_again, keep
 from nid_dist.baselines.config import Inr, Meta
 from nid_dist.baselines.inr import Network
-from nid_dist.baselines.keeping import Weights, found_again, keep
 
 Signals = Callable[[int], Float[Tensor, "T C d"]]
 """The signals of an outer step, given its number."""
@@ -61,7 +61,7 @@ def _outer_gradient(
     weights: Weights,
     coords: Tensor,
     values: Tensor,
-    of: int,
+    num_signals: int,
     draws: torch.Generator,
 ) -> float:
     """Add a signal's part of the outer gradient; the loss after the inner steps."""
@@ -85,11 +85,11 @@ def _outer_gradient(
     if exact:
         # Through the inner steps: second derivatives and all.
         final = loss(current)
-        (final / of).backward()
+        (final / num_signals).backward()
         return float(final.detach())
     with torch.no_grad():
         for name, weight in weights.items():
-            towards = (weight - current[name]) / of
+            towards = (weight - current[name]) / num_signals
             weight.grad = towards if weight.grad is None else weight.grad + towards
         return float(loss(current))
 

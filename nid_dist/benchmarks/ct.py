@@ -7,11 +7,11 @@ from typing import Any
 import torch
 
 from nid_dist.comparison.base import Request
-from nid_dist.comparison.ct import HELD_OUT, compare_ct
-from nid_dist.comparison.making import load_comparison
+from nid_dist.comparison.factory import load_comparison
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.radon import Radon, nodes_for
+from nid_dist.tasks.ct.comparison import HELD_OUT, compare_ct
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "compare_ct.yaml"
 VIEWS = (8, 16)

@@ -7,7 +7,7 @@ work, first in one process, which is a group of one for those of many, then in t
 from typing import Any
 
 from nid_dist.benchmarks.scaling import BATCH, EXPERTS
-from nid_dist.benchmarks.sharded import in_words
+from nid_dist.benchmarks.sharded import summary
 from nid_dist.benchmarks.trainings import MODES, TINY, Training, step_seconds
 from nid_dist.evaluation.report import Column, Table
 
@@ -54,7 +54,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
                 continue
             here = seconds[f"{name} {processes}"]
             against = here / seconds[f"{yardstick} {processes}"]
-            row = [name, in_words(processes), experts, processes * batch, 1e3 * here]
+            row = [name, summary(processes), experts, processes * batch, 1e3 * here]
             rows.append([*row, against, None] if processes == 1 else [*row, None, against])
             suffix = "" if processes == 1 else f"_{processes}"
             figures[f"ms_{name}{suffix}"] = 1e3 * here

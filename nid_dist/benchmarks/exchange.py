@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from nid_dist.benchmarks.sharded import Case, Size, in_words, joined, together
+from nid_dist.benchmarks.sharded import ShardedCase, Size, joined, summary, together
 from nid_dist.benchmarks.stock_layers import DeepSpeedLayer, FairscaleLayer, counted_all_to_all
 from nid_dist.benchmarks.textbook import evaluate_tokens
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 from nid_dist.parallel.world import JSON
 
@@ -58,7 +58,7 @@ _COLUMNS = [
 
 
 @dataclass
-class Way:
+class ExchangeForm:
     """One way to do a step.
 
     Args:
@@ -92,7 +92,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
             ours = found[job][OURS]
             for name, way in found[job].items():
                 ratios = [way[key] / ours[key] for key in ("bytes", "seconds")]
-                place = [in_words(processes), size.experts, size.support, size.coordinates, size.signals]
+                place = [summary(processes), size.experts, size.support, size.coordinates, size.signals]
                 cost = [way["bytes"] / 1e3, 1e3 * way["seconds"], *ratios, 100 * way["dropped"]]
                 rows.append([*place, name, *cost, DIFFERENCES[name] if processes == 2 else "as above"])
         suffix = "" if processes == 2 else f"_r{processes}"
@@ -114,40 +114,43 @@ def measure(launch: Launch, tokens: Size, layers: Size, repeats: int) -> JSON:
         dispatch's f relative to the largest value.
     """
     with joined(launch) as world:
-        case = Case(world, tokens)
+        case = ShardedCase(world, tokens)
         error = (case.step() - _textbook_step(case)).abs().max() / case.step().abs().max()
-        ways = {OURS: Way(case.step), TEXTBOOK: Way(partial(_textbook_step, case))}
+        ways = {OURS: ExchangeForm(case.step), TEXTBOOK: ExchangeForm(partial(_textbook_step, case))}
         compared = _compare(world, ways, repeats)
         return {
-            "error": float(world.collect(error).max()),
+            "error": float(world.all_gather(error).max()),
             "tokens": compared,
             "layers": _compare(world, _layer_ways(world, layers), repeats),
         }
 
 
-def _textbook_step(case: Case) -> torch.Tensor:
+def _textbook_step(case: ShardedCase) -> torch.Tensor:
     return case.backward(evaluate_tokens(case.dictionary, case.code, case.coords))
 
 
-def _layer_ways(world: ProcessGroupWorld, size: Size) -> dict[str, Way]:
-    case = Case(world, size)
-    ways = {OURS: Way(case.step), WIDE: Way(Case(world, replace(size, channels=size.width)).step)}
+def _layer_ways(world: ProcessGroupWorld, size: Size) -> dict[str, ExchangeForm]:
+    case = ShardedCase(world, size)
+    ways = {
+        OURS: ExchangeForm(case.step),
+        WIDE: ExchangeForm(ShardedCase(world, replace(size, channels=size.width)).step),
+    }
     upstream = torch.randn(size.signals * size.coordinates, size.width)
     with torch.no_grad():
         features, tokens = case.dictionary.trunk(case.coords), _tokens(case)
     for name, kind in ((DEEPSPEED, DeepSpeedLayer), (FAIRSCALE, FairscaleLayer)):
         layer = kind(world, size.experts, features)
         with torch.no_grad():
-            ways[name] = Way(partial(_layer_step, case, layer, upstream), layer.dropped(tokens))
+            ways[name] = ExchangeForm(partial(_layer_step, case, layer, upstream), layer.dropped(tokens))
     return ways
 
 
-def _tokens(case: Case) -> torch.Tensor:
+def _tokens(case: ShardedCase) -> torch.Tensor:
     features: torch.Tensor = case.dictionary.trunk(case.coords)
     return features.expand(case.size.signals, *features.shape).flatten(0, 1)
 
 
-def _layer_step(case: Case, layer: torch.nn.Module, upstream: torch.Tensor) -> torch.Tensor:
+def _layer_step(case: ShardedCase, layer: torch.nn.Module, upstream: torch.Tensor) -> torch.Tensor:
     case.clear()
     layer.zero_grad()
     results: torch.Tensor = layer(_tokens(case))
@@ -155,7 +158,7 @@ def _layer_step(case: Case, layer: torch.nn.Module, upstream: torch.Tensor) -> t
     return results.detach()
 
 
-def _compare(world: ProcessGroupWorld, ways: dict[str, Way], repeats: int) -> dict[str, Any]:
+def _compare(world: ProcessGroupWorld, ways: dict[str, ExchangeForm], repeats: int) -> dict[str, Any]:
     """Bytes and seconds of each way."""
     sent: dict[str, float] = {}
     for name, way in ways.items():

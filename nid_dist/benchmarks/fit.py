@@ -16,21 +16,21 @@ import torch
 
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline, Fitted, Network
-from nid_dist.coding.fitting import Method, fit_signals
-from nid_dist.coding.solvers import Prepared
+from nid_dist.coding.solvers import PreparedDictionary
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.dictionaries import trained
-from nid_dist.comparison.images import ImageComparison
-from nid_dist.comparison.making import load_comparison
-from nid_dist.data.lattice import lattice
-from nid_dist.data.preparation import prepare
+from nid_dist.comparison.factory import load_comparison
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.sources import list_images
-from nid_dist.data.tiling import Tiling
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
+from nid_dist.fitting import Method, fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageArray
+from nid_dist.tasks.images.comparison import ImageComparison
+from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.task import ImageArray
+from nid_dist.tasks.images.tiling import Tiling
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "compare_images.yaml"
 METHODS = (
@@ -128,11 +128,13 @@ def dictionary_fits(model: Model, images: Sequence[ImageArray], *, whole: bool, 
     patch = None if whole else model.config.signals.patch
     tiling = Tiling(images[0].shape[0], images[0].shape[1], patch, patch)
     values = torch.cat([tiling.split(image) for image in images])
-    seen = _shrunk(images, model) if whole and model.grid != images[0].shape[:2] else values
-    prepared = Prepared(model.dictionary, Sampling(tiling.coords))
+    gate_input = _shrunk(images, model) if whole and model.grid_shape != images[0].shape[:2] else values
+    prepared = PreparedDictionary(model.dictionary, Sampling(tiling.coords))
     rounds = [
         {
-            method.label: fit_signals(model, values, tiling.coords, [method], seen, prepared=prepared)[method.label]
+            method.label: fit_signals(model, values, tiling.coords, [method], gate_input, prepared=prepared)[
+                method.label
+            ]
             for method in METHODS
         }
         for _ in range(1 + repeats)
@@ -160,7 +162,7 @@ def network_fit(name: str, image: ImageArray, goal: float, seconds: Sequence[flo
         The network of the first run that reached the PSNR, or of the last; and its PSNR. What earlier runs took does
         not count.
     """
-    coords, values = lattice(image.shape[:2]), torch.from_numpy(image).reshape(-1, image.shape[2])
+    coords, values = coordinate_grid(image.shape[:2]), torch.from_numpy(image).reshape(-1, image.shape[2])
 
     def watch(network: Network) -> float:
         return psnr(network(coords).clamp(0, 1).numpy(), values.numpy())
@@ -204,5 +206,5 @@ def squares(photographs: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
 
 
 def _shrunk(images: Sequence[ImageArray], model: Model) -> torch.Tensor:
-    shrunk = [prepare(image, size=model.grid[0]) for image in images]
+    shrunk = [prepare(image, size=model.grid_shape[0]) for image in images]
     return torch.stack([torch.from_numpy(image).flatten(0, 1) for image in shrunk])

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from nid_dist.parallel.memory import release_freed_memory
+from nid_dist.memory import release_freed_memory
 
 
 def alternate(variants: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 1) -> dict[str, float]:

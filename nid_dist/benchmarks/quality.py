@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from nid_dist.cli.train import train
-from nid_dist.coding.fitting import Method
 from nid_dist.config import load_config
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.tasks.images import ImageTask, fit_image
+from nid_dist.fitting import Method
+from nid_dist.tasks.images.task import ImageTask, fit_image
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 MODES = {

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from nid_dist.benchmarks.harness import peak_bytes
-from nid_dist.benchmarks.sharded import Case, Size, in_words, joined, together
+from nid_dist.benchmarks.sharded import ShardedCase, Size, joined, summary, together
 from nid_dist.benchmarks.trainings import MODES, TINY, Training, step_seconds
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.world import JSON
 
 EXPERTS, BATCH = 1024, 128
@@ -62,7 +62,7 @@ def _trainings(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
     for mode, given in modes.items():
         for processes, signals in shapes:
             trainings[f"{mode} {processes} {signals}"] = Training(processes, (*given, f"training.batch={signals}"))
-        trainings[f"{mode} independent"] = Training(2, (*given, f"training.batch={batch}"), alone=True)
+        trainings[f"{mode} independent"] = Training(2, (*given, f"training.batch={batch}"), independent=True)
     few = {name: training for name, training in trainings.items() if training.processes <= 2}
     many = {name: training for name, training in trainings.items() if name not in few}
     steps = 4 if quick else 20
@@ -76,7 +76,7 @@ def _trainings(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
             here = seconds[f"{mode} {processes} {signals}"]
             weak = one[batch] / here if signals == processes * batch else None
             strong = one[2 * batch] / here if signals == 2 * batch else None
-            rows.append([f"mode {mode}", in_words(processes), experts[mode], signals, 1e3 * here, weak, strong, None])
+            rows.append([f"mode {mode}", summary(processes), experts[mode], signals, 1e3 * here, weak, strong, None])
             figures[f"ms_{name}_{processes}_batch{signals}"] = 1e3 * here
             if processes > 1 and weak is not None:
                 figures[f"weak_efficiency_{processes}_{name}"] = weak
@@ -85,7 +85,7 @@ def _trainings(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
         here = seconds[f"{mode} independent"]
         figures[f"independent_efficiency_2_{name}"] = one[batch] / here
         words = f"mode {mode}, two independent trainings"
-        rows.append([words, in_words(2), experts[mode], batch, 1e3 * here, one[batch] / here, None, None])
+        rows.append([words, summary(2), experts[mode], batch, 1e3 * here, one[batch] / here, None, None])
     for figure in ("weak_efficiency_2", "strong_speedup_2"):
         figures[f"{figure}_worst"] = min(value for name, value in figures.items() if name.startswith(f"{figure}_"))
         if not quick:
@@ -103,7 +103,7 @@ def _experts(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
     for size, (seconds, memory) in zip(sizes, found[0], strict=True):
         figures |= {f"ms_n{size.experts}": 1e3 * seconds, f"mib_n{size.experts}": memory / 2**20}
         name = f"f and its gradients, k = {size.support}"
-        row = [name, in_words(2), size.experts, 2 * size.signals, 1e3 * seconds, None, None, memory / 2**20]
+        row = [name, summary(2), size.experts, 2 * size.signals, 1e3 * seconds, None, None, memory / 2**20]
         rows.append(row)
     first, last = sizes[0].experts, sizes[-1].experts
     figures[f"time_ratio_n{last}_n{first}"] = found[0][-1][0] / found[0][0][0]
@@ -123,7 +123,7 @@ def measure_sizes(launch: Launch, sizes: Sequence[Size], repeats: int) -> JSON:
         included.
     """
     with joined(launch) as world:
-        cases = {str(size): Case(world, size) for size in sizes}
+        cases = {str(size): ShardedCase(world, size) for size in sizes}
         seconds = together(world, {name: case.step for name, case in cases.items()}, repeats)
         memory = []
         for case in cases.values():

@@ -14,19 +14,19 @@ import numpy as np
 
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.dictionaries import trained
-from nid_dist.comparison.making import load_comparison
-from nid_dist.comparison.shapes import ShapeComparison, compare_shapes, held_out, sparse_cloud
-from nid_dist.data.furniture import solid_mesh, write_furniture
-from nid_dist.data.mesh import Mesh
-from nid_dist.data.prepared_shapes import INDEX, write_index
-from nid_dist.data.shape_preparation import Settings, prepare_shape
-from nid_dist.data.shapenet import MeshFile, find_meshes
-from nid_dist.data.shapes import ProceduralShapes
-from nid_dist.evaluation.mesh_writing import write_mesh
+from nid_dist.comparison.factory import load_comparison
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.parallel.pool import open_pool
-from nid_dist.tasks.shapes import ShapeTask
-from nid_dist.tasks.surfaces import fit_cloud, mesh_code
+from nid_dist.tasks.shapes.comparison import ShapeComparison, compare_shapes, held_out, sparse_cloud
+from nid_dist.tasks.shapes.furniture import solid_mesh, write_furniture
+from nid_dist.tasks.shapes.mesh import Mesh
+from nid_dist.tasks.shapes.mesh_writing import write_mesh
+from nid_dist.tasks.shapes.preparation import Settings, prepare_shape
+from nid_dist.tasks.shapes.prepared import INDEX, write_index
+from nid_dist.tasks.shapes.shapenet import MeshFile, find_meshes
+from nid_dist.tasks.shapes.signals import ProceduralShapes
+from nid_dist.tasks.shapes.surfaces import fit_cloud, mesh_code
+from nid_dist.tasks.shapes.task import ShapeTask
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "compare_shapes.yaml"
 _FACES = 5000  # of the meshes whose preparation is timed

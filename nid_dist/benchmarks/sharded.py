@@ -9,17 +9,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.benchmarks.harness import alternate
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.evaluation.report import machine
-from nid_dist.parallel.all_to_all import AllToAllExchange
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.memory import keep_freed_memory
+from nid_dist.memory import keep_freed_memory
+from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
+from nid_dist.parallel.exchange.topology import Topology
+from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
-from nid_dist.parallel.starting import open_world
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.setup import open_world
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Size:
     channels: int = 3
 
 
-class Case:
+class ShardedCase:
     """One size on one rank: a dictionary of linear heads on a sine trunk, and random codes.
 
     Where R divides k, codes are balanced: k / R experts of every owner.
@@ -124,17 +124,17 @@ def together(world: ProcessGroupWorld, variants: Mapping[str, Callable[[], objec
     """
 
     def wait() -> None:
-        world.mean(torch.zeros(1, dtype=torch.float64))
+        world.all_reduce_mean(torch.zeros(1, dtype=torch.float64))
 
     turns: dict[str, Callable[[], object]] = {}
     for name, run in variants.items():
         turns |= {f"before {name}": wait, name: run}
     seconds = alternate(turns, repeats)
-    ranks = world.collect(torch.tensor([seconds[name] for name in variants], dtype=torch.float64))
+    ranks = world.all_gather(torch.tensor([seconds[name] for name in variants], dtype=torch.float64))
     return dict(zip(variants, ranks.amax(0).tolist(), strict=True))
 
 
-def in_words(processes: int) -> str:
+def summary(processes: int) -> str:
     """A number of processes, said to be too many where it is more than there are cores."""
     cores = machine()["cores"]
     return str(processes) if processes <= cores else f"{processes} (oversubscribed: {cores} cores)"

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from nid_dist.benchmarks.harness import alternate, peak_bytes
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
 from nid_dist.dictionary.dictionary import Dictionary
@@ -36,7 +36,7 @@ _COLUMNS = [
 ]
 
 
-class Case:
+class StepCase:
     """One size: a dictionary on a sine trunk, random codes, and both ways to make a gradient step's gradients."""
 
     def __init__(self, experts: int, support: int, width: int) -> None:
@@ -126,7 +126,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     rows: list[list[Any]] = []
     figures: dict[str, Any] = {}
     for size in tqdm(sizes, unit="size"):
-        case = Case(*size)
+        case = StepCase(*size)
         error = (case.ours() - case.dense()).abs().max() / case.dense().abs().max()
         seconds = alternate({"ours": case.ours, "dense": case.dense, "gemm": gemm.run})
         memory = case.peak_memory()
@@ -149,7 +149,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
 
 def _side_by_side(gemm: Gemm) -> dict[str, float]:
     """What compares one n with another is timed in one loop, as the machine's speed changes over minutes."""
-    cases = {n: Case(n, 256, 512) for n in (1024, 4096, 16384)}
+    cases = {n: StepCase(n, 256, 512) for n in (1024, 4096, 16384)}
     runs: dict[str, Callable[[], object]] = {str(n): case.ours for n, case in cases.items()}
     seconds = alternate({**runs, "gemm": gemm.run}, repeats=15)
     rate = gemm.flops / seconds["gemm"]

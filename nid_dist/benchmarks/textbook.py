@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
-from nid_dist.parallel.all_to_all import AllToAllExchange
+from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
 
 
 def evaluate_tokens(dictionary: Dictionary, code: Code, coords: Float[Tensor, "C m"]) -> Float[Tensor, "T C d"]:

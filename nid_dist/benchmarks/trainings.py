@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from nid_dist.cli.train import train
 from nid_dist.config import load_config
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.world import JSON
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
@@ -59,12 +59,12 @@ class Training:
     Args:
         processes: that are started for it.
         overrides: of the quickstart's configuration.
-        alone: whether each process trains by itself and knows nothing of the others.
+        independent: whether each process trains by itself and knows nothing of the others.
     """
 
     processes: int
     overrides: tuple[str, ...]
-    alone: bool = False
+    independent: bool = False
 
 
 def step_seconds(trainings: Mapping[str, Training], steps: int, rounds: int) -> dict[str, float]:
@@ -102,11 +102,11 @@ def run_steps(launch: Launch, training: Training, folder: str, steps: int) -> JS
     Returns:
         The seconds of its steps but the first ones.
     """
-    run = Path(folder, f"run-{launch.rank}" if training.alone else "run")
+    run = Path(folder, f"run-{launch.rank}" if training.independent else "run")
     given = [f"training.steps={steps}", f"logging.run_dir={run}"]
     config = load_config(CONFIG, [*_COMMON, *training.overrides, *given])
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        train(config, launch=Launch() if training.alone else launch)
+        train(config, launch=Launch() if training.independent else launch)
     seconds: JSON = _steps(run / "log.jsonl")[_SKIPPED:]
     return seconds
 

@@ -7,19 +7,19 @@ from typing import Any
 from nid_dist.benchmarks.harness import peak_bytes
 from nid_dist.cli.train import train
 from nid_dist.comparison.base import Request
-from nid_dist.comparison.making import load_comparison
-from nid_dist.comparison.video import VideoComparison, compare_videos
+from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import Config, load_config
-from nid_dist.data.synthetic_clip import synthetic_clip
-from nid_dist.decomposition.results import decompose
-from nid_dist.decomposition.separating import Decomposition
-from nid_dist.decomposition.writing import writing
 from nid_dist.evaluation.report import Table
 from nid_dist.export import load
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.world import JSON
-from nid_dist.tasks.video import VideoTask
+from nid_dist.tasks.video.comparison import VideoComparison, compare_videos
+from nid_dist.tasks.video.decomposition.decompose import Decomposition
+from nid_dist.tasks.video.decomposition.results import decompose
+from nid_dist.tasks.video.decomposition.writing import writing
+from nid_dist.tasks.video.synthetic_clip import synthetic_clip
+from nid_dist.tasks.video.task import VideoTask
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 _SHORT = "signals.short_side=null, training.steps=5, dictionary.width=16"

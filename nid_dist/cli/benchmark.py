@@ -12,7 +12,7 @@ from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, sh
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
-from nid_dist.parallel.memory import keep_freed_memory
+from nid_dist.memory import keep_freed_memory
 
 BENCHMARKS = {
     "step": step.run,
@@ -42,7 +42,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     if options.threads is not None:
         if options.threads < 1:
-            raise UserError("--threads", found=str(options.threads), expected="1 or more", mend="choose such a number")
+            raise UserError("--threads", found=str(options.threads), expected="1 or more", hint="choose such a number")
         torch.set_num_threads(options.threads)
     _check_output(options.json)
     given = shlex.join(["launch/benchmark.py", *(sys.argv[1:] if arguments is None else arguments)])
@@ -61,11 +61,11 @@ def command(arguments: Sequence[str] | None = None) -> int:
 def _check_output(path: Path) -> None:
     """Before minutes of measuring, not after."""
     if not path.parent.is_dir():
-        raise UserError(f"--json {path}", found="no such folder", expected="an existing one", mend="make it")
+        raise UserError(f"--json {path}", found="no such folder", expected="an existing one", hint="make it")
     if path.is_dir() or path.suffix != ".json":
         found = "a folder" if path.is_dir() else f"the ending {path.suffix!r}"
         raise UserError(
-            f"--json {path}", found=found, expected="a file name ending in .json", mend="choose such a name"
+            f"--json {path}", found=found, expected="a file name ending in .json", hint="choose such a name"
         )
 
 

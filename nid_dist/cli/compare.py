@@ -8,10 +8,10 @@ from pathlib import Path
 
 from nid_dist.cli.entry import guarded, new_folder, without_result
 from nid_dist.comparison.base import Request, Results
-from nid_dist.comparison.making import KINDS, load_comparison
+from nid_dist.comparison.factory import KINDS, load_comparison
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
-from nid_dist.parallel.memory import keep_freed_memory
+from nid_dist.memory import keep_freed_memory
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +39,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         new_folder(out)
     for path in options.input or []:
         if not path.exists():
-            raise UserError(f"--input {path}", found="nothing", expected="a file or a folder", mend="check the path")
+            raise UserError(f"--input {path}", found="nothing", expected="a file or a folder", hint="check the path")
     keep_freed_memory()
     results = kind.run(config, Request(options.config, options.input, out))
     given = shlex.join(["python", "launch/compare.py", *(sys.argv[1:] if arguments is None else arguments)])

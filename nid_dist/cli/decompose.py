@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nid_dist.cli.entry import guarded, new_folder
-from nid_dist.decomposition.results import decompose
-from nid_dist.decomposition.separating import Decomposition
 from nid_dist.errors import UserError
 from nid_dist.export import load
-from nid_dist.parallel.memory import keep_freed_memory
-from nid_dist.tasks.video import VideoTask
+from nid_dist.memory import keep_freed_memory
+from nid_dist.tasks.video.decomposition.decompose import Decomposition
+from nid_dist.tasks.video.decomposition.results import decompose
+from nid_dist.tasks.video.task import VideoTask
 
 _MOST = 16384  # rows or columns that video players show
 
@@ -34,7 +34,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     size = _size(options.size)
     if options.fps is not None and not 0 < options.fps <= 1000:
         raise UserError(
-            "--fps", found=f"{options.fps:g}", expected="above 0 and at most 1000", mend="choose such a rate"
+            "--fps", found=f"{options.fps:g}", expected="above 0 and at most 1000", hint="choose such a rate"
         )
     keep_freed_memory()
     model = load(options.run)
@@ -44,20 +44,20 @@ def command(arguments: Sequence[str] | None = None) -> int:
             str(options.run),
             found=f"a dictionary of signals.source {config.signals.source}",
             expected="one of a video",
-            mend="train one with configs/video_rpca.yaml",
+            hint="train one with configs/video_rpca.yaml",
         )
     if options.input is not None:
         signals = config.signals.model_copy(update={"path": str(options.input)})
         config = config.model_copy(update={"signals": signals})
     task = VideoTask(config)
-    _require_same(model.signals, model.grid, task, options.run)
+    _require_same(model.signals, model.grid_shape, task, options.run)
     new_folder(options.out)
     found = Decomposition(model, task)
     files = decompose(found, options.out, rate=options.fps, size=size, lossless=options.lossless)
     rank = len(found.background.experts)
     detail = found.detail.any(2).mean()
     print(
-        f"background: {rank} of {model.dictionary.size} components, still detail at {detail:.1%} of the pixels; "
+        f"background: {rank} of {model.dictionary.num_experts} components, still detail at {detail:.1%} of the pixels; "
         f"noise {found.background.noise:.4f}"
     )
     print(f"wrote {options.out}: {', '.join(files)}")
@@ -71,18 +71,18 @@ def _size(text: str | None) -> tuple[int, int] | None:
     rows, _, columns = text.lower().partition("x")
     if not (rows.isdecimal() and columns.isdecimal() and 2 <= int(rows) <= _MOST and 2 <= int(columns) <= _MOST):
         raise UserError(
-            "--size", found=text, expected=f"ROWSxCOLUMNS from 2 to {_MOST}", mend="write it as 1080x1920, for example"
+            "--size", found=text, expected=f"ROWSxCOLUMNS from 2 to {_MOST}", hint="write it as 1080x1920, for example"
         )
     return int(rows), int(columns)
 
 
 def _require_same(frames: int, grid: tuple[int, ...], task: VideoTask, run: Path) -> None:
-    if (frames, grid) != (len(task.video), task.grid):
+    if (frames, grid) != (len(task.video), task.grid_shape):
         raise UserError(
             str(task.video.path),
-            found=f"{len(task.video)} frames of {task.grid[0]}x{task.grid[1]}",
+            found=f"{len(task.video)} frames of {task.grid_shape[0]}x{task.grid_shape[1]}",
             expected=f"{frames} of {grid[0]}x{grid[1]}, those that {run} was trained on",
-            mend="name the video it was trained on (--input), or train on this one",
+            hint="name the video it was trained on (--input), or train on this one",
         )
 
 

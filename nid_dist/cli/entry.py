@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from nid_dist.errors import UserError
-from nid_dist.parallel.launching import Launch, launch_in
+from nid_dist.parallel.launch.launching import Launch, launch_in
 
 _WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
 
@@ -27,7 +27,7 @@ class Command(Protocol):
         ...
 
 
-class OneVoiceParser(argparse.ArgumentParser):
+class RankZeroArgumentParser(argparse.ArgumentParser):
     """Of several processes that a launcher started together, only the first explains the options."""
 
     def _print_message(self, message: str, file: Any = None) -> None:
@@ -66,11 +66,11 @@ def guarded(program: str, command: Command, *, together: bool = False) -> Comman
         except BaseException as error:
             if launch.size > 1:
                 _end_together(program, error)
-            told = _told(error)
-            if told is None:
+            message = _message(error)
+            if message is None:
                 raise
-            print(f"{program}: {told[0]}", file=sys.stderr)
-            return told[1]
+            print(f"{program}: {message[0]}", file=sys.stderr)
+            return message[1]
 
     return main
 
@@ -82,7 +82,7 @@ def _launch() -> Launch:
         return Launch()  # the command itself will say what is wrong with it
 
 
-def _told(error: BaseException) -> tuple[str, int] | None:
+def _message(error: BaseException) -> tuple[str, int] | None:
     """What to say of an error, and the exit code; None: it is a mistake of the program's."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
@@ -93,7 +93,7 @@ def _told(error: BaseException) -> tuple[str, int] | None:
 
 def _end_together(program: str, error: BaseException) -> NoReturn:
     """Say what has failed, unless another process of the job does, and end this one."""
-    from nid_dist.parallel import failures
+    from nid_dist.parallel.launch import failures
 
     joined = failures.joined()
     if joined:
@@ -102,15 +102,15 @@ def _end_together(program: str, error: BaseException) -> NoReturn:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         if failures.is_lost_connection(error):
             error = failures.diagnose(error)
-    told, first = _told(error), failures.speak_first()
-    if told is None:
+    message, first = _message(error), failures.speak_first()
+    if message is None:
         traceback.print_exception(error)
     elif first:
-        print(f"{program}: {told[0]}", file=sys.stderr)
+        print(f"{program}: {message[0]}", file=sys.stderr)
     elif not joined and isinstance(error, UserError):
         # The first one may not have come so far yet; if this one ended, the launcher would end that one, too.
         time.sleep(_WORD)
-    failures.end(1 if told is None else told[1])
+    failures.end(1 if message is None else message[1])
 
 
 def without_result(program: str, failed: Mapping[str, str], count: int) -> int:
@@ -149,11 +149,11 @@ def new_folder(path: Path) -> None:
         filled = any(path.iterdir())
     except OSError as error:
         raise UserError(
-            f"--out {path}", found=error.strerror or str(error), expected="a writable place", mend="choose another"
+            f"--out {path}", found=error.strerror or str(error), expected="a writable place", hint="choose another"
         ) from error
     if filled:
         raise UserError(
-            f"--out {path}", found="a folder with files", expected="a new or empty one", mend="choose another"
+            f"--out {path}", found="a folder with files", expected="a new or empty one", hint="choose another"
         )
 
 
@@ -167,5 +167,5 @@ def _memory_error(error: Exception) -> UserError:
         "memory",
         found=f"too little of it ({str(error).splitlines()[0] if str(error) else 'MemoryError'})",
         expected="room for this configuration",
-        mend="lower dictionary.experts, training.batch, training.coordinates, dictionary.chunk_mb or the image's size",
+        hint="lower dictionary.experts, training.batch, training.coordinates, dictionary.chunk_mb or the image's size",
     )

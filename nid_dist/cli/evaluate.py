@@ -14,8 +14,8 @@ from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
 from nid_dist.data.sources import list_images
 from nid_dist.errors import UserError
 from nid_dist.export import load
-from nid_dist.tasks.image_report import report_images
-from nid_dist.tasks.images import ImageArray, prepared, require_images
+from nid_dist.tasks.images.report import report_images
+from nid_dist.tasks.images.task import ImageArray, prepared, require_images
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,7 +42,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             f"signals.{options.split} of {options.dictionary}",
             found="no image",
             expected="images kept apart from training",
-            mend="choose the other --split, train with signals.val or signals.test, or fit images with nid-fit",
+            hint="choose the other --split, train with signals.val or signals.test, or fit images with nid-fit",
         )
     new_folder(options.out)
     images: Iterable[tuple[str, Callable[[], ImageArray]]]

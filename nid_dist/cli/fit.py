@@ -11,15 +11,15 @@ from typing import get_args
 from tqdm import tqdm
 
 from nid_dist.cli.entry import guarded, new_folder, without_result
-from nid_dist.coding.fitting import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.reading import read_image
 from nid_dist.data.sources import named_files
 from nid_dist.errors import UserError
 from nid_dist.export import load
+from nid_dist.fitting import METHODS, Method
 from nid_dist.model import Model
-from nid_dist.tasks.image_report import report_images
-from nid_dist.tasks.images import ImageArray, require_images
+from nid_dist.tasks.images.report import report_images
+from nid_dist.tasks.images.task import ImageArray, require_images
 
 _RANGES = {
     "steps": (1, 100_000),
@@ -87,7 +87,9 @@ def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
         "map": [Method("map", options.blocks, noise=options.noise)],
     }
     if options.solver is None:
-        return [method for name in _DEFAULT for method in kinds[name] if model.sees or not method.needs_gate]
+        return [
+            method for name in _DEFAULT for method in kinds[name] if model.gate_reads_signals or not method.needs_gate
+        ]
     methods = [method for name in dict.fromkeys(options.solver) for method in kinds.get(name) or [Method(name)]]
     if any(method.needs_gate for method in methods):
         model.require_gate()
@@ -139,7 +141,7 @@ def check_ranges(options: argparse.Namespace) -> None:
     for name, (low, high) in _RANGES.items():
         value = getattr(options, name, None)
         if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", mend="choose such a number")
+            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
 
 
 def _check_stride(stride: int | None, patch: int | None) -> None:
@@ -148,7 +150,7 @@ def _check_stride(stride: int | None, patch: int | None) -> None:
             "--stride",
             found=str(stride),
             expected=f"1 to {patch}" if patch else "none, as a signal of this dictionary is a whole image",
-            mend="choose such a number" if patch else "leave it out",
+            hint="choose such a number" if patch else "leave it out",
         )
 
 

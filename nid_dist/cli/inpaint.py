@@ -14,9 +14,6 @@ from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import read_start
 from nid_dist.cli.entry import guarded, new_folder
-from nid_dist.comparison.fillers import Filled, Filler, classical_filler, fill_all, kept, network_filler
-from nid_dist.data.corruptions import CORRUPTIONS, corrupt
-from nid_dist.data.preparation import prepare
 from nid_dist.data.reading import read_image
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
@@ -24,8 +21,11 @@ from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
 from nid_dist.export import load
-from nid_dist.tasks.images import ImageArray, require_images
-from nid_dist.tasks.inpainting import check_mask, inpaint
+from nid_dist.tasks.images.corruptions import CORRUPTIONS, corrupt
+from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, kept, network_filler
+from nid_dist.tasks.images.inpainting import check_mask, inpaint
+from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.task import ImageArray, require_images
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "baselines"
 AGAINST = ("siren", "meta", "biharmonic")
@@ -75,9 +75,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     print(f"refitting {given.shape[0]}x{given.shape[1]} pixels", file=sys.stderr)
     fitted: dict[str, Any] = {}
 
-    def ours(spoilt: ImageArray, _: Bool[np.ndarray, "H W"]) -> ImageArray:
-        fitted["result"] = inpaint(model, spoilt, mask, noise=options.noise)
-        return kept(fitted["result"].picture, spoilt, fitted["result"].trusted > 0.5)
+    def ours(corrupted: ImageArray, _: Bool[np.ndarray, "H W"]) -> ImageArray:
+        fitted["result"] = inpaint(model, corrupted, mask, noise=options.noise)
+        return kept(fitted["result"].picture, corrupted, fitted["result"].trusted > 0.5)
 
     everywhere = np.ones(given.shape[:2], bool) if known is None else known
     filled = fill_all({"NID": ours} | others, given, everywhere)
@@ -106,9 +106,9 @@ def _check(options: argparse.Namespace) -> None:
     for name, low, high in (("noise", 1e-6, 1.0), ("seconds", 1e-3, 1e6), ("size", 8, 1e5), ("kept", 1e-6, 1.0)):
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", mend="choose such a number")
+            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
     if options.corrupt and options.mask:
-        raise UserError("--mask", found="one, with --corrupt", expected="one of the two", mend="leave one out")
+        raise UserError("--mask", found="one, with --corrupt", expected="one of the two", hint="leave one out")
 
 
 def _spoilt(
@@ -116,8 +116,8 @@ def _spoilt(
 ) -> tuple[ImageArray | None, ImageArray, Bool[np.ndarray, "H W"] | None]:
     """The clean image where there is one, the corrupted one, and which of its pixels are known."""
     if options.corrupt is not None:
-        spoilt = corrupt(image, options.corrupt, kept=options.kept)
-        return image, spoilt.image, spoilt.known
+        corrupted = corrupt(image, options.corrupt, kept=options.kept)
+        return image, corrupted.image, corrupted.known
     if options.mask is None:
         return None, image, None
     mask = read_image(options.mask, "grey")[..., 0]
@@ -142,7 +142,7 @@ def _others(options: argparse.Namespace, masked: bool) -> dict[str, Filler]:
                 "--against meta",
                 found="no --meta-start",
                 expected="its learned initialisation",
-                mend="run launch/compare.py once, and give meta.safetensors of its run_dir",
+                hint="run launch/compare.py once, and give meta.safetensors of its run_dir",
             )
         config = load_baseline(CONFIGS / "meta.yaml")
         baseline = Baseline(config, read_start(config, options.meta_start))

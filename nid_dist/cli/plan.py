@@ -14,12 +14,12 @@ from nid_dist.coding.gates.cost import gate_cost
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Cell, Column, Table, write_json
-from nid_dist.parallel.topology import Topology, default_expert_parallel_size
+from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
 from nid_dist.planning.cost import rows
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
 from nid_dist.planning.workload import Run
-from nid_dist.tasks.making import make_task
-from nid_dist.tasks.shapes import POINTS
+from nid_dist.tasks.registry import make_task
+from nid_dist.tasks.shapes.task import POINTS
 
 _MIB = 2**20
 # Attained, not peak, by an A100 or better; float32 is not TF32.
@@ -76,9 +76,11 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
         try:
             signals = len(make_task(config).signals)
         except UserError as error:
-            mend = f"{error.mend}; or say how many training signals there are (--signals)"
-            raise UserError(error.where, found=error.found, expected=error.expected, mend=mend) from error
-    gate = gate_cost(config, channels=channels, grid=(side, side), signals=signals or 1, batch=rows(config, world))
+            hint = f"{error.hint}; or say how many training signals there are (--signals)"
+            raise UserError(error.where, found=error.found, expected=error.expected, hint=hint) from error
+    gate = gate_cost(
+        config, channels=channels, grid_shape=(side, side), signals=signals or 1, batch=rows(config, world)
+    )
     if shapes:
         return Run(config, channels, config.training.coordinates or POINTS, world, gate, in_dim=3, per_signal=True)
     return Run(config, channels, side * side, world, gate)
@@ -91,11 +93,11 @@ def _describe_video(config: Config, world: int, signals: int | None) -> Run:
         try:
             task = make_task(config)
         except UserError as error:
-            mend = f"{error.mend}; or say signals.video.size, and how many frames there are (--signals)"
-            raise UserError(error.where, found=error.found, expected=error.expected, mend=mend) from error
-        grid, signals = (task.grid[0], task.grid[1]), len(task.signals) if signals is None else signals
+            hint = f"{error.hint}; or say signals.video.size, and how many frames there are (--signals)"
+            raise UserError(error.where, found=error.found, expected=error.expected, hint=hint) from error
+        grid, signals = (task.grid_shape[0], task.grid_shape[1]), len(task.signals) if signals is None else signals
     channels = 3 if config.signals.colour == "rgb" else 1
-    gate = gate_cost(config, channels=channels, grid=grid, signals=signals or 1, batch=rows(config, world))
+    gate = gate_cost(config, channels=channels, grid_shape=grid, signals=signals or 1, batch=rows(config, world))
     return Run(config, channels, grid[0] * grid[1], world, gate)
 
 
@@ -142,7 +144,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     print(_heading(run, options))
     print(f"\nMemory of a rank:\n{_memory_table(estimates, machine, used).text()}")
     for number, step in enumerate(estimates[0].steps):
-        mode = f"{step.mode}, while it warms up" if step.warm else step.mode
+        mode = f"{step.mode}, while it warms up" if step.is_warmup else step.mode
         print(f"\nA step of mode {mode} ({step.share:.3g} of the steps): what a rank sends, and how long it takes:")
         print(_step_table([(each.expert_parallel_size, each.steps[number]) for each in estimates]).text())
     print(f"\n{why}\n\n{_assumptions(options)}")
@@ -160,7 +162,7 @@ def _check_ranges(options: argparse.Namespace) -> None:
             continue
         expected = "0 or more" if name == "latency" else "a number above 0"
         where = f"--{name.replace('_', '-')}"
-        raise UserError(where, found=str(value), expected=expected, mend="choose such a number")
+        raise UserError(where, found=str(value), expected=expected, hint="choose such a number")
 
 
 def _heading(run: Run, options: argparse.Namespace) -> str:

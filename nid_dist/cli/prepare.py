@@ -4,13 +4,13 @@ import argparse
 from collections.abc import Sequence
 
 from nid_dist.cli import prepare_shapes
-from nid_dist.cli.entry import OneVoiceParser, guarded
+from nid_dist.cli.entry import RankZeroArgumentParser, guarded
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = OneVoiceParser(prog="nid-prepare", description="Prepare data for training.")
-    kinds = parser.add_subparsers(dest="kind", required=True, parser_class=OneVoiceParser)
+    parser = RankZeroArgumentParser(prog="nid-prepare", description="Prepare data for training.")
+    kinds = parser.add_subparsers(dest="kind", required=True, parser_class=RankZeroArgumentParser)
     prepare_shapes.add_shapes(kinds.add_parser("shapes", help="meshes to signed distances, in parallel"))
     prepare_shapes.add_furniture(
         kinds.add_parser("furniture", help="meshes of procedural chairs, tables and lamps, in ShapeNet's layout")

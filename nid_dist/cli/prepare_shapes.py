@@ -14,13 +14,13 @@ from typing import Any
 from tqdm import tqdm
 
 from nid_dist.cli.entry import new_folder
-from nid_dist.data.furniture import write_furniture
-from nid_dist.data.prepared_shapes import INDEX, read_index, shape_file, write_index
-from nid_dist.data.shape_preparation import Outcome, Settings, prepare_shape
-from nid_dist.data.shapenet import CATEGORIES, LAYOUTS, MeshFile, find_meshes
-from nid_dist.data.shapes import FAMILIES
 from nid_dist.errors import UserError
 from nid_dist.parallel.pool import open_pool
+from nid_dist.tasks.shapes.furniture import write_furniture
+from nid_dist.tasks.shapes.preparation import PreparationResult, Settings, prepare_shape
+from nid_dist.tasks.shapes.prepared import INDEX, read_index, shape_file, write_index
+from nid_dist.tasks.shapes.shapenet import CATEGORIES, LAYOUTS, MeshFile, find_meshes
+from nid_dist.tasks.shapes.signals import FAMILIES
 
 _LOCK = ".lock"
 _FLUSH = 10.0  # seconds between versions of the index
@@ -93,7 +93,7 @@ def prepare_shapes(options: argparse.Namespace) -> int:
             f"--input {options.input}",
             found=f"{len(files)} meshes, none of which can be trusted",
             expected="at least one",
-            mend=f"read the reasons in {options.out / INDEX}",
+            hint=f"read the reasons in {options.out / INDEX}",
         )
     print(f"wrote {options.out}: {INDEX}, and a file of samples for each shape")
     print(f"next: nid-train --config configs/sdf_shapenet.yaml --set signals.path={options.out}")
@@ -113,7 +113,7 @@ def make_furniture(options: argparse.Namespace) -> int:
         UserError: when they cannot be written.
     """
     if options.count < 3:
-        raise UserError("--count", found=str(options.count), expected="3 or more", mend="choose such a number")
+        raise UserError("--count", found=str(options.count), expected="3 or more", hint="choose such a number")
     new_folder(options.out)
     write_furniture(options.out, options.count, options.families, options.seed, options.layout)
     print(f"wrote {options.out}: {options.count} meshes and splits.json")
@@ -130,7 +130,7 @@ def _settings(options: argparse.Namespace) -> Settings:
     for name, (low, high) in limits.items():
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", mend="choose such a number")
+            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
     return Settings(options.samples, options.near, options.surface, options.grid, options.ambiguous, options.seed)
 
 
@@ -143,7 +143,7 @@ def _alone(folder: Path, settings: Settings) -> Iterator[None]:
         lock = (folder / _LOCK).open("w")
     except OSError as error:
         raise UserError(
-            f"--out {folder}", found=error.strerror or str(error), expected="a writable place", mend="choose another"
+            f"--out {folder}", found=error.strerror or str(error), expected="a writable place", hint="choose another"
         ) from error
     with lock:
         try:
@@ -153,14 +153,14 @@ def _alone(folder: Path, settings: Settings) -> Iterator[None]:
                 f"--out {folder}",
                 found="another preparation that is writing to it",
                 expected="one at a time",
-                mend="wait for it, or choose another folder",
+                hint="wait for it, or choose another folder",
             ) from None
         if foreign:
             raise UserError(
                 f"--out {folder}",
                 found="a folder with other files",
                 expected="a new or empty one, or prepared shapes to go on with",
-                mend="choose another",
+                hint="choose another",
             )
         if (folder / INDEX).exists():
             _check_settings(folder, settings)
@@ -177,18 +177,18 @@ def _check_settings(folder: Path, settings: Settings) -> None:
             f"--out {folder}",
             found=f"shapes prepared with {differ}",
             expected="the same settings",
-            mend="choose another folder, or these settings",
+            hint="choose another folder, or these settings",
         )
 
 
 def _collect(
-    outcomes: Iterator[Outcome], files: Sequence[MeshFile], folder: Path, settings: Settings, strict: bool
-) -> list[Outcome]:
+    outcomes: Iterator[PreparationResult], files: Sequence[MeshFile], folder: Path, settings: Settings, strict: bool
+) -> list[PreparationResult]:
     """Bring the index up to date while shapes come in, and whatever happens."""
     before = read_index(folder)
     listed: dict[str, Any] = {n: facts for n, facts in before["shapes"].items() if shape_file(folder, n).is_file()}
     refused: dict[str, str] = dict(before["refused"])
-    all_of_them: list[Outcome] = []
+    all_of_them: list[PreparationResult] = []
     written = time.monotonic()
     try:
         for outcome in tqdm(outcomes, total=len(files), unit="shape", disable=not sys.stderr.isatty()):
@@ -213,10 +213,10 @@ def _write(folder: Path, settings: Settings, listed: dict[str, Any], refused: di
     write_index(folder, asdict(settings), dict(sorted(listed.items())), dict(sorted(refused.items())))
 
 
-def _stopped(outcome: Outcome, folder: Path) -> UserError:
+def _stopped(outcome: PreparationResult, folder: Path) -> UserError:
     return UserError(
         outcome.name,
         found=f"a mesh that cannot be trusted ({outcome.reason})",
         expected="none, as --strict says",
-        mend=f"repair or remove it, or leave --strict out; what is done is kept in {folder}",
+        hint=f"repair or remove it, or leave --strict out; what is done is kept in {folder}",
     )

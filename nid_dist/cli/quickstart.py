@@ -11,21 +11,21 @@ from typing import Any
 
 import numpy as np
 
-from nid_dist.baselines import dct, pca
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.cli.entry import guarded
 from nid_dist.cli.train import train
-from nid_dist.coding.fitting import Method
 from nid_dist.config import load_config
-from nid_dist.data.tiling import Tiling
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
 from nid_dist.export import load
+from nid_dist.fitting import Method
 from nid_dist.model import Model
-from nid_dist.parallel.network import free_port
-from nid_dist.tasks.images import ImageArray, ImageFit, ImageTask, fit_image
-from nid_dist.training.run_folder import RunFolder
+from nid_dist.parallel.launch.network import free_port
+from nid_dist.tasks.images import dct, pca
+from nid_dist.tasks.images.task import ImageArray, ImageFit, ImageTask, fit_image
+from nid_dist.tasks.images.tiling import Tiling
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _LABELS = {
@@ -73,7 +73,7 @@ def _train(overrides: Sequence[str], processes: int) -> None:
             "the training",
             found=f"exit code {code} (its own words are above)",
             expected="0",
-            mend="mend what it says, or train in one process with --processes 1",
+            hint="mend what it says, or train in one process with --processes 1",
         )
 
 
@@ -88,11 +88,11 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
     Returns:
         Reconstructions.
     """
-    side = task.grid[0]
+    side = task.grid_shape[0]
     height, width = image.shape[:2]
     tiling = Tiling(height, width, side, side)
-    patches = tiling.split(image).unflatten(1, task.grid)
-    learned = pca.fit_pca(task.sample(len(task.signals)).unflatten(1, task.grid), centre="patch")
+    patches = tiling.split(image).unflatten(1, task.grid_shape)
+    learned = pca.fit_pca(task.sample(len(task.signals)).unflatten(1, task.grid_shape), centre="patch")
     results = {
         "pca": pca.truncate(learned, patches, k),
         "pca_best": pca.best_k(learned, patches, k),
@@ -114,10 +114,10 @@ def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray
     """
     atoms = model.dictionary.atoms(model.coords).detach()
     code = fit.fit.solution.code
-    weight = code.dense(model.dictionary.size).abs().sum(0) * atoms.flatten(1).norm(dim=1)
+    weight = code.dense(model.dictionary.num_experts).abs().sum(0) * atoms.flatten(1).norm(dim=1)
     order = weight.argsort(descending=True)[:count]
     shares = (100 * weight / weight.sum().clamp_min(1e-30))[order]
-    return atoms[order].unflatten(1, model.grid).numpy(), [f"{share:.1f} %" for share in shares]
+    return atoms[order].unflatten(1, model.grid_shape).numpy(), [f"{share:.1f} %" for share in shares]
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
@@ -138,7 +138,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         return 0
     task, model = ImageTask(config), load(out / "train")
     name, image = _held_out(task)
-    methods = [Method("omp"), *([Method("ridge"), Method("init")] if model.sees else [])]
+    methods = [Method("omp"), *([Method("ridge"), Method("init")] if model.gate_reads_signals else [])]
     fits = fit_image(model, image, methods)
     pictures = {label: fit.render(model) for label, fit in fits.items()} | baselines(task, image, model.support)
     scores = {label: psnr(picture, image) for label, picture in pictures.items()}
@@ -148,12 +148,12 @@ def command(arguments: Sequence[str] | None = None) -> int:
     table = _table(scores, pictures, image, model.support)
     results: dict[str, Any] = {_KEYS.get(label, f"db_{label}"): score for label, score in scores.items()}
     results |= {"seconds": seconds, "training_seconds": progress["seconds"], "held_out": name}
-    results |= {"experts": model.dictionary.size, "support": model.support, "processes": options.processes}
+    results |= {"experts": model.dictionary.num_experts, "support": model.support, "processes": options.processes}
     given = shlex.join(["python", "-m", "nid_dist.cli.quickstart", *(sys.argv[1:] if arguments is None else arguments)])
     write_json(out / "results.json", {"command": given, **results, "machine": machine()})
     with replacing(out / "table.md") as temporary:
         temporary.write_text(table.markdown() + "\n")
-    size = f"{model.dictionary.size} experts, {model.support} coefficients a patch"
+    size = f"{model.dictionary.num_experts} experts, {model.support} coefficients a patch"
     print(f"\n{name}, held out; {size}; {seconds:.0f} s in all\n\n{table.text()}")
     print(
         f"\nwrote {out}: comparison.png and atoms.png (look at these first), table.md, results.json, train/ (the run)"
@@ -166,14 +166,14 @@ def command(arguments: Sequence[str] | None = None) -> int:
 def _held_out(task: ImageTask) -> tuple[str, ImageArray]:
     for name, image in task.images("test", 1):
         return name, image
-    raise UserError("signals.test", found="no image", expected="one to hold out", mend="set signals.test=[astronaut]")
+    raise UserError("signals.test", found="no image", expected="one to hold out", hint="set signals.test=[astronaut]")
 
 
 def _draw(
     out: Path, name: str, image: ImageArray, pictures: dict[str, ImageArray], model: Model, fit: ImageFit
 ) -> None:
     shown = {_LABELS[label]: pictures[label] for label in ("omp", "init", "pca_best", "dct_best") if label in pictures}
-    side = " x ".join(str(length) for length in model.grid)
+    side = " x ".join(str(length) for length in model.grid_shape)
     comparison(
         out / "comparison.png",
         image,

@@ -13,17 +13,17 @@ from skimage.io import imsave
 
 from nid_dist.cli.entry import guarded, new_folder
 from nid_dist.coding.storage import save_codes
-from nid_dist.data.mesh import Mesh, Placement
-from nid_dist.data.mesh_reading import read_mesh
-from nid_dist.data.point_clouds import Cloud, read_cloud
 from nid_dist.errors import UserError
-from nid_dist.evaluation.mesh_metrics import compare_meshes
-from nid_dist.evaluation.mesh_writing import write_mesh
-from nid_dist.evaluation.rendering import VIEWS, render_points, two_sides
 from nid_dist.evaluation.report import machine, replacing, write_json
 from nid_dist.export import load
 from nid_dist.model import Model
-from nid_dist.tasks.surfaces import FitOptions, SurfaceFit, fit_cloud, mesh_code
+from nid_dist.tasks.shapes.mesh import Mesh, Placement
+from nid_dist.tasks.shapes.mesh_reading import read_mesh
+from nid_dist.tasks.shapes.mesh_writing import write_mesh
+from nid_dist.tasks.shapes.metrics import compare_meshes
+from nid_dist.tasks.shapes.point_clouds import Cloud, read_cloud
+from nid_dist.tasks.shapes.rendering import VIEWS, render_points, two_sides
+from nid_dist.tasks.shapes.surfaces import FitOptions, SurfaceFit, fit_cloud, mesh_code
 
 _FORMATS = ("ply", "obj", "glb")
 _FAR = 8.0  # times the median distance to neighbours: points farther from all others do not place the box
@@ -62,7 +62,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     for name, low, high in (("resolution", 8, 1024), ("noise", 1e-6, 1.0)):
         if not low <= getattr(options, name) <= high:
             raise UserError(
-                f"--{name}", found=str(getattr(options, name)), expected=f"{low} to {high}", mend="choose such a number"
+                f"--{name}", found=str(getattr(options, name)), expected=f"{low} to {high}", hint="choose such a number"
             )
     cloud = read_cloud(options.points, options.normals)
     truth = None if options.truth is None else read_mesh(options.truth)
@@ -74,13 +74,13 @@ def command(arguments: Sequence[str] | None = None) -> int:
     fit = fit_cloud(model, inside, FitOptions(noise=options.noise / model.config.signals.truncation))
     result = _Result(fit, mesh_code(model, fit.code, options.resolution), inside, placement)
     given = shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)])
-    _write(result, truth, options, model.dictionary.size, given)
+    _write(result, truth, options, model.dictionary.num_experts, given)
     if result.mesh is None:
         raise UserError(
             str(options.points),
             found="no surface: f has no zero level in the cube (codes and picture are written)",
             expected="points of a shape like those that the dictionary learned",
-            mend="check units and --frame, use --normals, or raise --noise",
+            hint="check units and --frame, use --normals, or raise --noise",
         )
     print(f"wrote {options.out}: {', '.join(f'mesh.{each}' for each in options.format)}, picture.png, results.json")
     print("next: look at picture.png: the cloud, then the surface from two sides")
@@ -102,7 +102,7 @@ def require_shapes(model: Model, name: str) -> None:
             name,
             found=f"a dictionary of {model.config.signals.source} images",
             expected="one of shapes",
-            mend="train one with configs/sdf_shapenet.yaml",
+            hint="train one with configs/sdf_shapenet.yaml",
         )
 
 
@@ -127,7 +127,7 @@ def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:
                 name,
                 found=f"{outside} of {len(cloud.points)} points outside (up to {np.abs(cloud.points).max():.3g})",
                 expected="all in [-1, 1]^3, as --frame cube says",
-                mend="leave --frame out, so that the cloud is moved and scaled",
+                hint="leave --frame out, so that the cloud is moved and scaled",
             )
         return Placement((0.0, 0.0, 0.0), 1.0)
     from scipy.spatial import cKDTree

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 
 from nid_dist.cli.entry import guarded, new_folder
-from nid_dist.coding.fitting import Fit, Method
 from nid_dist.coding.storage import save_codes
-from nid_dist.data.sinograms import Scan, read_scan
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
 from nid_dist.export import load
+from nid_dist.fitting import Fit, Method
 from nid_dist.model import Model
-from nid_dist.tasks.reconstruction import MODEL_ERROR, Reconstructor
+from nid_dist.tasks.ct.reconstruction import MODEL_ERROR, Reconstructor
+from nid_dist.tasks.ct.sinograms import Scan, read_scan
 
 SOLVERS = ("map", "ridge", "omp", "fista", "init")
 _COLUMNS = [Column("solver"), Column("non-zeros"), Column("residual", "rms", ".4f"), Column("time", "s", ".3f")]
@@ -102,7 +102,7 @@ def _write(
     picture_grid(out / "comparison.png", {"": row}, title=title)
     facts = {"views": geometry.views, "bins": geometry.bins, "beam": geometry.beam, "photons": scan.dose.photons}
     codes = {name: fit.solution.code for name, fit in fits.items()}
-    save_codes(out / "codes.safetensors", codes, reconstructor.model.dictionary.size, facts)
+    save_codes(out / "codes.safetensors", codes, reconstructor.model.dictionary.num_experts, facts)
     given = shlex.join(["nid-reconstruct-ct", *(sys.argv[1:] if arguments is None else arguments)])
     write_json(
         out / "results.json",
@@ -116,12 +116,14 @@ def _check(options: argparse.Namespace) -> None:
         value = getattr(options, name)
         if value is not None and not low <= value <= high:
             option = f"--{name.replace('_', '-')}"
-            raise UserError(option, found=str(value), expected=f"{low:g} to {high:g}", mend="choose such a number")
+            raise UserError(option, found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
 
 
 def _methods(options: argparse.Namespace, model: Model) -> list[Method]:
     if options.solver is None:
-        names = [*(["map"] if model.prior is not None else []), *(["ridge"] if model.sees else [])] or ["omp"]
+        names = [*(["map"] if model.prior is not None else []), *(["ridge"] if model.gate_reads_signals else [])] or [
+            "omp"
+        ]
     else:
         names = list(dict.fromkeys(options.solver))
     methods = [Method(name, ridge=options.ridge) for name in names]
@@ -134,12 +136,17 @@ def _methods(options: argparse.Namespace, model: Model) -> list[Method]:
 
 def _require_slices(model: Model, path: Path) -> None:
     signals = model.config.signals
-    if signals.source == "shapes" or signals.patch is not None or model.channels != 1 or len(set(model.grid)) != 1:
+    if (
+        signals.source == "shapes"
+        or signals.patch is not None
+        or model.channels != 1
+        or len(set(model.grid_shape)) != 1
+    ):
         raise UserError(
             str(path),
             found=f"a dictionary of {model.channels} channel(s), signals.patch {signals.patch}",
             expected="one of whole grey images, to be scanned whole",
-            mend="train one, as configs/ct_shepp_logan.yaml does",
+            hint="train one, as configs/ct_shepp_logan.yaml does",
         )
 
 

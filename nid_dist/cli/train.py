@@ -7,25 +7,25 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 
-from nid_dist.cli.entry import OneVoiceParser, guarded
+from nid_dist.checkpoints.run_folder import RunFolder, create, resolve_resume, validate_run_dir
+from nid_dist.cli.entry import RankZeroArgumentParser, guarded
 from nid_dist.config import Config, load_config
 from nid_dist.evaluation.report import write_json
 from nid_dist.export import describe
-from nid_dist.parallel.engine import Engine
-from nid_dist.parallel.launching import Launch, detect_launch
-from nid_dist.parallel.memory import keep_freed_memory
-from nid_dist.parallel.starting import make_engine, open_world
+from nid_dist.memory import keep_freed_memory
+from nid_dist.parallel.engines.engine import Engine
+from nid_dist.parallel.launch.launching import Launch, detect_launch
+from nid_dist.parallel.setup import make_engine, open_world
 from nid_dist.parallel.world import World
-from nid_dist.tasks.making import make_task
+from nid_dist.tasks.registry import make_task
 from nid_dist.training.branching import set_aside_later
 from nid_dist.training.monitor import Monitor
-from nid_dist.training.run_folder import RunFolder, create, refuse_unfit, resolve_resume
 from nid_dist.training.trainer import Trainer
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = OneVoiceParser(prog="nid-train", description="Train a neural implicit dictionary.")
+    parser = RankZeroArgumentParser(prog="nid-train", description="Train a neural implicit dictionary.")
     parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
     parser.add_argument("--single-process", action="store_true", help="one process, no launcher (debugging, tests)")
     parser.add_argument(
@@ -61,11 +61,11 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
 
 def _train(config: Config, resume: str | None, world: World, engine: Engine) -> tuple[Trainer, dict[str, float]]:
     run_dir = Path(config.logging.run_dir)
-    source = world.only_first(lambda: _source(resume, run_dir))
-    task = world.together(lambda: make_task(config))
+    source = world.on_rank_zero(lambda: _source(resume, run_dir))
+    task = world.raise_on_all_ranks(lambda: make_task(config))
     model = task.model(world.exchange).to(world.device)
     if config.parallel.checkpoint_gate and model.gate is not None:
-        from nid_dist.parallel.fairscale_engine import checkpoint_gate
+        from nid_dist.parallel.engines.fairscale_engine import checkpoint_gate
 
         checkpoint_gate(model.gate)
     trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world)
@@ -74,7 +74,7 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine) -> 
     if start is None:
         trainer.initialise()
     with ExitStack() as opened:
-        aside = world.only_first(lambda: _take(opened.enter_context(create(run_dir, config, resume)), trainer))
+        aside = world.on_rank_zero(lambda: _take(opened.enter_context(create(run_dir, config, resume)), trainer))
         monitor = Monitor(
             trainer.folder, config.logging, config.training.steps, first_step=trainer.step, enabled=world.first
         )
@@ -85,12 +85,12 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine) -> 
             folder = Path(aside[0]).parent
             names = ", ".join(Path(path).name for path in aside)
             monitor.message(f"later checkpoints are of another course now, moved to {folder}: {names}")
-        monitor.message(f"{world.topology.in_words()}; {len(task.signals)} training signals; writing to {run_dir}")
+        monitor.message(f"{world.topology.summary()}; {len(task.signals)} training signals; writing to {run_dir}")
         return trainer, trainer.run(monitor)
 
 
 def _source(resume: str | None, run_dir: Path) -> str | None:
-    refuse_unfit(run_dir, resume)
+    validate_run_dir(run_dir, resume)
     source = resolve_resume(resume, run_dir)
     return None if source is None else str(source)
 

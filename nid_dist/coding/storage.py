@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import replacing
 
@@ -76,7 +76,7 @@ def load_codes(path: Path) -> tuple[dict[str, Code], dict[str, Any]]:
             }
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise UserError(
-            str(path), found=f"no codes ({error})", expected="a codes.safetensors of nid-fit", mend="fit again"
+            str(path), found=f"no codes ({error})", expected="a codes.safetensors of nid-fit", hint="fit again"
         ) from error
     return codes, facts
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 
 
 def signed_top_k(logits: Float[Tensor, "T n"], bias: Float[Tensor, "T d"], k: int) -> Code:

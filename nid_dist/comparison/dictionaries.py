@@ -4,13 +4,13 @@ import re
 import sys
 from pathlib import Path
 
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.cli.train import train
 from nid_dist.comparison.base import Request, Trained
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.model import Model
-from nid_dist.training.run_folder import RunFolder
 
 _NO_MATTER = {"logging", "parallel"}  # the sections that do not change what a training finds
 
@@ -43,7 +43,7 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
                 f"the training of {dictionary.name}",
                 found=f"that it was stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written",
                 expected="all of its steps",
-                mend="the same command goes on from there",
+                hint="the same command goes on from there",
             )
     return load(folder), config
 
@@ -68,5 +68,5 @@ def _refuse_another(run: RunFolder, config: Config) -> None:
             str(run.path),
             found=f"a dictionary trained with another {', '.join(different)}",
             expected="one of this comparison's configuration",
-            mend="choose another run_dir (--set run_dir=...), or move that run away",
+            hint="choose another run_dir (--set run_dir=...), or move that run away",
         )

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from nid_dist.baselines.inr import Baseline, Network
-from nid_dist.coding.fitting import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.comparison.outcome import Outcome
-from nid_dist.data.lattice import lattice
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.operations import image_operations, stored_numbers
+from nid_dist.fitting import Method
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageArray, fit_image
+from nid_dist.tasks.images.task import ImageArray, fit_image
 
 METHODS = (Method("init"), Method("adam", 5), Method("adam", 10), Method("ridge"), Method("omp", 32))
 _WORDS = {"init": "init", "adam5": "+ 5 steps", "adam10": "+ 10 steps", "ridge": "ridge", "omp32": "OMP"}
@@ -27,7 +27,7 @@ Line = Callable[[str, str, ImageArray], Iterator[Outcome]]
 def by_dictionary(name: str, model: Model, *, whole: bool = False) -> Line:
     """All methods of a dictionary; the time is the median of a few, after one that does not count.
 
-    What depends on the lattice alone, and not on the image, is found once for all images and does not count either.
+    What depends on the grid alone, and not on the image, is found once for all images and does not count either.
 
     Args:
         name: of the dictionary.
@@ -37,7 +37,7 @@ def by_dictionary(name: str, model: Model, *, whole: bool = False) -> Line:
     Returns:
         Makes the outcomes of an image.
     """
-    methods = [method for method in METHODS if model.sees or not method.needs_gate]
+    methods = [method for method in METHODS if model.gate_reads_signals or not method.needs_gate]
     prepared = LastPrepared(model.dictionary)
     shared = sum(parameter.numel() for parameter in model.dictionary.parameters())
 
@@ -80,7 +80,7 @@ def by_network(
 
     def outcomes(group: str, image_name: str, image: ImageArray) -> Iterator[Outcome]:
         height, width, channels = image.shape
-        coords, values = lattice((height, width)), torch.from_numpy(image).reshape(-1, channels)
+        coords, values = coordinate_grid((height, width)), torch.from_numpy(image).reshape(-1, channels)
 
         def shown(flat: Tensor) -> ImageArray:
             picture: ImageArray = flat.detach().clamp(0, 1).reshape(image.shape).numpy()

@@ -84,18 +84,18 @@ class Schema:
         return "another value"
 
     def unknown(self, key: KeyPath) -> tuple[str, str, str]:
-        """Found, expected and mend for a key that the schema lacks: the nearest name, or the section it belongs to."""
+        """Found, expected and hint for a key that the schema lacks: the nearest name, or the section it belongs to."""
         section, name = key[:-1], str(key[-1])
         known = list(self.at(section).get("properties", {}))
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         elsewhere = [path for path in self._all_keys(self.root) if path[-1] == name]
         if near:
-            mend = f"write {near[0]}"
+            hint = f"write {near[0]}"
         elif elsewhere:
-            mend = f"write it as {dotted(elsewhere[0])}"
+            hint = f"write it as {dotted(elsewhere[0])}"
         else:
-            mend = "remove it"
-        return f"the unknown key {name}", f"one of {', '.join(known)}", mend
+            hint = "remove it"
+        return f"the unknown key {name}", f"one of {', '.join(known)}", hint
 
     def _all_keys(self, schema: dict[str, Any], at: KeyPath = ()) -> Iterator[KeyPath]:
         for name, below in schema.get("properties", {}).items():

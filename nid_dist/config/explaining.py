@@ -1,4 +1,4 @@
-"""From pydantic's complaints to one line of plain English: where, found, expected, mend."""
+"""From pydantic's complaints to one line of plain English: where, found, expected, hint."""
 
 import json
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Origin:
     overrides: dict[KeyPath, str]
     schema: Schema
 
-    def of(self, key: KeyPath) -> str:
+    def describe(self, key: KeyPath) -> str:
         """Names the override, or the file and line, in which a key was set, and the key."""
         name = dotted(key)
         for override, text in reversed(self.overrides.items()):
@@ -55,20 +55,20 @@ def explain(error: ValidationError, raw: dict[Any, Any], origin: Origin) -> User
     key, kind = keys[0], details[0]["type"]
     # A union complains once for each alternative: about the whole value, and about what is inside it.
     others = sum(not any(other[: len(one)] == one for other in set(keys) - {one}) for one in set(keys) - {key})
-    where = origin.of(key)
+    where = origin.describe(key)
     if kind == "value_error":
-        message, _, mend = details[0]["msg"].removeprefix("Value error, ").partition("; ")
-        found, expected, mend = f"a contradiction: {message}", "settings that fit together", mend or "change one"
+        message, _, hint = details[0]["msg"].removeprefix("Value error, ").partition("; ")
+        found, expected, hint = f"a contradiction: {message}", "settings that fit together", hint or "change one"
         where = next((text for set_key, text in origin.overrides.items() if dotted(set_key) in message), where)
     elif kind in ("extra_forbidden", "invalid_key"):
-        found, expected, mend = origin.schema.unknown(key)
+        found, expected, hint = origin.schema.unknown(key)
     elif kind == "missing" and key == details[0]["loc"]:
-        found, expected, mend = "nothing", origin.schema.describe(origin.schema.at(key)), f"add {dotted(key)}"
+        found, expected, hint = "nothing", origin.schema.describe(origin.schema.at(key)), f"add {dotted(key)}"
     else:
         value = _value_at(raw, key)
         found, expected = show(value), origin.schema.describe(origin.schema.at(key))
-        mend = _mend(key, value, origin.schema)
-    return UserError(where, found=found, expected=expected, mend=mend + (f" (and {others} more)" if others else ""))
+        hint = _hint(key, value, origin.schema)
+    return UserError(where, found=found, expected=expected, hint=hint + (f" (and {others} more)" if others else ""))
 
 
 def find_swallowed_bool(raw: Any, config: Any, origin: Origin, at: KeyPath = ()) -> UserError | None:
@@ -85,10 +85,10 @@ def find_swallowed_bool(raw: Any, config: Any, origin: Origin, at: KeyPath = ())
     """
     if isinstance(raw, bool) and not isinstance(config, bool):
         return UserError(
-            origin.of(at),
+            origin.describe(at),
             found=show(raw),
             expected=origin.schema.describe(origin.schema.at(at)),
-            mend=_mend(at, raw, origin.schema),
+            hint=_hint(at, raw, origin.schema),
         )
     pairs: Iterator[tuple[str | int, Any, Any]] = iter(())
     if isinstance(raw, dict) and isinstance(config, BaseModel):
@@ -129,7 +129,7 @@ def _value_at(raw: Any, key: KeyPath) -> Any:
     return raw
 
 
-def _mend(key: KeyPath, value: Any, schema: Schema) -> str:
+def _hint(key: KeyPath, value: Any, schema: Schema) -> str:
     if isinstance(value, bool):
         return f"change {dotted(key)} (YAML reads a bare yes, no, on or off as true or false: put a word in quotes)"
     if isinstance(value, str) and schema.describe(schema.at(key)).startswith(("a whole number", "a number")):

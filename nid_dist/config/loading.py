@@ -82,16 +82,16 @@ def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPa
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(
-            str(path), found="no such file", expected="a YAML configuration", mend="check the path (see configs/)"
+            str(path), found="no such file", expected="a YAML configuration", hint="check the path (see configs/)"
         ) from None
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
         raise UserError(
-            str(path), found=f"that reading failed ({reason})", expected="a YAML configuration", mend="check the path"
+            str(path), found=f"that reading failed ({reason})", expected="a YAML configuration", hint="check the path"
         ) from None
     except UnicodeDecodeError:
         raise UserError(
-            str(path), found="bytes that are not text", expected="a YAML configuration in UTF-8", mend="check the path"
+            str(path), found="bytes that are not text", expected="a YAML configuration in UTF-8", hint="check the path"
         ) from None
     lines: dict[KeyPath, int] = {}
     try:
@@ -103,7 +103,7 @@ def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPa
         raise _syntax_error(str(path), text, error) from None
     except (ValueError, RecursionError) as error:  # such as the date 2024-13-01
         raise UserError(
-            str(path), found=f"a value that YAML cannot read ({error})", expected="YAML", mend="put it in quotes"
+            str(path), found=f"a value that YAML cannot read ({error})", expected="YAML", hint="put it in quotes"
         ) from None
     if content is not None and not isinstance(content, dict):
         kind = "a list" if isinstance(content, list) else "a single value"
@@ -111,7 +111,7 @@ def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPa
             str(path),
             found=kind,
             expected=f"the sections {', '.join(root.model_fields)}",
-            mend="write `section:` with its keys indented below it",
+            hint="write `section:` with its keys indented below it",
         )
     return content or {}, lines
 
@@ -136,7 +136,7 @@ def _collect_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file
                         f"{file} line {line}: {dotted(here)}",
                         found=f"the key a second time (first in line {own[key.value]})",
                         expected="each key once",
-                        mend="remove one of the two",
+                        hint="remove one of the two",
                     )
                 own[key.value] = lines[here] = line
                 _collect_lines(value, here, lines, file, seen)
@@ -151,12 +151,12 @@ def _syntax_error(where: str, text: str, error: yaml.YAMLError) -> UserError:
     elif isinstance(error, yaml.reader.ReaderError):
         before = text[: error.position]
         place = f"{where} line {before.count(chr(10)) + 1} column {len(before) - before.rfind(chr(10))}"
-    mend = "correct that line; texts with special characters need quotes"
+    hint = "correct that line; texts with special characters need quotes"
     if "\\t" in problem:
-        mend = "indent with spaces instead of tabs"
+        hint = "indent with spaces instead of tabs"
     elif "could not determine a constructor" in problem:
-        mend = "remove the tag; only plain values are read"
-    return UserError(place, found=f"text that is not YAML ({problem})", expected="YAML", mend=mend)
+        hint = "remove the tag; only plain values are read"
+    return UserError(place, found=f"text that is not YAML ({problem})", expected="YAML", hint=hint)
 
 
 def _parse_override(override: str) -> tuple[KeyPath, Any]:
@@ -167,7 +167,7 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
             f"--set {override}",
             found="no `=`" if not separator else "an empty name",
             expected="section.key=value",
-            mend="write for example --set training.steps=500",
+            hint="write for example --set training.steps=500",
         )
     try:
         value = yaml.safe_load(text)
@@ -177,7 +177,7 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
             f"--set {override}",
             found=f"a value that is not YAML ({problem})",
             expected="a value as in the YAML file",
-            mend="put the value in quotes, for the shell and for YAML",
+            hint="put the value in quotes, for the shell and for YAML",
         ) from None
     return tuple(int(part) if re.fullmatch(r"\d+", part) else part for part in parts), value
 
@@ -217,5 +217,5 @@ def _default_at(key: KeyPath, root: type[BaseModel]) -> Any:
 
 def _not_inside(override: str, found: str, expected: str, part: str | int) -> UserError:
     return UserError(
-        f"--set {override}", found=f"{part!r} inside {found}", expected=expected, mend="check the name before the `=`"
+        f"--set {override}", found=f"{part!r} inside {found}", expected=expected, hint="check the name before the `=`"
     )

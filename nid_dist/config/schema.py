@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nid_dist.config.tomography import Tomography
-from nid_dist.config.video import Video
+from nid_dist.tasks.ct.config import Tomography
+from nid_dist.tasks.video.config import Video
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -64,7 +64,7 @@ class Signals(Section):
     )
     turn: NonNegativeFloat = Field(10.0, description="`shapes`, augment: largest turn about the up axis, in degrees")
     cloud: PositiveInt = Field(512, description="`shapes`: points of the surface that a pointnet gate is shown")
-    lattice: PositiveInt = Field(16, description="`shapes`: side of the lattice of dense values for initial experts")
+    lattice: PositiveInt = Field(16, description="`shapes`: side of the grid of dense values for initial experts")
     video: Video = Field(Video(), description="`video`: which frames, and at which size")
 
     @model_validator(mode="after")
@@ -84,7 +84,7 @@ class Signals(Section):
         if self.source not in ("embedded", "phantoms") and self.path is None:
             raise ValueError(f"source {self.source!r} needs signals.path, the folder with the images")
         if self.patch is None and self.size is None:
-            raise ValueError("whole images (patch: null) need signals.size, so that all share one lattice")
+            raise ValueError("whole images (patch: null) need signals.size, so that all share one grid")
         if self.patch is not None and self.stride is not None and self.stride > self.patch:
             raise ValueError(f"stride {self.stride} larger than patch {self.patch} leaves pixels out")
         return self

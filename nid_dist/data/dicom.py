@@ -53,7 +53,7 @@ def dicom_samples(path: Path) -> Float32[np.ndarray, "H W 1"]:
             str(path),
             found=f"pixels of shape {stored.shape}",
             expected="one grey slice [rows, columns]",
-            mend="save each slice in a file of its own",
+            hint="save each slice in a file of its own",
         )
     values = stored.astype(np.float64) * float(data.get("RescaleSlope", 1)) + float(data.get("RescaleIntercept", 0))
     low, high = HOUNSFIELD if data.get("Modality") == "CT" else (float(values.min()), float(values.max()))
@@ -69,7 +69,7 @@ def _read(path: Path, *, pixels: bool) -> Any:
             str(path),
             found="a DICOM file, but no pydicom to read it with",
             expected="the optional package",
-            mend="pip install 'nid_dist[dicom]'",
+            hint="pip install 'nid_dist[dicom]'",
         ) from None
     return pydicom.dcmread(path, stop_before_pixels=not pixels)
 
@@ -77,6 +77,6 @@ def _read(path: Path, *, pixels: bool) -> Any:
 def _size(path: Path, data: Any) -> tuple[int, int]:
     if not data.get("Rows") or not data.get("Columns"):
         raise UserError(
-            str(path), found="a DICOM file without an image", expected="a slice", mend="remove it from the folder"
+            str(path), found="a DICOM file without an image", expected="a slice", hint="remove it from the folder"
         )
     return int(data.Rows), int(data.Columns)

@@ -65,7 +65,7 @@ def refuse_bomb(path: Path, height: int, width: int) -> None:
             str(path),
             found=f"{height}x{width} pixels",
             expected=f"at most {MAX_PIXELS} pixels (a decompression bomb?)",
-            mend="remove it, scale it down or cut it into parts",
+            hint="remove it, scale it down or cut it into parts",
         )
 
 
@@ -86,7 +86,7 @@ def raster_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
         # Phones store a second picture (a depth or gain map) in a JPEG; the first one is the photograph.
         if image.format in ("PNG", "WEBP") and getattr(image, "n_frames", 1) > 1:
             raise UserError(
-                str(path), found="an animation", expected="one picture", mend="save one frame of it as a file"
+                str(path), found="an animation", expected="one picture", hint="save one frame of it as a file"
             )
         rawmode = _rawmode(image)
         image.load()
@@ -156,7 +156,7 @@ def _plain(path: Path, image: Image.Image, *, keyed: bool) -> Image.Image:
         str(path),
         found=f"colour mode {mode}",
         expected="grey, RGB, palette or CMYK, with or without alpha",
-        mend="convert it to 8- or 16-bit RGB",
+        hint="convert it to 8- or 16-bit RGB",
     )
 
 
@@ -172,7 +172,7 @@ def _sixteen_bits(path: Path, image: Image.Image, rawmode: str) -> Shaped[np.nda
         str(path),
         found=f"16-bit samples stored as {rawmode}",
         expected="unsigned 16-bit grey or RGB, with or without alpha",
-        mend="convert it to 16-bit RGB",
+        hint="convert it to 16-bit RGB",
     )
 
 

@@ -91,31 +91,31 @@ def _guarded(path: Path, action: Callable[[bytes], _Result]) -> _Result:
     """Run a decoder; every way in which a file can be wrong becomes a UserError that names it."""
     try:
         if not path.exists():
-            raise UserError(str(path), found="no such file", expected=_EXPECTED, mend="check the path")
+            raise UserError(str(path), found="no such file", expected=_EXPECTED, hint="check the path")
         if not path.is_file():
-            raise UserError(str(path), found="something that is no file", expected=_EXPECTED, mend="name a file")
+            raise UserError(str(path), found="something that is no file", expected=_EXPECTED, hint="name a file")
         with path.open("rb") as file:
             magic = file.read(132)  # DICOM's comes after a preamble
         if not magic:
-            raise UserError(str(path), found="an empty file", expected=_EXPECTED, mend="replace or remove it")
+            raise UserError(str(path), found="an empty file", expected=_EXPECTED, hint="replace or remove it")
         return action(magic)
     except (UserError, MemoryError):
         raise
     except UnidentifiedImageError:
         raise UserError(
-            str(path), found="a file that is no image", expected=_EXPECTED, mend="replace or remove it"
+            str(path), found="a file that is no image", expected=_EXPECTED, hint="replace or remove it"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UserError(
             str(path),
             found="far too many pixels",
             expected=f"at most {MAX_PIXELS} pixels (a decompression bomb?)",
-            mend="remove it, scale it down or cut it into parts",
+            hint="remove it, scale it down or cut it into parts",
         ) from None
     # Damaged bytes make decoders raise anything, from struct.error to IndexError.
     except Exception as error:
         found = f"a file that cannot be read ({type(error).__name__}: {error})"
-        raise UserError(str(path), found=found, expected=_EXPECTED, mend="replace or remove it") from error
+        raise UserError(str(path), found=found, expected=_EXPECTED, hint="replace or remove it") from error
 
 
 def _samples(path: Path, magic: bytes) -> Shaped[np.ndarray, "H W c"]:
@@ -136,7 +136,7 @@ def _npy_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
             str(path),
             found=f"an array of shape {samples.shape}",
             expected="[H, W] or [H, W, channels] with 1 to 4 channels",
-            mend="save one image per file, channels last",
+            hint="save one image per file, channels last",
         )
     refuse_bomb(path, samples.shape[0], samples.shape[1])
     return samples
@@ -154,7 +154,7 @@ def _unit_values(path: Path, samples: Shaped[np.ndarray, "H W c"]) -> Float32[np
         str(path),
         found=f"samples of type {samples.dtype}",
         expected="uint8, uint16 or float in [0, 1]",
-        mend="convert them to one of these types",
+        hint="convert them to one of these types",
     )
 
 
@@ -165,7 +165,7 @@ def _check_floats(path: Path, samples: Float[np.ndarray, "H W c"]) -> None:
             str(path),
             found=f"{broken} samples that are NaN or infinite",
             expected="finite samples in [0, 1]",
-            mend="replace them, e.g. by numpy.nan_to_num",
+            hint="replace them, e.g. by numpy.nan_to_num",
         )
     low, high = float(samples.min()), float(samples.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
@@ -173,5 +173,5 @@ def _check_floats(path: Path, samples: Float[np.ndarray, "H W c"]) -> None:
             str(path),
             found=f"float samples from {low:g} to {high:g}",
             expected="float samples in [0, 1]",
-            mend="scale them to [0, 1] before saving",
+            hint="scale them to [0, 1] before saving",
         )

@@ -12,11 +12,11 @@ import numpy as np
 import skimage.data
 
 from nid_dist.config.schema import Signals
-from nid_dist.data.celeba import list_celeba
-from nid_dist.data.phantoms import named_phantom, phantom_names
 from nid_dist.data.reading import EXTENSIONS, image_size, read_image, to_colour
 from nid_dist.data.splits import SPLITS, Split, assign_splits, folder_splits
 from nid_dist.errors import UserError
+from nid_dist.tasks.ct.phantoms import named_phantom, phantom_names
+from nid_dist.tasks.images.celeba import list_celeba
 
 # What scikit-image ships inside its package, so that nothing is downloaded. The order is part of the interface.
 EMBEDDED = (
@@ -103,7 +103,7 @@ def find_images(root: Path) -> list[str]:
             str(error.filename),
             found=f"a folder that cannot be listed ({error.strerror})",
             expected="a readable folder",
-            mend="grant access to it or move it away",
+            hint="grant access to it or move it away",
         )
 
     names: list[str] = []
@@ -139,13 +139,13 @@ def named_files(inputs: Sequence[Path]) -> list[tuple[str, Path]]:
             if not names:
                 endings = ", ".join(sorted(EXTENSIONS))
                 raise UserError(
-                    str(path), found="no image", expected=f"files ending in {endings}", mend="check --input"
+                    str(path), found="no image", expected=f"files ending in {endings}", hint="check --input"
                 )
             found += [(name, path / name) for name in names]
         elif path.is_file():
             found.append((path.name, path))
         else:
-            raise UserError(str(path), found="nothing", expected="an image or a folder", mend="check the path")
+            raise UserError(str(path), found="nothing", expected="an image or a folder", hint="check the path")
     times = Counter(name for name, _ in found)
     return [(name if times[name] == 1 else f"{index}-{name}", path) for index, (name, path) in enumerate(found)]
 
@@ -157,7 +157,7 @@ def _split_folder(root: Path, signals: Signals) -> dict[Split, list[str]]:
             str(root),
             found="no image",
             expected=f"files ending in {', '.join(sorted(EXTENSIONS))}",
-            mend="check signals.path",
+            hint="check signals.path",
         )
     if not signals.test:
         splits = folder_splits(names, signals.val, where=str(root))
@@ -173,7 +173,7 @@ def _root(path: str | None) -> Path:
             f"signals.path {path}",
             found="a file" if path and root.exists() else "no such folder",
             expected="the folder with the images",
-            mend="check signals.path",
+            hint="check signals.path",
         )
     return root
 
@@ -185,7 +185,7 @@ def _refuse_own_splits(signals: Signals) -> None:
                 f"signals.{key}",
                 found=str(rule),
                 expected="0.0 with signals.source celeba, which brings its own splits",
-                mend=f"remove signals.{key}, or use signals.source folder",
+                hint=f"remove signals.{key}, or use signals.source folder",
             )
 
 

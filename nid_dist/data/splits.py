@@ -38,7 +38,7 @@ def assign_splits(
             "signals.val and signals.test",
             found=f"shares of {_share(val):g} and {_share(test):g}",
             expected="a sum below 1, so that images are left to train on",
-            mend="choose smaller shares",
+            hint="choose smaller shares",
         )
     named = {"val": _matches(names, val, "signals.val", where), "test": _matches(names, test, "signals.test", where)}
     both = sorted(named["val"] & named["test"])
@@ -47,7 +47,7 @@ def assign_splits(
             "signals.val and signals.test",
             found=f"{both[0]!r} ({len(both)} in all) in both lists",
             expected="each image in one split",
-            mend="remove it from one of the lists",
+            hint="remove it from one of the lists",
         )
     splits: dict[Split, list[str]] = {split: [] for split in SPLITS}
     for name in names:
@@ -81,13 +81,13 @@ def folder_splits(names: Sequence[str], val: list[str] | float, *, where: str) -
             where,
             found=f"{outside[0]!r} ({len(outside)} in all) beside the folders train and test",
             expected="every image in train, val or test",
-            mend="move or remove it, or say what is kept for test in signals.test",
+            hint="move or remove it, or say what is kept for test in signals.test",
         )
     if not val:
         return splits
     if splits["val"]:
         raise UserError(
-            "signals.val", found=f"{val} and a folder val in {where}", expected="one of them", mend="remove signals.val"
+            "signals.val", found=f"{val} and a folder val in {where}", expected="one of them", hint="remove signals.val"
         )
     # Never by a hash over everything: images of the folder test would be trained on.
     return {**assign_splits(splits["train"], val, 0.0, where=f"{where}/train"), "test": splits["test"]}
@@ -133,7 +133,7 @@ def _matches(names: Sequence[str], rule: list[str] | float, key: str, where: str
                 key,
                 found=f"{pattern!r}, which matches no image of {where}",
                 expected=f"names or globs of its images, such as {some}",
-                mend="correct or remove it",
+                hint="correct or remove it",
             )
         matched |= hits
     return matched
@@ -147,12 +147,12 @@ def _check_shares(splits: dict[Split, list[str]], val: list[str] | float, test: 
                 f"signals.{key}",
                 found=f"no image in the share {_share(rule):g} of the {total} images of {where}",
                 expected="at least one",
-                mend=f"choose a larger share, or name images in signals.{key}",
+                hint=f"choose a larger share, or name images in signals.{key}",
             )
     if not splits["train"]:
         raise UserError(
             where,
             found=f"no training image ({len(splits['val'])} for validation, {len(splits['test'])} for test)",
             expected="at least one",
-            mend="keep fewer images apart in signals.val and signals.test, or add images",
+            hint="keep fewer images apart in signals.val and signals.test, or add images",
         )

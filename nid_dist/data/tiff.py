@@ -77,7 +77,7 @@ def _only_page(path: Path, file: TiffFile) -> Any:
     count = max(pictures, int(hyperstack))
     if count > 1:
         raise UserError(
-            str(path), found=f"{count} pages", expected="one picture per file", mend="save each page as a file"
+            str(path), found=f"{count} pages", expected="one picture per file", hint="save each page as a file"
         )
     page = pages[0]
     refuse_bomb(path, page.imagelength, page.imagewidth)
@@ -92,7 +92,7 @@ def _check_samples(path: Path, page: Any) -> None:
             str(path),
             found=f"{bits}-bit samples of type {kind}",
             expected="uint8, uint16 or float samples",
-            mend="convert it to 16-bit or to float in [0, 1]",
+            hint="convert it to 16-bit or to float in [0, 1]",
         )
     colours = 3 if page.photometric == _RGB else 1
     known = page.photometric in (_MINISWHITE, _MINISBLACK, _RGB) and page.axes in ("YX", "YXS", "SYX")
@@ -101,7 +101,7 @@ def _check_samples(path: Path, page: Any) -> None:
             str(path),
             found=f"axes {page.axes}, {page.samplesperpixel} samples a pixel, {getattr(page.photometric, 'name', '?')}",
             expected="grey or RGB, with or without alpha",
-            mend="convert it to 16-bit RGB",
+            hint="convert it to 16-bit RGB",
         )
 
 
@@ -143,5 +143,5 @@ def _missing_codec(path: Path, page: Any) -> UserError:
         str(path),
         found=f"{page.dtype} samples compressed with {getattr(page.compression, 'name', page.compression)}",
         expected="no compression, or Deflate",
-        mend="save it uncompressed or with Deflate (ZIP)",
+        hint="save it uncompressed or with Deflate (ZIP)",
     )

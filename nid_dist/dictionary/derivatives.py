@@ -70,11 +70,11 @@ def _values(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return values
 
 
-def _derivative(of: Tensor, x: Tensor, create_graph: bool) -> Tensor:
+def _derivative(output: Tensor, x: Tensor, create_graph: bool) -> Tensor:
     # A function that is constant or linear in x leaves no graph to differentiate; its derivative is zero.
-    if not of.requires_grad:
+    if not output.requires_grad:
         return torch.zeros_like(x)
     (result,) = torch.autograd.grad(
-        of.sum(), x, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
+        output.sum(), x, retain_graph=True, create_graph=create_graph, allow_unused=True, materialize_grads=True
     )
     return result

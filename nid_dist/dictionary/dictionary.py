@@ -6,13 +6,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.deep_experts import DeepExperts
 from nid_dist.dictionary.evaluation import cheaper_strategy, evaluate_then_combine, merge_then_evaluate
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.dictionary.trunk import Trunk
-from nid_dist.parallel.exchange import Exchange, LocalExchange
+from nid_dist.parallel.exchange.exchange import Exchange, LocalExchange
 
 
 class Dictionary(nn.Module):
@@ -58,13 +58,13 @@ class Dictionary(nn.Module):
 
     def _keep_owned(self) -> None:
         # All n are drawn on every rank and the others' dropped, so that initial values do not depend on R.
-        owned = slice(self.exchange.first_expert, self.exchange.first_expert + self.size // self.exchange.ranks)
+        owned = slice(self.exchange.first_expert, self.exchange.first_expert + self.num_experts // self.exchange.ranks)
         for parameter in self.experts.parameters():
             parameter.data = parameter.data[owned].clone()
         self.experts.experts = owned.stop - owned.start
 
     @property
-    def size(self) -> int:
+    def num_experts(self) -> int:
         """n, the total number of experts."""
         return self.config.experts
 
@@ -107,7 +107,7 @@ class Dictionary(nn.Module):
         return self.experts.evaluate(self.trunk(coords), [tensor[first:last] for tensor in self.experts.tensors])
 
     @torch.no_grad()
-    def sizes(self) -> Float[Tensor, "n"] | None:
+    def atom_norms(self) -> Float[Tensor, "n"] | None:
         """How large experts are, which the size of a component is relative to: the norms of linear heads.
 
         To be called on all ranks that share the experts.
@@ -119,7 +119,7 @@ class Dictionary(nn.Module):
             return None
         return self.exchange.gather(self.experts.rows.norm(dim=1))
 
-    def whole(self) -> "Dictionary":
+    def unsharded(self) -> "Dictionary":
         """The dictionary with all n experts in this process: itself, or with sharded experts a frozen copy.
 
         To be called on all ranks that share the experts; the copy needs no other rank.

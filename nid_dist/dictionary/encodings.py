@@ -49,7 +49,7 @@ class Identity(Encoding):
 class Cosines(Encoding):
     """Eigenfunctions of the Laplacian on the cube with reflecting walls: products of cos(pi q_i (x_i + 1) / 2).
 
-    They are orthonormal over the cube and, up to P^m of them, on a lattice of P^m pixel centres too (the DCT-II basis).
+    They are orthonormal over the cube and, up to P^m of them, on a grid of P^m pixel centres too (the DCT-II basis).
     So what a signal is between its pixels follows from the pixels: no other encoding here has that property.
 
     Args:

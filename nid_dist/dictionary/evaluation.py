@@ -9,10 +9,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.dictionary.deep_experts import DeepExperts
 from nid_dist.dictionary.linear_heads import LinearHeads
-from nid_dist.parallel.exchange import Exchange
+from nid_dist.parallel.exchange.exchange import Exchange
 
 
 def merge_then_evaluate(

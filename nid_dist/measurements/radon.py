@@ -118,7 +118,7 @@ def _rule(nodes: int) -> tuple[Tensor, Tensor]:
 
 
 def nodes_for(side: int) -> int:
-    """Nodes on a chord that integrate what a lattice of `side` pixels can show.
+    """Nodes on a chord that integrate what a grid of `side` pixels can show.
 
     Args:
         side: pixels across the disc; the finest wave has one period per two of them.

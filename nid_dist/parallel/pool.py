@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from nid_dist.errors import UserError
-from nid_dist.parallel.launching import launch_in
+from nid_dist.parallel.launch.launching import launch_in
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -60,7 +60,7 @@ class Pool:
                 "a worker",
                 found="that it ended by itself (too little memory?)",
                 expected="its result",
-                mend="run the command again, which keeps what is done, with fewer --cores",
+                hint="run the command again, which keeps what is done, with fewer --cores",
             ) from error
         finally:
             for each in running:

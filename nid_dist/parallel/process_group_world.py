@@ -11,11 +11,11 @@ from jaxtyping import Float64, Shaped
 from torch import Tensor
 
 from nid_dist.errors import UserError
-from nid_dist.parallel.all_to_all import AllToAllExchange
-from nid_dist.parallel.collectives import all_gather
-from nid_dist.parallel.deepspeed_comm import adopt_process_group, leave_process_group
-from nid_dist.parallel.exchange import LocalExchange
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.engines.deepspeed_comm import adopt_process_group, leave_process_group
+from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
+from nid_dist.parallel.exchange.collectives import all_gather as gathered
+from nid_dist.parallel.exchange.exchange import LocalExchange
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 
 _T = TypeVar("_T")
@@ -49,21 +49,21 @@ class ProcessGroupWorld(World):
         exchange = AllToAllExchange(topology, self.expert_group, library, rows) if shared else LocalExchange()
         super().__init__(topology, exchange, device)
 
-    def mean(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    def all_reduce_mean(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
         """The mean over ranks, equal on all to the last bit; without gradient."""
-        return self.total(values) / self.size
+        return self.all_reduce_sum(values) / self.size
 
-    def total(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    def all_reduce_sum(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The sum over ranks; without gradient."""
         summed = values.detach().to(self.device).clone()
         dist.all_reduce(summed)
         return summed.to(values.device)
 
-    def collect(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "ranks *shape"]:
+    def all_gather(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "ranks *shape"]:
         """Every rank's values, by rank."""
-        return all_gather(values.detach().to(self.device)[None]).to(values.device)
+        return gathered(values.detach().to(self.device)[None]).to(values.device)
 
-    def only_first(self, call: Callable[[], Any]) -> Any:
+    def on_rank_zero(self, call: Callable[[], Any]) -> Any:
         """Let the first rank alone do something; its result, or its error, is everyone's."""
         answer: dict[str, Any] = {}
         if self.first:
@@ -76,14 +76,14 @@ class ProcessGroupWorld(World):
             raise UserError(**answer["error"])
         return answer["value"]
 
-    def together(self, call: Callable[[], _T]) -> _T:
+    def raise_on_all_ranks(self, call: Callable[[], _T]) -> _T:
         """Do something on every rank; the error of one is everyone's."""
         error: UserError | None = None
         try:
             result = call()
         except UserError as raised:
             error = raised
-        failed = self.collect(torch.tensor(error is not None)).nonzero()[:, 0]
+        failed = self.all_gather(torch.tensor(error is not None)).nonzero()[:, 0]
         if len(failed):
             told = None if error is None else _as_json(error)
             raise UserError(**_broadcast(told, self.device, int(failed[0])))
@@ -138,7 +138,7 @@ def _own_groups(topology: Topology) -> tuple[Any, Any]:
 
 
 def _as_json(error: UserError) -> dict[str, str]:
-    return {"where": error.where, "found": error.found, "expected": error.expected, "mend": error.mend}
+    return {"where": error.where, "found": error.found, "expected": error.expected, "hint": error.hint}
 
 
 def _broadcast(value: Any, device: torch.device, source: int = 0) -> Any:

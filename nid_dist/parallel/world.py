@@ -11,8 +11,8 @@ import torch
 from jaxtyping import Float64, Shaped
 from torch import Tensor
 
-from nid_dist.parallel.exchange import Exchange, LocalExchange
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.exchange.exchange import Exchange, LocalExchange
+from nid_dist.parallel.exchange.topology import Topology
 
 JSON: TypeAlias = bool | int | float | str | list[Any] | dict[str, Any] | None
 _T = TypeVar("_T")
@@ -49,25 +49,25 @@ class World:
         """Whether this is the one that writes and speaks."""
         return self.rank == 0
 
-    def share(self, count: int) -> slice:
+    def local_slice(self, count: int) -> slice:
         """Which of `count` consecutive things are this rank's: equal parts, the first ranks one more at most."""
         whole, rest = divmod(count, self.size)
         first = self.rank * whole + min(self.rank, rest)
         return slice(first, first + whole + (self.rank < rest))
 
-    def mean(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+    def all_reduce_mean(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
         """The mean over ranks, equal on all to the last bit; without gradient."""
         return values
 
-    def total(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    def all_reduce_sum(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The sum over ranks; without gradient."""
         return values
 
-    def collect(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "ranks *shape"]:
+    def all_gather(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "ranks *shape"]:
         """Every rank's values, by rank."""
         return values[None]
 
-    def only_first(self, call: Callable[[], Any]) -> Any:
+    def on_rank_zero(self, call: Callable[[], Any]) -> Any:
         """Let the first rank alone do something.
 
         Args:
@@ -81,7 +81,7 @@ class World:
         """
         return call()
 
-    def together(self, call: Callable[[], _T]) -> _T:
+    def raise_on_all_ranks(self, call: Callable[[], _T]) -> _T:
         """Do something on every rank that may fail on some, without communication in it.
 
         Args:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import NamedTuple
 
-from nid_dist.coding.code import product_is_cheaper
+from nid_dist.code import product_is_cheaper
 from nid_dist.coding.solvers.omp import block_sizes
 from nid_dist.coding.solvers.sharded import fetching_is_cheaper
 from nid_dist.config.schema import Config, Encoding
@@ -89,7 +89,7 @@ def step_messages(
     world: int,
     expert_parallel_size: int,
     mode: str,
-    warm: bool = False,
+    is_warmup: bool = False,
     per_signal: bool = False,
     in_dim: int = 2,
 ) -> list[Message]:
@@ -102,7 +102,7 @@ def step_messages(
         world: ranks in all.
         expert_parallel_size: R.
         mode: of the phase.
-        warm: whether codes are dense (mode `gate`).
+        is_warmup: whether codes are dense (mode `gate`).
         per_signal: whether every signal has its own coordinates.
         in_dim: m.
 
@@ -113,14 +113,16 @@ def step_messages(
     if ranks == 1:
         return []
     experts = dictionary.experts // ranks
-    slots = experts if warm else min(config.coding.support, experts)
+    slots = experts if is_warmup else min(config.coding.support, experts)
     width, merged = feature_width(dictionary, in_dim), merges(dictionary)
-    value, feature, number = _number_sizes(config, mode, warm=warm, per_signal=per_signal, slots=slots, experts=experts)
+    value, feature, number = _number_sizes(
+        config, mode, is_warmup=is_warmup, per_signal=per_signal, slots=slots, experts=experts
+    )
     # What autograd sends back: gradients of codes, unless they were solved; of features, where the trunk learns; of
     # sums, always, since they depend on the codes and on the experts, one of which learns.
     codes = 1 if mode == "solve" else 2
     features = 2 if mode != "distill" and dictionary.shared_layers else 1
-    sizes = [("codes", NUMBER * slots)] * (not warm) + [("codes", value * slots)] * codes
+    sizes = [("codes", NUMBER * slots)] * (not is_warmup) + [("codes", value * slots)] * codes
     if per_signal and not merged:
         sizes += [("coordinates", feature * coordinates * width)] * features
     sizes += [("sums", number * channels * (width + 1 if merged else coordinates))] * 2
@@ -142,7 +144,7 @@ def bytes_by_kind(messages: Iterable[Message]) -> dict[str, int]:
 
 
 def _number_sizes(
-    config: Config, mode: str, *, warm: bool, per_signal: bool, slots: int, experts: int
+    config: Config, mode: str, *, is_warmup: bool, per_signal: bool, slots: int, experts: int
 ) -> tuple[int, int, int]:
     """Bytes of a number of a code, of features, and of what comes back."""
     if config.training.precision == "fp32":
@@ -151,7 +153,7 @@ def _number_sizes(
     value = 2 if mode != "solve" and config.coding.gate.kind in ("conv", "resnet") else NUMBER
     feature = 2 if config.dictionary.shared_layers else NUMBER
     if merges(config.dictionary):
-        return value, feature, 2 if warm or product_is_cheaper(slots, experts) else NUMBER
+        return value, feature, 2 if is_warmup or product_is_cheaper(slots, experts) else NUMBER
     return value, feature, max(value, feature) if per_signal else 2
 
 
@@ -187,7 +189,7 @@ def fetches(
     linear = dictionary.private_layers == 1
     if expert_parallel_size == 1 or not (linear or coordinates * channels <= dictionary.experts):
         return False
-    if config.signals.source == "shapes":  # each with points of its own (`solve_codes_apart`)
+    if config.signals.source == "shapes":  # each with points of its own (`solve_codes_per_signal`)
         return False
     features = linear and coordinates > width
     return fetching_is_cheaper(

@@ -46,7 +46,7 @@ class Step:
 
     Args:
         mode: of the phase.
-        warm: whether codes are dense.
+        is_warmup: whether codes are dense.
         share: of the run's steps.
         sent: bytes within the node and to other nodes, by kind of message.
         compute: seconds of operations.
@@ -54,7 +54,7 @@ class Step:
     """
 
     mode: str
-    warm: bool
+    is_warmup: bool
     share: float
     sent: dict[str, tuple[int, int]]
     compute: float
@@ -103,9 +103,9 @@ def kinds_of_steps(config: Config) -> list[tuple[str, bool, float]]:
     shares = dict.fromkeys((phase.mode for phase in coding.phases), 0.0)
     for phase in coding.phases:
         shares[phase.mode] += phase.share / total
-    warm = min(coding.warmup_steps / config.training.steps, shares.get("gate", 0.0))
-    first = [("gate", True, warm)] if warm else []
-    return first + [(mode, False, share - warm * (mode == "gate")) for mode, share in shares.items()]
+    is_warmup = min(coding.warmup_steps / config.training.steps, shares.get("gate", 0.0))
+    first = [("gate", True, is_warmup)] if is_warmup else []
+    return first + [(mode, False, share - is_warmup * (mode == "gate")) for mode, share in shares.items()]
 
 
 def estimate(run: Run, machine: Machine, expert_parallel_size: int) -> Estimate:
@@ -120,8 +120,8 @@ def estimate(run: Run, machine: Machine, expert_parallel_size: int) -> Estimate:
         The estimate.
     """
     ranks, kinds = expert_parallel_size, kinds_of_steps(run.config)
-    needed = memory(run, ranks, [(mode, warm) for mode, warm, _ in kinds])
-    steps = [_step(run, machine, ranks, mode, warm, share) for mode, warm, share in kinds]
+    needed = memory(run, ranks, [(mode, is_warmup) for mode, is_warmup, _ in kinds])
+    steps = [_step(run, machine, ranks, mode, is_warmup, share) for mode, is_warmup, share in kinds]
     return Estimate(ranks, run.config.dictionary.experts // ranks, needed, steps)
 
 
@@ -152,7 +152,7 @@ def peers_in_node(expert_parallel_size: int, world: int, per_node: int) -> int:
     return min(shared.values()) - 1
 
 
-def _step(run: Run, machine: Machine, ranks: int, mode: str, warm: bool, share: float) -> Step:
+def _step(run: Run, machine: Machine, ranks: int, mode: str, is_warmup: bool, share: float) -> Step:
     sent: dict[str, tuple[int, int]] = {}
     seconds = 0.0
 
@@ -164,11 +164,11 @@ def _step(run: Run, machine: Machine, ranks: int, mode: str, warm: bool, share: 
 
     near = peers_in_node(ranks, run.world, machine.per_node)
     sizes = run.channels, run.coordinates, run.world, ranks
-    for kind, size in step_messages(run.config, *sizes, mode, warm, run.per_signal, run.in_dim):
+    for kind, size in step_messages(run.config, *sizes, mode, is_warmup, run.per_signal, run.in_dim):
         inside = size * near // (ranks - 1)
         count(kind, 1, inside, size - inside)
     spread = run.world > machine.per_node  # then every ring passes from node to node, that of replicas too
     for group, size in gradient_bytes(run, ranks, mode):
         passed = 2 * (group - 1) * size // group
         count("gradients", 2 * math.ceil(math.log2(group)), passed * (not spread), passed * spread)
-    return Step(mode, warm, share, sent, step_flops(run, ranks, mode, warm) / machine.rate, seconds)
+    return Step(mode, is_warmup, share, sent, step_flops(run, ranks, mode, is_warmup) / machine.rate, seconds)

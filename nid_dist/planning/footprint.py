@@ -45,7 +45,7 @@ def memory(run: Run, expert_parallel_size: int, kinds: list[tuple[str, bool]]) -
         NUMBER * (local + run.trunk_parameters + run.gate.parameters + run.gate.buffers),
         NUMBER * max((local + run.trunk_parameters) * some + run.gate.parameters * gate for some, gate in learning),
         NUMBER * _optimizer(run, expert_parallel_size, local),
-        max(_activations(run, expert_parallel_size, mode, warm) for mode, warm in kinds),
+        max(_activations(run, expert_parallel_size, mode, is_warmup) for mode, is_warmup in kinds),
     )
 
 
@@ -64,9 +64,9 @@ def _optimizer(run: Run, ranks: int, local: int) -> int:
     return 2 * (max(largest, local_part) + max(trunk, run.gate.largest, shared_part))
 
 
-def _activations(run: Run, ranks: int, mode: str, warm: bool) -> int:
+def _activations(run: Run, ranks: int, mode: str, is_warmup: bool) -> int:
     """Bytes of the largest tensors that are alive together: the batch's, and those of one of the step's two stages."""
-    config, numbers = run.config, run.lattice * run.channels
+    config, numbers = run.config, run.grid_points * run.channels
     batch = config.optimizer.accumulation * run.signals * numbers
     first = 0
     if solves(config, mode):
@@ -77,23 +77,25 @@ def _activations(run: Run, ranks: int, mode: str, warm: bool) -> int:
     if trained(config, mode)[1]:
         # What it keeps, with gradients; and of logits their gradients, magnitudes, and what they are compared with.
         gate = 2 * run.gate.kept + 3 * NUMBER * run.signals * config.dictionary.experts
-    return NUMBER * batch + max(NUMBER * first, NUMBER * _passing(run, ranks, warm) + gate)
+    return NUMBER * batch + max(NUMBER * first, NUMBER * _passing(run, ranks, is_warmup) + gate)
 
 
-def _passing(run: Run, ranks: int, warm: bool) -> int:
+def _passing(run: Run, ranks: int, is_warmup: bool) -> int:
     """Numbers of the dictionary's forward and backward pass."""
     dictionary, signals = run.config.dictionary, run.signals
     routed, experts = ranks * signals, dictionary.experts // ranks
     features = encoding_width(dictionary.encoding) + 2 * dictionary.shared_layers * dictionary.width
-    used = run.used(ranks, warm)
-    if run.merges(ranks, warm):
+    used = run.used(ranks, is_warmup)
+    if run.merges(ranks, is_warmup):
         sums, atoms = run.channels * (run.width + 1), 0
     else:
         sums = run.coordinates * run.channels
         # One chunk at a time, with its gradient, and a copy of the experts that are used where not all are.
         chunk = dictionary.chunk_mb * 2**20 // NUMBER
-        atoms = int(2 * chunk * min(1.0, run.chunks(ranks, warm))) + 2 * used * run.expert_parameters * (used < experts)
-    codes = 4 * routed * run.summed(ranks, warm)
+        atoms = int(2 * chunk * min(1.0, run.chunks(ranks, is_warmup))) + 2 * used * run.expert_parameters * (
+            used < experts
+        )
+    codes = 4 * routed * run.summed(ranks, is_warmup)
     values = 4 * signals * run.coordinates * run.channels
     return run.coordinates * features + codes + atoms + 2 * (routed * (ranks > 1) + signals) * sums + values
 

@@ -6,7 +6,7 @@ One multiplication with one addition is two operations. What only fills messages
 import itertools
 from dataclasses import dataclass, field
 
-from nid_dist.coding.code import product_is_cheaper
+from nid_dist.code import product_is_cheaper
 from nid_dist.coding.gates.cost import GateCost
 from nid_dist.config.schema import Config
 from nid_dist.dictionary.evaluation import cheaper_strategy
@@ -31,7 +31,7 @@ class Run:
     Args:
         config: the configuration.
         channels: d.
-        lattice: coordinates of a signal.
+        grid_points: coordinates of a signal.
         world: ranks in all.
         gate: for a rank's signals.
         in_dim: m.
@@ -40,7 +40,7 @@ class Run:
 
     config: Config
     channels: int
-    lattice: int
+    grid_points: int
     world: int
     gate: GateCost = field(default_factory=GateCost)
     in_dim: int = 2
@@ -49,7 +49,7 @@ class Run:
     @property
     def coordinates(self) -> int:
         """C, at which f is evaluated in a step."""
-        return min(self.config.training.coordinates or self.lattice, self.lattice)
+        return min(self.config.training.coordinates or self.grid_points, self.grid_points)
 
     @property
     def signals(self) -> int:
@@ -77,30 +77,33 @@ class Run:
         numbers, linear = self.coordinates * self.channels, self.config.dictionary.private_layers == 1
         return min(numbers, self.width * self.channels if linear else self.config.dictionary.experts)
 
-    def slots(self, expert_parallel_size: int, warm: bool) -> int:
+    def slots(self, expert_parallel_size: int, is_warmup: bool) -> int:
         """Coefficients of a code that reach an owner."""
         experts = self.config.dictionary.experts // expert_parallel_size
-        return experts if warm else min(self.config.coding.support, experts)
+        return experts if is_warmup else min(self.config.coding.support, experts)
 
-    def summed(self, expert_parallel_size: int, warm: bool) -> int:
+    def summed(self, expert_parallel_size: int, is_warmup: bool) -> int:
         """Heads that an owner adds up for a code: all that it has, where a product with a dense code is cheaper."""
-        slots, experts = self.slots(expert_parallel_size, warm), self.config.dictionary.experts // expert_parallel_size
-        return experts if warm or product_is_cheaper(slots, experts) else slots
+        slots, experts = (
+            self.slots(expert_parallel_size, is_warmup),
+            self.config.dictionary.experts // expert_parallel_size,
+        )
+        return experts if is_warmup or product_is_cheaper(slots, experts) else slots
 
-    def used(self, expert_parallel_size: int, warm: bool) -> int:
+    def used(self, expert_parallel_size: int, is_warmup: bool) -> int:
         """Experts of a rank that some signal uses, at most."""
-        slots = self.slots(expert_parallel_size, warm)
+        slots = self.slots(expert_parallel_size, is_warmup)
         return min(self.config.dictionary.experts // expert_parallel_size, expert_parallel_size * self.signals * slots)
 
-    def chunks(self, expert_parallel_size: int, warm: bool) -> float:
+    def chunks(self, expert_parallel_size: int, is_warmup: bool) -> float:
         """How many times over the atoms that are used fill `dictionary.chunk_mb`."""
         layers = expert_layers(self.config.dictionary, self.channels, self.in_dim)
         # Of an expert at a coordinate: every layer, before and after its activation.
         numbers = self.channels if len(layers) == 1 else 2 * sum(outputs for _, outputs in layers)
-        used = self.used(expert_parallel_size, warm)
+        used = self.used(expert_parallel_size, is_warmup)
         return 4 * used * self.coordinates * numbers / (self.config.dictionary.chunk_mb * 2**20)
 
-    def merges(self, expert_parallel_size: int, warm: bool) -> bool:
+    def merges(self, expert_parallel_size: int, is_warmup: bool) -> bool:
         """Whether heads are merged."""
         dictionary = self.config.dictionary
         if expert_parallel_size > 1 or dictionary.private_layers > 1 or dictionary.strategy != "auto":
@@ -108,7 +111,7 @@ class Run:
         chosen = cheaper_strategy(
             signals=self.signals,
             coordinates=self.coordinates,
-            support=self.slots(1, warm),
+            support=self.slots(1, is_warmup),
             experts=dictionary.experts,
             channels=self.channels,
             width=self.width,
@@ -122,39 +125,39 @@ def trained(config: Config, mode: str) -> tuple[bool, bool]:
     return mode != "distill", config.coding.gate.kind != "none" and (mode != "solve" or regresses(config))
 
 
-def step_flops(run: Run, expert_parallel_size: int, mode: str, warm: bool = False) -> int:
+def step_flops(run: Run, expert_parallel_size: int, mode: str, is_warmup: bool = False) -> int:
     """Operations of a rank in an optimiser step.
 
     Args:
         run: what is computed.
         expert_parallel_size: R.
         mode: of the phase.
-        warm: whether codes are dense.
+        is_warmup: whether codes are dense.
 
     Returns:
         Those of gate, solver, trunk and experts, forward and backward.
     """
     config, gate, count = run.config, run.gate, run.config.optimizer.accumulation
-    work = 2 * _dictionary(run, expert_parallel_size, mode, warm)
+    work = 2 * _dictionary(run, expert_parallel_size, mode, is_warmup)
     if solves(config, mode):
         work += 2 * _solver(run, expert_parallel_size)
     if trained(config, mode)[1]:
         # With several micro-batches, statistics of the whole batch take a forward pass of their own.
         work += gate.forward * (1 + (mode == "gate" and count > 1)) + gate.backward
     unrolled = mode == "gate" and config.coding.gate.kind == "unrolled"
-    return count * work + 2 * unrolled * _evaluated(run, run.lattice, config.dictionary.experts)
+    return count * work + 2 * unrolled * _evaluated(run, run.grid_points, config.dictionary.experts)
 
 
-def _dictionary(run: Run, ranks: int, mode: str, warm: bool) -> int:
+def _dictionary(run: Run, ranks: int, mode: str, is_warmup: bool) -> int:
     """Multiplications of f; a product has a gradient for each factor that learns or depends on what does."""
     dictionary, signals, points, channels = run.config.dictionary, run.signals, run.coordinates, run.channels
     experts, codes = int(mode != "distill"), int(mode != "solve")
     shared = [inputs * outputs for inputs, outputs in trunk_layers(dictionary, run.in_dim)]
     trunk = points * (sum(shared) + experts * (2 * sum(shared) - sum(shared[:1])))
-    if run.merges(ranks, warm):
-        merge = ranks * signals * run.summed(ranks, warm) * run.expert_parameters * (1 + experts + codes)
+    if run.merges(ranks, is_warmup):
+        merge = ranks * signals * run.summed(ranks, is_warmup) * run.expert_parameters * (1 + experts + codes)
         return trunk + merge + signals * points * channels * run.width * (2 + (experts and bool(shared)))
-    used, again = run.used(ranks, warm), int(run.chunks(ranks, warm) > 1)
+    used, again = run.used(ranks, is_warmup), int(run.chunks(ranks, is_warmup) > 1)
     layers = sum(inputs * outputs for inputs, outputs in expert_layers(dictionary, channels, run.in_dim))
     combine = ranks * signals * used * points * channels * (1 + experts + codes + again)
     return trunk + combine + points * used * layers * (1 + 2 * experts + again)

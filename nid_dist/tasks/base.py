@@ -10,7 +10,7 @@ from torch import Tensor
 from nid_dist.config.schema import Config, Training
 from nid_dist.data.splits import Split
 from nid_dist.model import Model
-from nid_dist.parallel.exchange import Exchange
+from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.tasks.batch import Batch
 
@@ -33,8 +33,8 @@ class Task(Protocol):
         ...
 
     @property
-    def grid(self) -> tuple[int, ...]:
-        """Shape of the lattice of dense values, (H, W) for images."""
+    def grid_shape(self) -> tuple[int, ...]:
+        """Shape of the grid of dense values, (H, W) for images."""
         ...
 
     @property
@@ -79,7 +79,7 @@ class Task(Protocol):
         ...
 
     def sample(self, count: int) -> Float[Tensor, "S C d"]:
-        """At most `count` training signals on the lattice, for data-dependent initial values."""
+        """At most `count` training signals on the grid, for data-dependent initial values."""
         ...
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
@@ -113,7 +113,7 @@ def own_part(training: Training, accumulation: int, micro: int, world: World) ->
         the micro-batch. It is 0 where there is no signal for this rank.
     """
     size = training.batch // accumulation
-    part = world.share(size)
+    part = world.local_slice(size)
     weight = (part.stop - part.start) * world.size / size
     first = min(part.start, size - 1)
     return slice(micro * size + first, micro * size + max(part.stop, first + 1)), weight

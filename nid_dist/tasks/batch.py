@@ -13,15 +13,15 @@ class Batch:
     """Signals of a micro-batch.
 
     Args:
-        values: on the model's lattice, or at each signal's own coordinates.
+        values: on the model's grid, or at each signal's own coordinates.
         ids: which training signals they are.
         subset: which coordinates count in the data term; None: all.
         noise_seeds: of the noisy top-k, one per signal, so that the noise does not depend on how a batch is cut.
         weight: of this part of the micro-batch, such that the mean of weighted losses over all ranks is the loss of the
             micro-batch: 1 where all ranks have equally many signals. A rank for which none is left has one of weight 0.
-        coords: each signal's own; None: the model's lattice.
+        coords: each signal's own; None: the model's grid.
         weights: of the values in the data term, 0 where one is missing; None: 1 everywhere.
-        seen: makes what a gate sees of the signals on the model's lattice, where it does not see the signals; None: the
+        make_gate_input: makes what a gate sees of the signals on the model's grid, where it sees no signals; None: the
             values. Made when it is asked for, as a gate does not look on in every phase.
     """
 
@@ -31,13 +31,13 @@ class Batch:
     noise_seeds: Int[Tensor, "T"]
     weight: float = 1.0
     coords: Float[Tensor, "T C m"] | None = None
-    seen: Callable[[], Float[Tensor, "T G d"]] | None = None
+    make_gate_input: Callable[[], Float[Tensor, "T G d"]] | None = None
     weights: Float[Tensor, "T C"] | None = None
 
     @property
-    def shown(self) -> Float[Tensor, "T G d"]:
+    def gate_input(self) -> Float[Tensor, "T G d"]:
         """What a gate sees."""
-        return self.values if self.seen is None else self.seen().to(self.values.device)
+        return self.values if self.make_gate_input is None else self.make_gate_input().to(self.values.device)
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""

@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.errors import UserError
-from nid_dist.training.run_folder import RunFolder
 
 ABANDONED = "abandoned"
 
@@ -42,7 +42,7 @@ def set_aside_later(folder: RunFolder, step: int) -> list[Path]:
                 str(path),
                 found=f"that it cannot be moved to {ABANDONED}/ ({error.strerror or error})",
                 expected="a writable run folder",
-                mend="move it away yourself, or choose another logging.run_dir",
+                hint="move it away yourself, or choose another logging.run_dir",
             ) from error
         moved.append(target)
     return moved

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from nid_dist.checkpoints import checkpoint
 from nid_dist.config.schema import Optimizer
 from nid_dist.errors import UserError
-from nid_dist.training import checkpoint
 
 
 def divergence(config: Optimizer, checkpoints: Path, step: int, found: str) -> UserError:
@@ -25,7 +25,7 @@ def divergence(config: Optimizer, checkpoints: Path, step: int, found: str) -> U
         f"training step {step}",
         found=found,
         expected="finite numbers",
-        mend=f"{kept}; the likely cause is a learning rate that is too high (optimizer.lr {config.lr:g}, "
+        hint=f"{kept}; the likely cause is a learning rate that is too high (optimizer.lr {config.lr:g}, "
         f"trunk_lr {config.trunk_lr:g}, gate_lr {config.gate_lr:g}): lower it, raise optimizer.warmup_steps or "
         f"{'lower' if config.clip_norm else 'set'} optimizer.clip_norm",
     )

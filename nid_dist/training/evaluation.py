@@ -5,7 +5,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nid_dist.evaluation.effective_rank import effective_rank
+from nid_dist.evaluation.effective_rank import effective_rank as rank_of
 from nid_dist.model import Model
 from nid_dist.tasks.base import Picture, Task
 
@@ -14,7 +14,7 @@ _SHOWN = 64
 
 
 @torch.no_grad()
-def atoms_rank(model: Model) -> float:
+def effective_rank(model: Model) -> float:
     """Effective rank of the atoms without their means: it falls when a dictionary collapses.
 
     Args:
@@ -23,10 +23,10 @@ def atoms_rank(model: Model) -> float:
     Returns:
         The rank of all atoms, or of 2048 evenly chosen ones where there are more.
     """
-    count = model.dictionary.size
+    count = model.dictionary.num_experts
     chosen = torch.arange(min(count, _ATOMS)) * count // min(count, _ATOMS)
     atoms = _atoms(model, chosen)
-    return effective_rank((atoms - atoms.mean(1, keepdim=True)).flatten(1))
+    return rank_of((atoms - atoms.mean(1, keepdim=True)).flatten(1))
 
 
 def pictures(model: Model, task: Task, usage: Int[Tensor, "n"]) -> dict[str, Picture]:
@@ -41,7 +41,7 @@ def pictures(model: Model, task: Task, usage: Int[Tensor, "n"]) -> dict[str, Pic
         Pictures by name.
     """
     strongest = usage.argsort(descending=True)[:_SHOWN]
-    return task.pictures(model) | {"experts/most_used": _sheet(_atoms(model, strongest), model.grid)}
+    return task.pictures(model) | {"experts/most_used": _sheet(_atoms(model, strongest), model.grid_shape)}
 
 
 @torch.no_grad()
@@ -54,7 +54,7 @@ def _sheet(atoms: Float[Tensor, "U C d"], grid: tuple[int, ...]) -> Picture:
     scale = atoms.abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
     tiles = (0.5 + 0.5 * atoms / scale).unflatten(1, grid)
     while tiles.dim() > 4:
-        tiles = tiles[:, tiles.shape[1] // 2]  # of a lattice with more axes the slice through the middle
+        tiles = tiles[:, tiles.shape[1] // 2]  # of a grid with more axes the slice through the middle
     rows = int(np.ceil(len(tiles) ** 0.5))
     padded = torch.nn.functional.pad(tiles, (0, 0, 0, 1, 0, 1), value=1.0)
     missing = rows * rows - len(tiles)

@@ -13,10 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
-from nid_dist.coding.solvers import solve_codes, solve_codes_apart
+from nid_dist.coding.solvers import solve_codes, solve_codes_per_signal
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.measurements.sampling import Sampling
@@ -31,7 +31,7 @@ _NOISE = 0.3  # of the noisy top-k, relative to the standard deviation of a sign
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedBatch:
     """What a micro-batch's loss needs besides the model.
 
     Args:
@@ -63,7 +63,7 @@ class Loss:
 
 
 @torch.no_grad()
-def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool, alone: bool) -> Prepared:
+def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool, alone: bool) -> PreparedBatch:
     """The first pass over a micro-batch, on all ranks.
 
     Args:
@@ -85,11 +85,11 @@ def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool
     if mode == "distill":
         statistics["mean"], statistics["square"] = target.double().mean(), target.double().square().mean()
     if solved is not None and trains_gate(model, config, "solve"):
-        statistics["code"] = solved.values.square().sum(1).mean() / model.dictionary.size
+        statistics["code"] = solved.values.square().sum(1).mean() / model.dictionary.num_experts
         statistics["bias"] = solved.bias.square().mean()
     if mode == "gate" and not alone:
         _, statistics = _gate_code(model, batch, config, warm)
-    return Prepared(batch, solved, statistics, warm)
+    return PreparedBatch(batch, solved, statistics, warm)
 
 
 def average(statistics: Sequence[Statistics], weights: Sequence[float], world: World) -> Statistics:
@@ -107,14 +107,14 @@ def average(statistics: Sequence[Statistics], weights: Sequence[float], world: W
     if not shapes:
         return {}
     own = [torch.cat([each[name].detach().double().flatten() for name in shapes]) for each in statistics]
-    mean = world.mean(torch.stack([w * each for w, each in zip(weights, own, strict=True)]).mean(0))
+    mean = world.all_reduce_mean(torch.stack([w * each for w, each in zip(weights, own, strict=True)]).mean(0))
     parts = mean.split([shape.numel() for shape in shapes.values()])
     return {
         name: part.reshape(shapes[name]).to(statistics[0][name].dtype) for name, part in zip(shapes, parts, strict=True)
     }
 
 
-def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config, world: World) -> Loss:
+def gate_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `gate`, the paper's: gate and experts learn together through the code (Wang et al. 2022, eq. 7 to 9).
 
     Args:
@@ -142,13 +142,13 @@ def gate_loss(model: Model, prepared: Prepared, shared: Statistics, config: Conf
         total = total + objective.l1 * penalty
         parts["l1"] = penalty.item()
     if objective.ordered:
-        ordered = ordered_sparsity(code, model.dictionary.size, objective.order, model.dictionary.sizes())
+        ordered = ordered_sparsity(code, model.dictionary.num_experts, objective.order, model.dictionary.atom_norms())
         total = total + objective.ordered * ordered
         parts["ordered"] = ordered.item()
     return Loss(total, code, parts)
 
 
-def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config, world: World) -> Loss:
+def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `solve`: codes solved for the present dictionary, one gradient step on it with the codes held fixed.
 
     At the solved code the loss is stationary in the code, so its gradient in the dictionary alone is the gradient of
@@ -170,14 +170,14 @@ def solve_loss(model: Model, prepared: Prepared, shared: Statistics, config: Con
     data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     total, parts = data, {"data": data.item()}
     if trains_gate(model, config, "solve"):
-        output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
+        output = model.gate_output(prepared.batch.gate_input, prepared.batch.ids)
         regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
         parts["distill"] = regression.item()
     return Loss(total, code, parts)
 
 
-def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: Config, world: World) -> Loss:
+def distill_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `distill`: the gate alone learns the frozen dictionary's codes, by regression and by what f they give.
 
     Args:
@@ -191,7 +191,7 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
         The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
     """
     coords, target = _measured(model, prepared.batch)
-    output = model.gate_output(prepared.batch.shown, prepared.batch.ids)
+    output = model.gate_output(prepared.batch.gate_input, prepared.batch.ids)
     code = signed_top_k(output.logits, output.bias, model.support)
     data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
@@ -203,7 +203,7 @@ def distill_loss(model: Model, prepared: Prepared, shared: Statistics, config: C
     return Loss(total, code, parts)
 
 
-LOSSES: dict[str, Callable[[Model, Prepared, Statistics, Config, World], Loss]] = {
+LOSSES: dict[str, Callable[[Model, PreparedBatch, Statistics, Config, World], Loss]] = {
     "gate": gate_loss,
     "solve": solve_loss,
     "distill": distill_loss,
@@ -232,7 +232,7 @@ def code_regression(
 
 def _gate_code(model: Model, batch: Batch, config: Config, warm: bool) -> tuple[Code, Statistics]:
     """The gate's code, and the experts' importance and (noisy top-k) load as means over the signals."""
-    output = model.gate_output(batch.shown, batch.ids)
+    output = model.gate_output(batch.gate_input, batch.ids)
     load = None
     if warm:
         code = Code(output.logits, output.bias)
@@ -243,7 +243,7 @@ def _gate_code(model: Model, batch: Batch, config: Config, warm: bool) -> tuple[
         code, load = noisy_top_k(output.logits, scale, output.bias, model.support, _noise(output.logits, batch))
     else:
         code = signed_top_k(output.logits, output.bias, model.support)
-    usage = {"importance": importance(code, model.dictionary.size, config.objective.importance)}
+    usage = {"importance": importance(code, model.dictionary.num_experts, config.objective.importance)}
     if load is not None:
         usage["load"] = load
     return code, {name: value / code.signals for name, value in usage.items()}
@@ -290,8 +290,8 @@ def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -
         estimate, target = (values.clamp(-objective.clamp, objective.clamp) for values in (estimate, target))
     if weights is not None and batch.subset is not None:
         weights = weights[:, batch.subset]
-    turning = objective.welsch if objective.loss == "welsch" else objective.huber
-    return data_loss(estimate, target, objective.loss, turning, weights)
+    delta = objective.welsch if objective.loss == "welsch" else objective.huber
+    return data_loss(estimate, target, objective.loss, delta, weights)
 
 
 def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:
@@ -299,5 +299,7 @@ def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
     with torch.autocast(coords.device.type, enabled=False):
         if coords.dim() == 3:
-            return solve_codes_apart(model.dictionary, coords, target, model.support, coding.blocks, coding.ridge).code
+            return solve_codes_per_signal(
+                model.dictionary, coords, target, model.support, coding.blocks, coding.ridge
+            ).code
         return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code

@@ -14,9 +14,9 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 from tqdm import tqdm
 
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config.schema import Logging
 from nid_dist.errors import UserError
-from nid_dist.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -138,7 +138,7 @@ class Monitor:
                 str(self._path),
                 found=f"that writing failed ({error.strerror or error})",
                 expected="room for the log",
-                mend="free some space and continue with --resume auto",
+                hint="free some space and continue with --resume auto",
             ) from error
 
     def _show(self, step: int, figures: Mapping[str, float], event: Event) -> None:
@@ -170,7 +170,7 @@ def _open_to_append(folder: RunFolder) -> IO[str]:
             str(folder.log),
             found=f"that it cannot be opened ({error.strerror})",
             expected="a writable file",
-            mend="choose another logging.run_dir",
+            hint="choose another logging.run_dir",
         ) from error
     with log:
         if log.seek(0, 2) > 0:
@@ -188,6 +188,6 @@ def _open_board(folder: RunFolder, first_step: int) -> "SummaryWriter":
             "logging.tensorboard",
             found=f"true, but it cannot be imported ({error})",
             expected="the package tensorboard",
-            mend="pip install tensorboard, or set logging.tensorboard to false",
+            hint="pip install tensorboard, or set logging.tensorboard to false",
         ) from error
     return SummaryWriter(log_dir=str(folder.events), purge_step=first_step + 1)

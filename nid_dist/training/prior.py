@@ -6,7 +6,7 @@ from functools import partial
 import torch
 
 from nid_dist.coding.prior import learn_prior
-from nid_dist.coding.solvers import Solution, solve_codes, solve_codes_apart
+from nid_dist.coding.solvers import Solution, solve_codes, solve_codes_per_signal
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
@@ -38,8 +38,8 @@ def update_prior(model: Model, task: Task, world: World) -> None:
         sums[0] += heads.sum(0)
         sums[1:] += heads.t() @ heads
         count += signals
-    count = int(world.total(torch.tensor(count)))
-    sums = world.total(sums) / count
+    count = int(world.all_reduce_sum(torch.tensor(count)))
+    sums = world.all_reduce_sum(sums) / count
     model.stored_prior.set(learn_prior(sums[0], sums[1:], count, coding.prior_rank))
 
 
@@ -53,14 +53,14 @@ def _solved(model: Model, task: Task, world: World) -> Iterator[tuple[Solution, 
         # Signals as a training sees them, changed ones included, at points that it has not seen.
         for step in range(max(1, coding.prior_signals // model.config.training.batch)):
             for micro in range(model.config.optimizer.accumulation):
-                batch = world.together(partial(task.batch, _UNSEEN + step, micro, world)).to(world.device)
+                batch = world.raise_on_all_ranks(partial(task.batch, _UNSEEN + step, micro, world)).to(world.device)
                 assert batch.coords is not None
-                solution = solve_codes_apart(dictionary, batch.coords, batch.values, *options)
+                solution = solve_codes_per_signal(dictionary, batch.coords, batch.values, *options)
                 yield solution, len(batch.values) if batch.weight else 0
         return
     count = max(2, min(coding.prior_signals, _NUMBERS // (len(model.coords) * model.channels)))
-    sample = world.together(lambda: task.sample(count))
-    own = sample[world.share(len(sample))].to(world.device)
+    sample = world.raise_on_all_ranks(lambda: task.sample(count))
+    own = sample[world.local_slice(len(sample))].to(world.device)
     for first in range(0, -(-len(sample) // world.size), at_once):
         values = own[first : first + at_once]
         yield solve_codes(dictionary, Sampling(model.coords), values, *options), len(values)

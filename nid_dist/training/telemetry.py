@@ -61,10 +61,10 @@ class StepClock:
         facts = {f"ms/{name}": 1e3 * seconds / steps for name, seconds in self._seconds.items()}
         facts |= {f"ms/wait_{kind}": 1e3 * seconds / steps for kind, seconds in sorted(self._waited.items())}
         facts |= {f"kB/{kind}": sent / 1e3 / steps for kind, sent in sorted(self._bytes.items())}
-        mean = self._world.mean(torch.tensor(list(facts.values()), dtype=torch.float64))
+        mean = self._world.all_reduce_mean(torch.tensor(list(facts.values()), dtype=torch.float64))
         return dict(zip(facts, mean.tolist(), strict=True))
 
     def working_ms(self) -> Float64[Tensor, "ranks"]:
         """Milliseconds per step of each rank without waiting for messages: what a slow rank shows; called on all."""
         own = 1e3 * (sum(self._seconds.values()) - sum(self._waited.values())) / max(1, self._steps)
-        return self._world.collect(torch.tensor(own, dtype=torch.float64))
+        return self._world.all_gather(torch.tensor(own, dtype=torch.float64))

@@ -11,22 +11,22 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
+from nid_dist.checkpoints import checkpoint
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.model import Model
-from nid_dist.parallel.engine import Engine
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.engines.engine import Engine
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Task
 from nid_dist.tasks.batch import Batch
-from nid_dist.training import checkpoint
-from nid_dist.training.beginning import initialise, is_sharded, make_optimizer
 from nid_dist.training.divergence import divergence
-from nid_dist.training.evaluation import atoms_rank, pictures
+from nid_dist.training.evaluation import effective_rank, pictures
+from nid_dist.training.initialization import initialise, is_sharded, make_optimizer
 from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.prior import update_prior
-from nid_dist.training.run_folder import RunFolder
 from nid_dist.training.schedule import Position, in_phase, position, rate_factor
 from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
 from nid_dist.training.telemetry import StepClock
@@ -67,12 +67,12 @@ class Trainer:
         world: World | None = None,
     ) -> None:
         self.config, self.task, self.model, self.engine, self.folder = config, task, model, engine, folder
-        self.world = World(Topology(model.dictionary.size)) if world is None else world
+        self.world = World(Topology(model.dictionary.num_experts)) if world is None else world
         self.progress = Progress()
         self.seconds_before = 0.0
         """Spent on training before this process."""
         self._unclocked = 0.0  # seconds since the last step's message to all ranks
-        self.usage, self.clock = ExpertUsage(model.dictionary.size, self.world), StepClock(self.world)
+        self.usage, self.clock = ExpertUsage(model.dictionary.num_experts, self.world), StepClock(self.world)
         self.stopped_by: str | None = None
         """The signal that stopped the last `run` early, or None."""
         engine.prepare([model], make_optimizer(model, config.optimizer))
@@ -216,14 +216,16 @@ class Trainer:
     def _agree(self, losses: dict[str, float], facts: dict[str, float]) -> dict[str, float]:
         """Means over ranks, in one message."""
         both = losses | facts
-        mean = self.world.mean(torch.tensor(list(both.values()), dtype=torch.float64))
+        mean = self.world.all_reduce_mean(torch.tensor(list(both.values()), dtype=torch.float64))
         return dict(zip(both, mean.tolist(), strict=True))
 
     def _read_batches(self) -> list[Batch]:
         """This rank's part of the step's micro-batches; an unreadable picture costs no step that was done."""
         micros = range(self.config.optimizer.accumulation)
         try:
-            batches = self.world.together(lambda: [self.task.batch(self.step, micro, self.world) for micro in micros])
+            batches = self.world.raise_on_all_ranks(
+                lambda: [self.task.batch(self.step, micro, self.world) for micro in micros]
+            )
             return [batch.to(self.world.device) for batch in batches]
         except UserError:
             if self.step > 0:
@@ -290,9 +292,9 @@ class Trainer:
 
     def _evaluate(self) -> dict[str, float]:
         self._update_gate()
-        model, counts = self.model.whole(), self.usage.counts()
+        model, counts = self.model.unsharded(), self.usage.counts()
         figures = self.task.evaluate(model, self.world)
-        figures["effective_rank"] = self.world.only_first(lambda: atoms_rank(model))
+        figures["effective_rank"] = self.world.on_rank_zero(lambda: effective_rank(model))
         figures |= self.usage.facts(counts)
         self.monitor.scalars(self.step, figures, event="eval")
         self.monitor.histogram(self.step, "experts/load", counts)
@@ -307,7 +309,7 @@ class Trainer:
 
     def _parameters_are_finite(self) -> bool:
         bad = sum(not bool(parameter.isfinite().all()) for parameter in self.model.parameters())
-        return not self.world.total(torch.tensor(bad))
+        return not self.world.all_reduce_sum(torch.tensor(bad))
 
     def _diverged(self, found: str) -> NoReturn:
         self.monitor.scalars(self.step, {}, event="warning", text={"message": f"diverged: {found}"})

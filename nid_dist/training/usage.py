@@ -4,8 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nid_dist.coding.code import Code
-from nid_dist.parallel.topology import Topology
+from nid_dist.code import Code
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 
 _PERCENTILES = (5, 50, 95)
@@ -35,7 +35,7 @@ class ExpertUsage:
 
     def counts(self) -> Int[Tensor, "n"]:
         """Tokens of each expert, of all ranks' signals; to be called on all ranks."""
-        return self._world.total(self._own)
+        return self._world.all_reduce_sum(self._own)
 
     def facts(self, counts: Int[Tensor, "n"]) -> dict[str, float]:
         """What matters of the distribution, in one number each.

@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nid_dist.baselines.config import Inr, load_baseline
 from nid_dist.baselines.inr import Baseline, Network
-from nid_dist.data.lattice import lattice
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
 
@@ -51,7 +51,7 @@ def test_costs_are_those_that_torch_counts(config: Inr) -> None:
 
 @pytest.mark.parametrize("config", [SIREN, FFM], ids=["siren", "ffm"])
 def test_values_are_fitted(config: Inr) -> None:
-    coords = lattice((12, 12))
+    coords = coordinate_grid((12, 12))
     values = 0.5 + 0.3 * torch.stack([torch.sin(3 * coords[:, 0]), torch.cos(2 * coords[:, 1])], 1)
     fitted = Baseline(config).fit(coords, values, steps=300)
     assert (fitted.render(coords) - values).square().mean() < 1e-3
@@ -61,7 +61,7 @@ def test_values_are_fitted(config: Inr) -> None:
 
 
 def test_what_has_no_weight_is_not_looked_at() -> None:
-    coords = lattice((10, 10))
+    coords = coordinate_grid((10, 10))
     values = torch.full((100, 1), 0.25)
     weights = torch.ones(100)
     values[::3], weights[::3] = math.nan, 0.0
@@ -82,7 +82,7 @@ class Means:
     size = 6
 
     def __init__(self) -> None:
-        self.coords = lattice((12,))
+        self.coords = coordinate_grid((12,))
 
     def chunks(self, field: object, rows: int) -> Iterator[tuple[slice, Tensor]]:
         yield slice(0, 6), field(self.coords).unflatten(0, (6, 2)).mean(1)  # type: ignore[operator]
@@ -91,7 +91,7 @@ class Means:
 def test_measurements_are_fitted() -> None:
     measured = torch.linspace(0, 1, 6)[:, None]
     fitted = Baseline(SIREN).fit_measured(Means(), measured, 1, steps=300)
-    means = fitted.render(lattice((12,))).unflatten(0, (6, 2)).mean(1)
+    means = fitted.render(coordinate_grid((12,))).unflatten(0, (6, 2)).mean(1)
     assert (means - measured).abs().max() < 0.02
     drawn = Baseline(SIREN).fit_measured(
         Sampling(torch.zeros(1, 1)),
@@ -107,18 +107,18 @@ def test_any_loss_is_fitted_with_derivatives() -> None:
     """f'(x) = 2 and f(0) = 1."""
 
     def loss(network: Network) -> Tensor:
-        x = lattice((9,)).requires_grad_()
+        x = coordinate_grid((9,)).requires_grad_()
         slope = torch.autograd.grad(network(x).sum(), x, create_graph=True)[0]
         return (slope - 2).square().mean() + (network(torch.zeros(1, 1)) - 1).square().mean()
 
     config = SIREN.model_copy(update={"first_omega": 3.0, "omega": 5.0})
     fitted = Baseline(config).minimise(loss, 1, 1, steps=400)
-    x = lattice((9,))
+    x = coordinate_grid((9,))
     assert (fitted.render(x) - (1 + 2 * x)).abs().max() < 0.1
 
 
 def test_it_stops_by_clock_and_by_figure() -> None:
-    coords, values = lattice((8, 8)), torch.full((64, 1), 0.5)
+    coords, values = coordinate_grid((8, 8)), torch.full((64, 1), 0.5)
     seen: list[float] = []
 
     def watch(network: Network) -> float:
@@ -134,7 +134,7 @@ def test_it_stops_by_clock_and_by_figure() -> None:
 
 def test_a_start_is_taken() -> None:
     start = Network(SIREN, 2, 1, torch.Generator().manual_seed(7))
-    fitted = Baseline(SIREN, start.state_dict()).fit(lattice((4, 4)), torch.zeros(16, 1), steps=0)
+    fitted = Baseline(SIREN, start.state_dict()).fit(coordinate_grid((4, 4)), torch.zeros(16, 1), steps=0)
     x = torch.rand(5, 2)
     torch.testing.assert_close(fitted.render(x), start(x).detach())
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from nid_dist.baselines.config import Inr, Meta, load_baseline
 from nid_dist.baselines.inr import Baseline, Network
 from nid_dist.baselines.meta import learn_start, learned_start, read_start
-from nid_dist.data.lattice import lattice
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.errors import UserError
 
 CONFIG = Path(__file__).parents[2] / "configs" / "baselines" / "meta.yaml"
-COORDS = lattice((6, 6))
+COORDS = coordinate_grid((6, 6))
 
 
 def config(algorithm: str, **changes: object) -> Inr:
@@ -86,7 +86,7 @@ def test_it_is_learned_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(UserError, match="learned by another configuration"):
         learned_start(config("reptile", outer_steps=3), COORDS, 1, waves, path)
     with pytest.raises(UserError, match="learned by another configuration"):
-        learned_start(made, lattice((3, 3)), 1, waves, path)
+        learned_start(made, coordinate_grid((3, 3)), 1, waves, path)
     path.write_bytes(b"nothing")
     with pytest.raises(UserError, match="a damaged file"):
         read_start(made, path)

@@ -61,6 +61,6 @@ def test_figures(monkeypatch: pytest.MonkeyPatch) -> None:
         processes, *signals = name.removeprefix(f"{mode} ").split()
         assert f"coding.phases=[{{mode: {mode.partition(',')[0]}}}]" in training.overrides
         assert ("dictionary.experts=4096" in training.overrides) == ("k" in mode)
-        assert training.alone == (processes == "independent")
-        assert training.processes == (2 if training.alone else int(processes))
-        assert f"training.batch={128 if training.alone else signals[0]}" in training.overrides
+        assert training.independent == (processes == "independent")
+        assert training.processes == (2 if training.independent else int(processes))
+        assert f"training.batch={128 if training.independent else signals[0]}" in training.overrides

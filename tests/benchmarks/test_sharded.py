@@ -9,10 +9,10 @@ import torch
 
 from nid_dist.benchmarks import sharded
 from nid_dist.benchmarks.scaling import measure_sizes
-from nid_dist.benchmarks.sharded import Case, Size, in_words, joined, together
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.local_processes import run_local
-from nid_dist.parallel.network import free_port
+from nid_dist.benchmarks.sharded import ShardedCase, Size, joined, summary, together
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.local_processes import run_local
+from nid_dist.parallel.launch.network import free_port
 from nid_dist.parallel.world import JSON
 
 SIZE = Size(experts=12, support=4, coordinates=9, signals=3, width=8)
@@ -23,7 +23,7 @@ def describe(launch: Launch, port: int) -> JSON:
     sizes = [replace(SIZE, support=3), replace(SIZE, experts=65536, width=64)]
     steps = measure_sizes(replace(launch, port=port), sizes, 1)
     with joined(launch) as world:
-        case = Case(world, SIZE)
+        case = ShardedCase(world, SIZE)
         values = case.step()
         sent = case.exchange.traffic.bytes_sent
         slow = 0.05 * (1 + launch.rank)
@@ -63,4 +63,4 @@ def test_two_ranks() -> None:
 
 def test_too_many_processes_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharded, "machine", lambda: {"cores": 2})
-    assert [in_words(processes) for processes in (1, 2, 4)] == ["1", "2", "4 (oversubscribed: 2 cores)"]
+    assert [summary(processes) for processes in (1, 2, 4)] == ["1", "2", "4 (oversubscribed: 2 cores)"]

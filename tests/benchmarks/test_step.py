@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from nid_dist.benchmarks import step
-from nid_dist.benchmarks.step import Case, Gemm, run
+from nid_dist.benchmarks.step import Gemm, StepCase, run
 
 
 @pytest.mark.parametrize("size", [(64, 8, 16), (300, 20, 24)])
 def test_both_formulations_give_the_same_values_and_gradients(size: tuple[int, int, int]) -> None:
-    case = Case(*size)
+    case = StepCase(*size)
     gradients = []
     for formulation in (case.ours, case.dense):
         values = formulation()
@@ -20,7 +20,7 @@ def test_both_formulations_give_the_same_values_and_gradients(size: tuple[int, i
 
 
 def test_codes_have_k_different_experts() -> None:
-    case = Case(64, 8, 16)
+    case = StepCase(64, 8, 16)
     assert case.code.indices is not None and case.code.indices.shape == (64, 8)
     assert all(len(set(row)) == 8 for row in case.code.indices.tolist())
 
@@ -30,7 +30,7 @@ def test_flops_by_hand() -> None:
     # layer's input; merged heads; the weighted sums of rows of 3 * 17 numbers.
     trunk = 1024 * (3 * 3 * 16 * 16 + 2 * 2 * 16)
     heads, merge = 1024 * 3 * 64 * 3 * 16, 3 * 64 * 8 * 51
-    assert Case(64, 8, 16).flops() == 2 * (trunk + heads + merge)
+    assert StepCase(64, 8, 16).flops() == 2 * (trunk + heads + merge)
 
 
 def test_quick_run_has_a_figure_for_every_size(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_quick_run_has_a_figure_for_every_size(monkeypatch: pytest.MonkeyPatch) 
 
 def test_the_named_figures_compare_the_named_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(step, "alternate", lambda variants, repeats: dict.fromkeys(variants, 2.0) | {"16384": 3.0})
-    monkeypatch.setattr(step, "Case", Fake)
+    monkeypatch.setattr(step, "StepCase", Fake)
     figures = step._side_by_side(Gemm(100))
     assert figures == {
         "gemm_gflops": pytest.approx(2 * 100**3 / 2 / 1e9),

@@ -8,8 +8,8 @@ import torch
 
 from nid_dist.benchmarks.sharded import joined
 from nid_dist.benchmarks.stock_layers import DeepSpeedLayer, FairscaleLayer, counted_all_to_all
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 from nid_dist.parallel.world import JSON
 
@@ -30,7 +30,7 @@ def evaluate(launch: Launch) -> JSON:
                 results = layer(tokens)
                 results.sum().backward()
             weight, bias = (
-                world.collect(
+                world.all_gather(
                     torch.stack([p for name, p in layer.named_parameters() if name.endswith(end) and "wg" not in name])
                 )
                 for end in ("weight", "bias")

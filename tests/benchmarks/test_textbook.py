@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from nid_dist.benchmarks.sharded import Case, Size, joined
+from nid_dist.benchmarks.sharded import ShardedCase, Size, joined
 from nid_dist.benchmarks.textbook import evaluate_tokens
-from nid_dist.parallel.launching import Launch
-from nid_dist.parallel.local_processes import run_local
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.world import JSON
 
 SIZE = Size(experts=12, support=4, coordinates=9, signals=3, width=8)
@@ -15,15 +15,15 @@ SIZE = Size(experts=12, support=4, coordinates=9, signals=3, width=8)
 
 def compare(launch: Launch) -> JSON:
     with joined(launch) as world:
-        case = Case(world, SIZE)
+        case = ShardedCase(world, SIZE)
         parameters = [case.dictionary.experts.rows, case.code.values, case.code.bias]
         ours = [case.step(), *(parameter.grad.clone() for parameter in parameters)]
         # The trunk is at home for ours and at the owner for theirs: equal once all ranks' gradients are added up.
         trunk = case.dictionary.trunk.layers[1].weight
-        ours.append(world.total(trunk.grad))
+        ours.append(world.all_reduce_sum(trunk.grad))
         case.exchange.traffic.reset()
         values = case.backward(evaluate_tokens(case.dictionary, case.code, case.coords))
-        theirs = [values, *(parameter.grad for parameter in parameters), world.total(trunk.grad)]
+        theirs = [values, *(parameter.grad for parameter in parameters), world.all_reduce_sum(trunk.grad)]
         errors = [
             float((one - other).norm() / other.norm().clamp_min(1e-6)) for one, other in zip(theirs, ours, strict=True)
         ]

@@ -15,7 +15,7 @@ def test_one_and_two_processes() -> None:
     given = {
         "one": Training(1, (*SMALL, *MODES["gate"], "parallel.engine=deepspeed")),
         "two": Training(2, (*SMALL, *MODES["solve"])),
-        "apart": Training(2, (*SMALL, *MODES["gate"]), alone=True),
+        "apart": Training(2, (*SMALL, *MODES["gate"]), independent=True),
     }
     seconds = step_seconds(given, steps=2, rounds=1)
     assert set(seconds) == set(given)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from nid_dist.cli.entry import OneVoiceParser, guarded, new_folder, without_result
+from nid_dist.cli.entry import RankZeroArgumentParser, guarded, new_folder, without_result
 from nid_dist.errors import UserError
-from nid_dist.parallel import failures
+from nid_dist.parallel.launch import failures
 
 
 def raising(error: BaseException, *, together: bool = False) -> int:
@@ -42,7 +42,7 @@ def test_the_result_and_the_arguments_pass_through() -> None:
 
 
 def test_errors_of_the_user_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert raising(UserError("file", found="two\nlines", expected="one", mend="join them")) == 2
+    assert raising(UserError("file", found="two\nlines", expected="one", hint="join them")) == 2
     assert capsys.readouterr() == ("", "nid-x: error: file: found two lines, expected one; join them\n")
 
 
@@ -80,7 +80,7 @@ def test_warnings_are_one_line_without_code(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (UserError("file", found="two", expected="one", mend="join them"), 2, "nid-x: error: file: found two, "),
+        (UserError("file", found="two", expected="one", hint="join them"), 2, "nid-x: error: file: found two, "),
         (MemoryError(), 2, "nid-x: error: memory: "),
         (KeyboardInterrupt(), 130, "nid-x: interrupted"),
     ],
@@ -110,7 +110,7 @@ def test_of_several_processes_each_shows_its_mistakes(
 def test_processes_that_do_not_work_together_speak_for_themselves(
     second_of_two: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert raising(UserError("file", found="two", expected="one", mend="join them")) == 2
+    assert raising(UserError("file", found="two", expected="one", hint="join them")) == 2
     assert capsys.readouterr().err.startswith("nid-x: error: file")
 
 
@@ -137,7 +137,7 @@ def test_alone_a_command_for_several_is_like_any_other(
             monkeypatch.delenv(name, raising=False)
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
-        assert raising(UserError("file", found="two", expected="one", mend="join them"), together=True) == 2
+        assert raising(UserError("file", found="two", expected="one", hint="join them"), together=True) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
 
 
@@ -173,5 +173,5 @@ def test_options_are_explained_once(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
         monkeypatch.setenv("MASTER_PORT", "1")
         with pytest.raises(SystemExit):
-            OneVoiceParser(prog="p").parse_args(["--nonsense"])
+            RankZeroArgumentParser(prog="p").parse_args(["--nonsense"])
     assert capsys.readouterr().err.count("unrecognized arguments") == 1

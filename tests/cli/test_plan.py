@@ -9,7 +9,7 @@ import pytest
 from nid_dist.cli.plan import describe_run, main
 from nid_dist.config import load_config
 from nid_dist.planning.cost import bytes_by_kind, step_messages
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.images.task import ImageTask
 from tests.tiny import tiny, write_sizes
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from nid_dist.cli.prepare import main
-from nid_dist.data.prepared_shapes import INDEX, PreparedShapes
+from nid_dist.tasks.shapes.prepared import INDEX, PreparedShapes
 
 FEW = ["--samples", "400", "--surface", "60", "--grid", "4", "--cores", "1"]
 

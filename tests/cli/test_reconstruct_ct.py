@@ -11,10 +11,10 @@ from PIL import Image
 
 from nid_dist.cli.reconstruct_ct import main
 from nid_dist.coding.storage import load_codes
-from nid_dist.data.phantoms import named_phantom
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
+from nid_dist.tasks.ct.phantoms import named_phantom
 
 PHANTOM = named_phantom("phantom-00002", 0)
 

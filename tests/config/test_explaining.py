@@ -1,4 +1,4 @@
-"""Every wrong value is told in one line: where, found, expected, mend."""
+"""Every wrong value is told in one line: where, found, expected, hint."""
 
 from pathlib import Path
 

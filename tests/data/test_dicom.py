@@ -9,8 +9,8 @@ from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
 from nid_dist.data.reading import image_size, read_image
-from nid_dist.data.slices import named_slice
 from nid_dist.errors import UserError
+from nid_dist.tasks.ct.slices import named_slice
 
 
 def write(path: Path, pixels: np.ndarray | None, modality: str = "CT", intercept: int = -1024) -> Path:

@@ -6,7 +6,7 @@ Plain formulas, written apart from the package; only the encoding (which has tes
 import torch
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
 from nid_dist.dictionary.dictionary import Dictionary
@@ -75,7 +75,7 @@ def f(dictionary: Dictionary, code: Code, coords: Tensor) -> Tensor:
     for i in range(len(code.values)):
         x = coords if coords.dim() == 2 else coords[i]
         value = code.bias[i].expand(len(x), -1)
-        experts = range(dictionary.size) if code.indices is None else code.indices[i].tolist()
+        experts = range(dictionary.num_experts) if code.indices is None else code.indices[i].tolist()
         for position, expert in enumerate(experts):
             value = value + code.values[i, position] * atom(dictionary, expert, x)
         signals.append(value)

@@ -1,14 +1,14 @@
 import pytest
 import torch
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
 from nid_dist.dictionary import dictionary as module
 from nid_dist.dictionary.derivatives import gradient, laplacian
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.evaluation import evaluate_then_combine
-from nid_dist.parallel.exchange import LocalExchange
+from nid_dist.parallel.exchange.exchange import LocalExchange
 from tests.dictionary import oracle
 
 

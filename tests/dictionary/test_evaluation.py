@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.dictionary.evaluation import cheaper_strategy, evaluate_then_combine, merge_then_evaluate
-from nid_dist.parallel.exchange import LocalExchange
+from nid_dist.parallel.exchange.exchange import LocalExchange
 from tests.dictionary import oracle
 
 TINY, HUGE = 1, 2**30

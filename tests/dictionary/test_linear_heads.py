@@ -1,6 +1,6 @@
 import torch
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.dictionary.linear_heads import LinearHeads
 
 

@@ -5,7 +5,7 @@ from torch import nn
 
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
-from nid_dist.data.lattice import lattice
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.dictionary.encodings import make_encoding
 from nid_dist.dictionary.splines import Splines, spline_side
 from nid_dist.dictionary.trunk import Trunk
@@ -27,7 +27,7 @@ def test_their_sum_is_constant_and_their_mean_square_one_half(dim: int) -> None:
     assert splines.side == 9 and splines.out_dim == 9**dim
     coords = 2 * torch.rand(50, dim) - 1
     assert torch.allclose(splines(coords).sum(1) / splines.amplitude, torch.ones(50), atol=1e-5)
-    middle = splines(lattice((36,) * dim)).square().mean(0).reshape((9,) * dim)[(4,) * dim]
+    middle = splines(coordinate_grid((36,) * dim)).square().mean(0).reshape((9,) * dim)[(4,) * dim]
     assert float(middle) == pytest.approx(0.5, rel=0.01)
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.evaluation.operations import image_operations, stored_numbers
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.images.task import ImageTask
 from tests.tiny import tiny
 
 

@@ -23,8 +23,8 @@ import torch
 
 from nid_dist.cli import entry
 from nid_dist.cli.train import main
-from nid_dist.parallel import joining
-from nid_dist.parallel.network import LOOPBACK, free_port
+from nid_dist.parallel.launch import rendezvous as joining
+from nid_dist.parallel.launch.network import LOOPBACK, free_port
 from nid_dist.training import trainer
 
 ENDS_WITHIN = 15.0

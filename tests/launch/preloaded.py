@@ -7,8 +7,9 @@ import os
 os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
 
 _MODULES = """
-    nid_dist.cli.train nid_dist.tasks.images nid_dist.parallel.failures nid_dist.parallel.process_group_world
-    nid_dist.parallel.deepspeed_engine nid_dist.parallel.fairscale_engine
+    nid_dist.cli.train nid_dist.tasks.images.task nid_dist.parallel.launch.failures
+    nid_dist.parallel.process_group_world
+    nid_dist.parallel.engines.deepspeed_engine nid_dist.parallel.engines.fairscale_engine
     setuptools skimage.transform torch._dynamo torch.distributed.checkpoint torch.distributed.tensor
 """
 for name in _MODULES.split():

@@ -16,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from nid_dist.parallel.network import free_port
+from nid_dist.parallel.launch.network import free_port
 from tests.launch import jobs
 from tests.launch.killing import (
     ENDS_WITHIN,
@@ -137,7 +137,7 @@ def test_ten_kills_in_a_row(here: Path, undisturbed: dict[int, float]) -> None:
         assert f"step-{start:08d}: found" in warning and "passed over" in warning
     assert_undisturbed(run, undisturbed)
     assert leftovers(run) == []
-    # The spoilt one is set aside.
+    # The corrupted one is set aside.
     assert {path.name for path in run.iterdir()} == {path.name for path in (here / "alone").iterdir()} | {"abandoned"}
 
 

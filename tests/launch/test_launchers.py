@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.parallel.network import free_port
+from nid_dist.parallel.launch.network import free_port
 from tests.launch.jobs import (
     BIN,
     LONG,

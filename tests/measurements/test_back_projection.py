@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from skimage.transform import iradon
 
-from nid_dist.data.phantoms import shepp_logan
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.measurements.back_projection import BackProjection, arcs, ramp
 from nid_dist.measurements.geometry import Geometry
+from nid_dist.tasks.ct.phantoms import shepp_logan
 
 
 @pytest.mark.parametrize("source", [None, 2.0, 6.0])

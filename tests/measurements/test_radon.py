@@ -8,11 +8,11 @@ from torch import Tensor
 from nid_dist.benchmarks.ct import adjoint_error
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
-from nid_dist.data.phantoms import named_phantom
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.tasks.ct.phantoms import named_phantom
 
 BEAMS = pytest.mark.parametrize("source", [None, 2.5], ids=["parallel", "fan"])
 

@@ -1,13 +1,13 @@
 import torch
 
-from nid_dist.data.lattice import lattice
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.measurements.raster import Raster, spread
 
 
 def test_centres_and_halfway_by_hand() -> None:
     image = torch.tensor([[0.0, 1.0], [2.0, 3.0]])[..., None]
     raster = Raster(image)
-    assert torch.equal(raster(lattice((2, 2)))[:, 0], torch.tensor([0.0, 1.0, 2.0, 3.0]))
+    assert torch.equal(raster(coordinate_grid((2, 2)))[:, 0], torch.tensor([0.0, 1.0, 2.0, 3.0]))
     middle = torch.tensor([[0.0, 0.0], [0.0, -0.5], [-1.0, 0.5], [5.0, 0.0]])
     # The middle of four; halfway between two; at the border half of the pixel; far away nothing.
     assert torch.allclose(raster(middle)[:, 0], torch.tensor([1.5, 1.0, 0.5, 0.0]))

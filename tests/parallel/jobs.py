@@ -107,7 +107,7 @@ def run(command: Sequence[str], patience: float = _LAUNCHED, **changes: str) -> 
 def _fork_all(folder: Path) -> None:
     # Once for all processes, as this takes longer than all they do.
     import nid_dist.cli.entry
-    import nid_dist.parallel.joining  # noqa: F401
+    import nid_dist.parallel.launch.rendezvous  # noqa: F401
 
     waiting = [Job(**described) for described in json.loads((folder / "jobs.json").read_text()).values()]
     jobs, running = list(waiting), dict[int, tuple[Job, Path, float]]()
@@ -143,7 +143,7 @@ def _become(job: Job, rank: int, path: Path) -> None:
     tempfile.tempdir = str(path.with_name(f"{path.stem.partition('-')[0]}-machine-{rank // local}"))
     os.makedirs(tempfile.tempdir, exist_ok=True)
     if job.machines > 1:
-        from nid_dist.parallel import membership
+        from nid_dist.parallel.launch import membership
 
         membership._machine = lambda: str(rank // local)
     code = 1
@@ -170,11 +170,11 @@ def _take_part(job: Job) -> None:
     import torch.distributed as dist
 
     from nid_dist.errors import UserError
-    from nid_dist.parallel.joining import join, leave
-    from nid_dist.parallel.launching import detect_launch
+    from nid_dist.parallel.launch.launching import detect_launch
+    from nid_dist.parallel.launch.rendezvous import join, leave
 
     torch.set_num_threads(1)
-    error = UserError(f"scenario {job.scenario}", found="an error", expected="none", mend="go on")
+    error = UserError(f"scenario {job.scenario}", found="an error", expected="none", hint="go on")
     launch = detect_launch()
     if job.scenario == "before":
         raise error

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 import torch.multiprocessing as multiprocessing
 
-from nid_dist.parallel.deepspeed_comm import adopt_process_group
-from nid_dist.parallel.network import free_port
+from nid_dist.parallel.engines.deepspeed_comm import adopt_process_group
+from nid_dist.parallel.launch.network import free_port
 
 
 def run(function: Callable[..., Any], world: int, folder: Path, *arguments: Any) -> list[Any]:

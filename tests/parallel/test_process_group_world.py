@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from nid_dist.errors import UserError
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
-from nid_dist.parallel.topology import Topology
 from tests.parallel.processes import run
 
 
@@ -21,19 +21,19 @@ def caught(call: Any) -> str:
 
 
 def fail(text: str) -> None:
-    raise UserError(text, found="a", expected="b", mend="c")
+    raise UserError(text, found="a", expected="b", hint="c")
 
 
 def checks(rank: int, size: int, library: Any) -> dict[str, Any]:
     world = ProcessGroupWorld(Topology(8, size, rank, 2), library)
     assert world.first == (rank == 0)
     own = torch.tensor([rank, 2.0 * rank], dtype=torch.float64)
-    mean, total, collected = world.mean(own), world.total(torch.tensor(rank)), world.collect(own)
-    assert world.only_first(lambda: {"é": [rank, None]}) == {"é": [0, None]}
-    told = caught(lambda: world.only_first(lambda: fail("first")))
-    assert world.together(lambda: rank) == rank
+    mean, total, collected = world.all_reduce_mean(own), world.all_reduce_sum(torch.tensor(rank)), world.all_gather(own)
+    assert world.on_rank_zero(lambda: {"é": [rank, None]}) == {"é": [0, None]}
+    told = caught(lambda: world.on_rank_zero(lambda: fail("first")))
+    assert world.raise_on_all_ranks(lambda: rank) == rank
     # Ranks 1 and 2 fail: the error of 1 is everyone's.
-    both = caught(lambda: world.together(lambda: fail(f"rank {rank}") if rank in (1, 2) else None))
+    both = caught(lambda: world.raise_on_all_ranks(lambda: fail(f"rank {rank}") if rank in (1, 2) else None))
     replicated, sharded = torch.tensor([float(rank)]), torch.tensor([[float(rank)], [10.0 + rank]]).t()
     world.replicate(replicated, sharded=False)
     world.replicate(sharded, sharded=True)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 
 
@@ -11,9 +11,9 @@ def test_alone() -> None:
     world = World(Topology(4))
     values = torch.tensor([1.0, 2.0], dtype=torch.float64)
     assert (world.rank, world.size, world.first) == (0, 1, True)
-    assert world.mean(values) is values and world.total(values) is values
-    assert world.collect(values).tolist() == [[1.0, 2.0]]
-    assert world.only_first(lambda: 3) == 3 and world.together(lambda: "a") == "a"
+    assert world.all_reduce_mean(values) is values and world.all_reduce_sum(values) is values
+    assert world.all_gather(values).tolist() == [[1.0, 2.0]]
+    assert world.on_rank_zero(lambda: 3) == 3 and world.raise_on_all_ranks(lambda: "a") == "a"
     assert world.as_shard(values) is values
     world.replicate(values, sharded=True)
     world.close()

@@ -6,16 +6,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.gates import make_gate
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
 from nid_dist.config.schema import Gate as GateConfig
 from nid_dist.dictionary.dictionary import Dictionary
-from nid_dist.parallel.engine import Engine
-from nid_dist.parallel.exchange import Exchange
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.engines.engine import Engine
+from nid_dist.parallel.exchange.exchange import Exchange
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 
 N, K, D, SIDE, BATCH, ACCUMULATION, STEPS = 8, 3, 2, 4, 6, 2, 20
@@ -35,7 +35,13 @@ class SmallModel(nn.Module):
         config = DictionaryConfig(experts=N, width=5, shared_layers=2, encoding=Encoding(features=6))
         self.dictionary = Dictionary(config, 2, D, generator, exchange)
         self.gate = make_gate(
-            GateConfig(width=4), experts=N, channels=D, lattice=(SIDE, SIDE), signals=0, support=K, generator=generator
+            GateConfig(width=4),
+            experts=N,
+            channels=D,
+            grid_shape=(SIDE, SIDE),
+            signals=0,
+            support=K,
+            generator=generator,
         )
 
     def loss(self, signals: torch.Tensor, coords: torch.Tensor) -> torch.Tensor:
@@ -79,7 +85,7 @@ def train(model: SmallModel, engine: Engine, world: World, steps: Iterable[int],
             assert not torch.tensor(engine.step(clip)).isfinite()
         losses.append(micro_batches(model, engine, world, step, coords, 1.0))
         norms.append(engine.step(clip))
-    return {"losses": world.mean(torch.tensor(losses, dtype=torch.float64)), "norms": torch.tensor(norms)}
+    return {"losses": world.all_reduce_mean(torch.tensor(losses, dtype=torch.float64)), "norms": torch.tensor(norms)}
 
 
 def micro_batches(
@@ -89,7 +95,7 @@ def micro_batches(
     for micro in range(ACCUMULATION):
         generator = torch.Generator().manual_seed(100 * step + micro)
         signals = torch.rand(3 if step == EMPTY else BATCH, SIDE * SIDE, D, generator=generator)
-        loss = model.loss(signals[world.share(len(signals))], coords) * (world.size / len(signals))
+        loss = model.loss(signals[world.local_slice(len(signals))], coords) * (world.size / len(signals))
         engine.backward(factor * loss / ACCUMULATION)
         total += loss.item() / ACCUMULATION
     return total

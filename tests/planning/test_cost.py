@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers import sharded
 from nid_dist.coding.solvers.sharded import solve_codes
 from nid_dist.coding.topk import signed_top_k
@@ -14,8 +14,8 @@ from nid_dist.config.schema import Config
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
-from nid_dist.parallel.all_to_all import AllToAllExchange
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.planning.cost import (
     bytes_by_kind,
     encoding_width,
@@ -90,7 +90,7 @@ CASES: list[tuple[dict[str, Any], str, bool, bool]] = [
 ]
 
 
-def step(config: Config, mode: str, warm: bool, per_signal: bool, exchange: AllToAllExchange, rank: int) -> None:
+def step(config: Config, mode: str, is_warmup: bool, per_signal: bool, exchange: AllToAllExchange, rank: int) -> None:
     """What a training step does with the dictionary, gradients included."""
     world = exchange.topology.world_size
     model = Model(config, channels=D, grid=GRID, signals=20, exchange=exchange)
@@ -115,7 +115,7 @@ def step(config: Config, mode: str, warm: bool, per_signal: bool, exchange: AllT
             if mode != "solve":
                 output = model.gate_output(values, torch.arange(signals))
                 code = Code(output.logits, output.bias)
-                code = code if warm else signed_top_k(output.logits, output.bias, model.support)
+                code = code if is_warmup else signed_top_k(output.logits, output.bias, model.support)
             assert code is not None
             loss = (model.dictionary(code, coords) - target).square().mean()
         loss.backward()
@@ -125,11 +125,11 @@ def count(rank: int, world: int, size: int) -> torch.Tensor:
     sharded.LATENCY = 0  # or experts as small as these would always be gathered
     groups = [torch.distributed.new_group(list(range(first, first + size))) for first in range(0, world, size)]
     counted = []
-    for changes, mode, warm, per_signal in CASES:
+    for changes, mode, is_warmup, per_signal in CASES:
         config = configuration(changes)
         topology = Topology(config.dictionary.experts, world, rank, size)
         exchange = AllToAllExchange(topology, groups[rank // size], rows=rows(config, world))
-        step(config, mode, warm, per_signal, exchange, rank)
+        step(config, mode, is_warmup, per_signal, exchange, rank)
         assert set(exchange.traffic.bytes) <= set(KINDS)
         counted.append([exchange.traffic.bytes.get(kind, 0) for kind in KINDS])
     return torch.tensor(counted)
@@ -141,13 +141,13 @@ def test_bytes_are_those_that_a_run_counts(
 ) -> None:
     monkeypatch.setattr(sharded, "LATENCY", 0)
     ranks = run(count, world, tmp_path, size)
-    for number, (changes, mode, warm, per_signal) in enumerate(CASES):
+    for number, (changes, mode, is_warmup, per_signal) in enumerate(CASES):
         config = configuration(changes)
         points = config.training.coordinates or C
-        expected = sent_bytes(config, D, points, world, size, mode, warm, per_signal)
+        expected = sent_bytes(config, D, points, world, size, mode, is_warmup, per_signal)
         for counted in ranks:
             found = {kind: n for kind, n in zip(KINDS, counted[number].tolist(), strict=True) if n}
-            assert found == expected, (changes, mode, warm, per_signal)
+            assert found == expected, (changes, mode, is_warmup, per_signal)
     assert fetches(configuration(FEW), D, 2, world, size)
     assert not fetches(configuration({}), D, C, world, size)
 

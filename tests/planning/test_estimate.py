@@ -107,7 +107,7 @@ def test_groups_and_nodes() -> None:
 
 def test_a_million_experts_on_a_thousand_ranks() -> None:
     config = configuration({"dictionary.experts": 10**6, "dictionary.width": 256, "training.batch": 4096})
-    gate = gate_cost(config, channels=3, grid=(16, 16), signals=1, batch=4)
+    gate = gate_cost(config, channels=3, grid_shape=(16, 16), signals=1, batch=4)
     run = Run(config, 3, 256, 1024, gate)
     machine = Machine(per_node=8, within=3e11, between=2.5e10, latency=1e-5, rate=1.5e13, memory=8e10)
     found = [estimate(run, machine, size) for size in sensible_sizes(10**6, 1024, 8)]

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.gates.cost import GateCost
 from nid_dist.coding.solvers import sharded
 from nid_dist.dictionary.dictionary import Dictionary
@@ -18,20 +18,20 @@ from tests.planning.configurations import configuration
 D, C = 3, 20
 
 
-def counted(run: Run, mode: str, warm: bool) -> int:
+def counted(run: Run, mode: str, is_warmup: bool) -> int:
     """What PyTorch counts in one process, all experts being used."""
     config, signals = run.config, run.signals
     dictionary = Dictionary(config.dictionary, 2, D, torch.Generator()).requires_grad_(mode != "distill")
-    experts, slots = config.dictionary.experts, config.dictionary.experts if warm else config.coding.support
+    experts, slots = config.dictionary.experts, config.dictionary.experts if is_warmup else config.coding.support
     values = torch.randn(signals, slots).requires_grad_(mode != "solve")
-    indices = None if warm else torch.stack([torch.randperm(experts)[:slots] for _ in range(signals)])
+    indices = None if is_warmup else torch.stack([torch.randperm(experts)[:slots] for _ in range(signals)])
     with FlopCounterMode(display=False) as counter:
         dictionary(Code(values, torch.zeros(signals, D), indices), torch.rand(C, 2)).square().sum().backward()
     return counter.get_total_flops()
 
 
 @pytest.mark.parametrize("mode", ["gate", "distill"])
-@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("is_warmup", [False, True])
 @pytest.mark.parametrize(
     "changes",
     [
@@ -45,10 +45,10 @@ def counted(run: Run, mode: str, warm: bool) -> int:
         {"training.batch": 200},
     ],
 )
-def test_operations_are_those_that_are_counted(changes: dict[str, Any], warm: bool, mode: str) -> None:
+def test_operations_are_those_that_are_counted(changes: dict[str, Any], is_warmup: bool, mode: str) -> None:
     config = configuration({"coding.support": 8, "coding.gate.kind": "light", "objective.distill": 0.0} | changes)
     run = Run(config, D, C, 1)
-    assert step_flops(run, 1, mode, warm) == counted(run, mode, warm)
+    assert step_flops(run, 1, mode, is_warmup) == counted(run, mode, is_warmup)
 
 
 def test_by_hand() -> None:

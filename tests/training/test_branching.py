@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.errors import UserError
 from nid_dist.training.branching import set_aside_later
-from nid_dist.training.run_folder import RunFolder
 
 
 def checkpoint(folder: Path, step: int, text: str) -> None:

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from nid_dist.model import Model
-from nid_dist.tasks.images import ImageTask
-from nid_dist.tasks.shapes import ShapeTask
+from nid_dist.tasks.images.task import ImageTask
+from nid_dist.tasks.shapes.task import ShapeTask
 from nid_dist.training import evaluation
-from nid_dist.training.evaluation import atoms_rank, pictures
-from tests.tasks import test_shapes
+from nid_dist.training.evaluation import effective_rank, pictures
+from tests.tasks.shapes import test_task as test_shapes
 from tests.tiny import tiny
 
 
@@ -32,7 +32,7 @@ def test_rank_of_centred_atoms(images: Path, experts: int) -> None:
     model, _ = made(images, f"dictionary.experts={experts}")
     atoms = model.dictionary.atoms(model.coords).detach().double()
     centred = (atoms - atoms.mean(1, keepdim=True)).flatten(1).numpy()
-    assert atoms_rank(model) == pytest.approx(effective_rank_by_svd(centred), rel=1e-4)
+    assert effective_rank(model) == pytest.approx(effective_rank_by_svd(centred), rel=1e-4)
 
 
 def test_rank_of_many_atoms_is_that_of_a_sample(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def test_rank_of_many_atoms_is_that_of_a_sample(images: Path, monkeypatch: pytes
     monkeypatch.setattr(evaluation, "_ATOMS", 8)
     atoms = model.dictionary.atoms(model.coords)[::4].detach().double()
     centred = (atoms - atoms.mean(1, keepdim=True)).flatten(1).numpy()
-    assert atoms_rank(model) == pytest.approx(effective_rank_by_svd(centred), rel=1e-4)
+    assert effective_rank(model) == pytest.approx(effective_rank_by_svd(centred), rel=1e-4)
 
 
 @pytest.mark.parametrize("colour", ["rgb", "grey"])

@@ -5,12 +5,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.config import Config, load_config
 from nid_dist.config.schema import Phase
 from nid_dist.model import Model
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.batch import Batch
 from nid_dist.training.losses import LOSSES, average, code_regression, prepare
@@ -32,7 +32,7 @@ NO_GATE = ["coding.gate.kind=none", "coding.phases=[{mode: solve}]"]
 
 def made(*overrides: str) -> tuple[Config, Model, Batch]:
     config = load_config(None, [*BASE, *overrides])
-    model = Model(config, channels=3, grid=(SIDE, SIDE), signals=SIGNALS).double()
+    model = Model(config, channels=3, grid_shape=(SIDE, SIDE), signals=SIGNALS).double()
     generator = torch.Generator().manual_seed(1)
     values = torch.rand(SIGNALS, SIDE * SIDE, 3, generator=generator, dtype=torch.float64)
     model.synchronise_gate()

@@ -12,11 +12,11 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config.schema import Logging
 from nid_dist.errors import UserError
 from nid_dist.training import monitor as module
 from nid_dist.training.monitor import Monitor
-from nid_dist.training.run_folder import RunFolder
 
 QUIET = Logging(progress=False, tensorboard=False)
 BOARD = Logging(progress=False, tensorboard=True)

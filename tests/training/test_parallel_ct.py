@@ -8,7 +8,7 @@ import pytest
 
 from nid_dist.cli.train import train
 from nid_dist.export import load
-from nid_dist.parallel.launching import Launch
+from nid_dist.parallel.launch.launching import Launch
 from tests.parallel.processes import spawn
 from tests.tiny_ct import tiny_ct
 

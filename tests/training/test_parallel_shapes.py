@@ -8,7 +8,7 @@ import torch
 import nid_dist
 from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
-from nid_dist.parallel.launching import Launch
+from nid_dist.parallel.launch.launching import Launch
 from tests.parallel.processes import spawn
 
 SIZES = """

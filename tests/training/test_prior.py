@@ -6,15 +6,15 @@ import pytest
 import torch
 
 import nid_dist
-from nid_dist.coding.fitting import Method, fit_signals
 from nid_dist.coding.solvers import solve_codes
 from nid_dist.config import Config
+from nid_dist.fitting import Method, fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
-from nid_dist.parallel.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.images.task import ImageTask
 from nid_dist.training.prior import update_prior
 from tests.parallel.processes import run as run_processes
 from tests.tiny import images, run, tiny

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.training.telemetry import PHASES, StepClock
 

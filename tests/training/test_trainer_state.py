@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from nid_dist.checkpoints.checkpoint import load
 from nid_dist.cli.train import train
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.parallel.world import World
-from nid_dist.tasks.images import ImageTask
+from nid_dist.tasks.images.task import ImageTask
 from nid_dist.training import trainer as module
-from nid_dist.training.checkpoint import load
 from nid_dist.training.trainer import Trainer
 from tests.tiny import tiny, write_pictures
 
@@ -225,7 +225,7 @@ def test_an_image_that_vanishes_costs_no_step(
 
     def batch(self: ImageTask, step: int, micro: int, world: World) -> Any:
         if step == 3:
-            raise UserError("b.png", found="no such file", expected="an image", mend="put it back")
+            raise UserError("b.png", found="no such file", expected="an image", hint="put it back")
         return original(self, step, micro, world)
 
     monkeypatch.setattr(ImageTask, "batch", batch)
@@ -242,7 +242,7 @@ def test_an_unsolvable_first_step_names_its_own_mend(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def singular(*_: Any, **__: Any) -> Any:
-        raise UserError("ridge, signal 0", found="a singular system", expected="another", mend="raise coding.ridge")
+        raise UserError("ridge, signal 0", found="a singular system", expected="another", hint="raise coding.ridge")
 
     monkeypatch.setattr(module, "prepare", singular)
     with pytest.raises(UserError, match=r"^ridge, signal 0: .*raise coding.ridge$"):

@@ -2,8 +2,8 @@
 
 import torch
 
-from nid_dist.coding.code import Code
-from nid_dist.parallel.topology import Topology
+from nid_dist.code import Code
+from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.training.usage import ExpertUsage
 

@@ -20,7 +20,7 @@ def make_gate(
     *,
     experts: int,
     channels: int,
-    lattice: tuple[int, ...],
+    grid_shape: tuple[int, ...],
     signals: int,
     support: int,
     generator: torch.Generator,
@@ -31,7 +31,7 @@ def make_gate(
         config: the section `coding.gate`.
         experts: n.
         channels: d.
-        lattice: shape of the signals' lattice, of C points; a codebook takes any, a pointnet reads none.
+        grid_shape: shape of the signals' grid_shape, of C points; a codebook takes any, a pointnet reads none.
         signals: number of training signals (of importance to codebook and temporal gate only).
         support: k (of importance to the unrolled gate only).
         generator: of the initial values.
@@ -41,7 +41,7 @@ def make_gate(
 
     Raises:
         UserError: for the kind `none`.
-        ValueError: for a lattice that the gate cannot read (the configuration has been checked for that).
+        ValueError: for a grid_shape that the gate cannot read (the configuration has been checked for that).
     """
     if config.kind == "codebook":
         return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
@@ -58,9 +58,9 @@ def make_gate(
         )
     if config.kind == "pointnet":
         return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
-    if len(lattice) != 2:
-        raise ValueError(f"the {config.kind} gate reads rows and columns, not a lattice of shape {lattice}")
-    height, width = lattice
+    if len(grid_shape) != 2:
+        raise ValueError(f"the {config.kind} gate reads rows and columns, not a grid_shape of shape {grid_shape}")
+    height, width = grid_shape
     match config.kind:
         case "light":
             made: type[LightGate | ConvGate | ResNetGate] = LightGate
@@ -75,7 +75,7 @@ def make_gate(
                 config,
                 experts=experts,
                 channels=channels,
-                lattice=(height, width),
+                grid_shape=(height, width),
                 support=support,
                 generator=generator,
             )
@@ -84,6 +84,6 @@ def make_gate(
                 "coding.gate.kind",
                 found=f"{config.kind!r}",
                 expected="a gate, as something here needs predicted codes",
-                mend="choose light, unrolled, conv, resnet or codebook, or a solver that needs no gate",
+                hint="choose light, unrolled, conv, resnet or codebook, or a solver that needs no gate",
             )
-    return made(experts=experts, channels=channels, lattice=(height, width), width=config.width, generator=generator)
+    return made(experts=experts, channels=channels, grid_shape=(height, width), width=config.width, generator=generator)

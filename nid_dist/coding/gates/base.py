@@ -1,7 +1,7 @@
 """What every gate takes and gives: signals in, one logit per expert and one bias per channel out.
 
 A gate is an `nn.Module` with `forward(values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput`. `values`
-are the signals on their shared lattice, in [0, 1], rows first; `ids` says which training signal each one is (only a
+are the signals on their shared grid, in [0, 1], rows first; `ids` says which training signal each one is (only a
 codebook asks). A gate predicts dense, signed logits; choosing the support from them is `nid_dist/coding/topk.py`.
 """
 
@@ -26,25 +26,25 @@ class GateOutput:
     bias: Float[Tensor, "T d"]
 
 
-def as_image(values: Float[Tensor, "T C d"], lattice: tuple[int, int]) -> Float[Tensor, "T d H W"]:
+def as_image(values: Float[Tensor, "T C d"], grid_shape: tuple[int, int]) -> Float[Tensor, "T d H W"]:
     """Lay signals out as images.
 
     Args:
-        values: signals on the lattice, rows first.
-        lattice: (H, W) with H * W = C.
+        values: signals on the grid, rows first.
+        grid_shape: (H, W) with H * W = C.
 
     Returns:
         The same numbers, channels first.
 
     Raises:
-        UserError: when the signals have another number of coordinates than the lattice.
+        UserError: when the signals have another number of coordinates than the grid.
     """
-    height, width = lattice
+    height, width = grid_shape
     if values.shape[1] != height * width:
         raise UserError(
             "coding.gate",
             found=f"signals of {values.shape[1]} coordinates",
-            expected=f"the {height} x {width} lattice that the gate was made for",
-            mend="resize or cut the signals to that size, or fit them with a solver that needs no gate",
+            expected=f"the {height} x {width} grid_shape that the gate was made for",
+            hint="resize or cut the signals to that size, or fit them with a solver that needs no gate",
         )
     return values.transpose(1, 2).unflatten(2, (height, width))

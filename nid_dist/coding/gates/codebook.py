@@ -43,7 +43,7 @@ class CodebookGate(nn.Module):
                 "coding.gate.kind",
                 found=f"codebook, asked for signal {int(ids[outside][0])}",
                 expected=f"one of the {len(self.codes)} training signals, the only ones a codebook knows",
-                mend="fit new signals with a solver (omp, ridge), or train with a gate that reads the signal (light)",
+                hint="fit new signals with a solver (omp, ridge), or train with a gate that reads the signal (light)",
             )
         return GateOutput(_UnitBall.apply(self.codes[ids]), self.biases[ids])
 

@@ -1,4 +1,4 @@
-"""The conv gate of the reference: two 5x5 convolutions, pooled over the lattice, a linear layer."""
+"""The conv gate of the reference: two 5x5 convolutions, pooled over the grid, a linear layer."""
 
 import torch
 from jaxtyping import Float, Int
@@ -9,24 +9,24 @@ from nid_dist.coding.gates.layers import CodeHead, convolution
 
 
 class ConvGate(nn.Module):
-    """A gate that sees what a signal contains, but, pooled over the lattice, not where.
+    """A gate that sees what a signal contains, but, pooled over the grid, not where.
 
-    The reference sums over the lattice. The mean gives the same functions, up to a factor in the last layer's weights,
-    and lets one learning rate serve lattices of any size: what a step of Adam changes in a sum grows with the pixels.
+    The reference sums over the grid. The mean gives the same functions, up to a factor in the last layer's weights,
+    and lets one learning rate serve grids of any size: what a step of Adam changes in a sum grows with the pixels.
 
     Args:
         experts: n.
         channels: d.
-        lattice: (H, W).
+        grid_shape: (H, W).
         width: channels of both convolutions (256 in the reference).
         generator: of the initial values.
     """
 
     def __init__(
-        self, *, experts: int, channels: int, lattice: tuple[int, int], width: int, generator: torch.Generator
+        self, *, experts: int, channels: int, grid_shape: tuple[int, int], width: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.lattice = lattice
+        self.grid_shape = grid_shape
         self.first = convolution(channels, width, 5, generator)
         self.second = convolution(width, width, 5, generator)
         # He's values keep the root mean square, about 1/2, of a signal in [0, 1].
@@ -42,5 +42,5 @@ class ConvGate(nn.Module):
         Returns:
             Logits and biases.
         """
-        hidden = self.first(as_image(values, self.lattice)).relu()
+        hidden = self.first(as_image(values, self.grid_shape)).relu()
         return self.head(self.second(hidden).relu().mean((2, 3)))

@@ -31,7 +31,7 @@ class GateCost:
     kept: int = 0
 
 
-def gate_cost(config: Config, *, channels: int, grid: tuple[int, int], signals: int, batch: int) -> GateCost:
+def gate_cost(config: Config, *, channels: int, grid_shape: tuple[int, int], signals: int, batch: int) -> GateCost:
     """The cost of the gate that a configuration asks for.
 
     A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly; and a codebook has
@@ -40,7 +40,7 @@ def gate_cost(config: Config, *, channels: int, grid: tuple[int, int], signals: 
     Args:
         config: the configuration.
         channels: d.
-        grid: (H, W) of a signal.
+        grid_shape: (H, W) of a signal.
         signals: number of training signals (of importance to the codebook only).
         batch: signals at a time.
 
@@ -49,20 +49,20 @@ def gate_cost(config: Config, *, channels: int, grid: tuple[int, int], signals: 
     """
     if config.coding.gate.kind == "none":
         return GateCost()
-    two, three = (_measure(config, experts, channels, grid, batch) for experts in (2, 3))
+    two, three = (_measure(config, experts, channels, grid_shape, batch) for experts in (2, 3))
     at = [a + (config.dictionary.experts - 2) * (b - a) for a, b in zip(two, three, strict=True)]
     buffers, forward, backward, kept = at[:4]
     tensors = [numbers * (signals if config.coding.gate.kind == "codebook" else 1) for numbers in at[4:]]
     return GateCost(sum(tensors), buffers, max(tensors), forward, backward, kept)
 
 
-def _measure(config: Config, experts: int, channels: int, grid: tuple[int, int], batch: int) -> list[int]:
+def _measure(config: Config, experts: int, channels: int, grid_shape: tuple[int, int], batch: int) -> list[int]:
     """Numbers of buffers, operations forward and backward, bytes kept; then the numbers of each parameter."""
     gate = make_gate(
         config.coding.gate,
         experts=experts,
         channels=channels,
-        lattice=grid,
+        grid_shape=grid_shape,
         signals=1,
         support=1,
         generator=torch.Generator(),
@@ -78,7 +78,7 @@ def _measure(config: Config, experts: int, channels: int, grid: tuple[int, int],
             kept[place] = tensor
         return tensor
 
-    values = torch.zeros(batch, grid[0] * grid[1], channels, device=device)
+    values = torch.zeros(batch, grid_shape[0] * grid_shape[1], channels, device=device)
     ids = torch.zeros(batch, dtype=torch.long, device=device)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         output = gate(values, ids)

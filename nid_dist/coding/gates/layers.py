@@ -21,7 +21,7 @@ def convolution(inputs: int, outputs: int, kernel: int, generator: torch.Generat
         outputs: channels written.
         kernel: side of the kernel, odd; H and W become ceil(H / stride) and ceil(W / stride).
         generator: of the initial values.
-        stride: of the output lattice.
+        stride: of the output grid_shape.
 
     Returns:
         The layer.

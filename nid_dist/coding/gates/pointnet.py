@@ -52,7 +52,7 @@ class PointNetGate(nn.Module):
                 "coding.gate",
                 found=f"clouds of {values.shape[1]} points with {values.shape[2]} columns",
                 expected=f"points with {COLUMNS} columns, place and normal (zeros where it is not known)",
-                mend="give the surface's points, not values of f",
+                hint="give the surface's points, not values of f",
             )
         own = self.first(values)
         common = _pooled(own)[:, None].expand(-1, own.shape[1], -1)

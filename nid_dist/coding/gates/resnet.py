@@ -16,16 +16,16 @@ class ResNetGate(nn.Module):
     Args:
         experts: n.
         channels: d.
-        lattice: (H, W).
+        grid_shape: (H, W).
         width: channels of the blocks (256 in the reference).
         generator: of the initial values.
     """
 
     def __init__(
-        self, *, experts: int, channels: int, lattice: tuple[int, int], width: int, generator: torch.Generator
+        self, *, experts: int, channels: int, grid_shape: tuple[int, int], width: int, generator: torch.Generator
     ) -> None:
         super().__init__()
-        self.lattice = lattice
+        self.grid_shape = grid_shape
         self.stem = nn.ModuleList(
             [
                 convolution(channels, max(1, width // 2), 3, generator),
@@ -34,7 +34,7 @@ class ResNetGate(nn.Module):
         )
         self.blocks = nn.ModuleList([ResidualBlock(width, generator) for _ in range(BLOCKS)])
         self.mix = convolution(width, width, 1, generator)
-        pixels = lattice[0] * lattice[1]
+        pixels = grid_shape[0] * grid_shape[1]
         self.pool = nn.utils.skip_init(nn.Linear, pixels, 1)
         with torch.no_grad():
             # A mean with some preference for places. The one set of weights serves every channel, all of which are
@@ -53,7 +53,7 @@ class ResNetGate(nn.Module):
         Returns:
             Logits and biases.
         """
-        hidden = as_image(values, self.lattice)
+        hidden = as_image(values, self.grid_shape)
         for layer in self.stem:
             hidden = layer(hidden).relu()
         for block in self.blocks:

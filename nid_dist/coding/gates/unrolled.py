@@ -25,7 +25,7 @@ class UnrolledGate(nn.Module):
         config: `iterations` is used.
         experts: n.
         channels: d.
-        lattice: (H, W) of the signals, C = H * W.
+        grid_shape: (H, W) of the signals, C = H * W.
         support: k.
         generator: of the initial operators, before `synchronise`.
     """
@@ -41,13 +41,13 @@ class UnrolledGate(nn.Module):
         *,
         experts: int,
         channels: int,
-        lattice: tuple[int, int],
+        grid_shape: tuple[int, int],
         support: int,
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.support, self.experts, self.lattice = support, experts, lattice
-        numbers = lattice[0] * lattice[1] * channels
+        self.support, self.experts, self.grid_shape = support, experts, grid_shape
+        numbers = grid_shape[0] * grid_shape[1] * channels
         synthesis = torch.randn(experts, numbers, generator=generator) * numbers**-0.5
         self.register_buffer("synthesis", synthesis)  # unit atoms: the dictionary's own, hence not trained here
         self.register_buffer("norms", torch.ones(experts))
@@ -65,7 +65,7 @@ class UnrolledGate(nn.Module):
 
     @torch.no_grad()
     def synchronise(self, atoms: Float[Tensor, "n P"], atom_means: Float[Tensor, "n d"], analysis: bool = True) -> None:
-        """Take the operators from the dictionary's atoms on the gate's lattice.
+        """Take the operators from the dictionary's atoms on the gate's grid_shape.
 
         The analysis operator is the ridge-regularised pseudo-inverse of the synthesis, scaled so that the largest
         eigenvalue of both together is 1: a unit step is stable for any dictionary, however coherent, and exact for an
@@ -102,16 +102,16 @@ class UnrolledGate(nn.Module):
         """Codes with exactly k non-zero logits.
 
         Args:
-            values: signals on the gate's lattice.
+            values: signals on the gate's grid_shape.
             ids: not used.
 
         Returns:
             Logits (the coefficients themselves) and biases.
 
         Raises:
-            UserError: for signals of another lattice.
+            UserError: for signals of another grid_shape.
         """
-        as_image(values, self.lattice)  # refuses signals of another lattice
+        as_image(values, self.grid_shape)  # refuses signals of another grid
         mean, analysis = values.mean(1), self.analysis
         signals = ((values - mean[:, None]) * values.shape[1] ** -0.5).flatten(1)
         proposal = self.steps[0] * (signals @ analysis.t())

@@ -5,16 +5,16 @@ from nid_dist.coding.solvers.fista import solve_fista
 from nid_dist.coding.solvers.irls import RobustSolution, solve_irls
 from nid_dist.coding.solvers.map import posterior, solve_map
 from nid_dist.coding.solvers.omp import solve_omp
-from nid_dist.coding.solvers.prepared import LastPrepared, Prepared
+from nid_dist.coding.solvers.per_signal import solve_codes_per_signal
+from nid_dist.coding.solvers.prepared import LastPrepared, PreparedDictionary
 from nid_dist.coding.solvers.problem import Problem, reduce_problem
 from nid_dist.coding.solvers.ridge import solve_ridge
-from nid_dist.coding.solvers.separate import solve_codes_apart
 from nid_dist.coding.solvers.sharded import reduce_problem_for, solve_codes, solve_omp_sharded
 from nid_dist.coding.solvers.solution import Solution
 
 __all__ = [
     "LastPrepared",
-    "Prepared",
+    "PreparedDictionary",
     "Problem",
     "RobustSolution",
     "Solution",
@@ -23,7 +23,7 @@ __all__ = [
     "reduce_problem_for",
     "solve_adam",
     "solve_codes",
-    "solve_codes_apart",
+    "solve_codes_per_signal",
     "solve_fista",
     "solve_irls",
     "solve_map",

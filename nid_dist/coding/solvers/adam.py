@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Solution, residual
 
@@ -52,12 +52,12 @@ def _descend(problem: Problem, start: Code, steps: int, lr: float) -> tuple[Code
     slope_state, offset_state = _Moments(values), _Moments(bias)
     curvature = (rows.square().sum(2) + problem.constant * means.square().sum(2)).clamp_min(1e-30)
     units: tuple[Tensor, Tensor] | None = None
-    errors = [problem.unreachable.new_zeros(0, len(values))]
+    errors = [problem.residual_floor.new_zeros(0, len(values))]
     for step in range(steps):
         error = torch.einsum("tk,tkp->tp", values, rows) - problem.targets
         offset = bias + torch.einsum("tk,tkd->td", values, means) - problem.target_means
         slope = torch.einsum("tkp,tp->tk", rows, error) + problem.constant * torch.einsum("tkd,td->tk", means, offset)
-        squared = error.square().sum(1) + problem.constant * offset.square().sum(1) + problem.unreachable
+        squared = error.square().sum(1) + problem.constant * offset.square().sum(1) + problem.residual_floor
         errors.append(squared[None] / offset.shape[1])
         if units is None:
             units = _root_mean_square(slope / curvature), _root_mean_square(offset)

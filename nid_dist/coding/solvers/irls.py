@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.design import KEPT, Design
 from nid_dist.coding.solvers.map import solve_map
@@ -28,7 +28,7 @@ class RobustSolution(Solution):
 
     Args:
         weights: of each measurement, 0 for what was masked; robust ones lie in [0, 1].
-        scale: of the residuals, the loss's turning point, in the signal's units.
+        scale: of the residuals, the loss's delta point, in the signal's units.
     """
 
     weights: Float[Tensor, "T M"] = field(default_factory=lambda: torch.zeros(0, 0))
@@ -154,11 +154,11 @@ class _Fit:
         size = _size(residuals)
         # Of the absolute value, which never trusts fully, the weights shown are those of Huber's loss.
         shown: RobustLoss = "huber" if loss == "l1" else loss
-        turning = self._scale(size, scale, shown)
-        weights = self.masks * robust_weights(size, turning, shown)
+        delta = self._scale(size, scale, shown)
+        weights = self.masks * robust_weights(size, delta, shown)
         square = (self.masks * size.square()).sum(1) / self.masks.sum(1).clamp_min(1e-30)
         dtype = self.measured.dtype
-        return RobustSolution(code, square.to(dtype), self.log, weights.to(dtype), turning[:, 0].to(dtype))
+        return RobustSolution(code, square.to(dtype), self.log, weights.to(dtype), delta[:, 0].to(dtype))
 
     def _iterate(
         self,

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.omp import solve_omp
 from nid_dist.coding.solvers.problem import Problem
@@ -86,7 +86,7 @@ def posterior(
             "solver map",
             found="deep experts (dictionary.private_layers of 2 or more)",
             expected="linear heads, whose sum is a head again",
-            mend="choose another solver",
+            hint="choose another solver",
         )
     known = gather_statistics(dictionary.trunk, measurement, measured, weights)
     channels, width = dictionary.channels, dictionary.experts.width

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers.growing import GrowingRefits
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.ridge import ridge_values

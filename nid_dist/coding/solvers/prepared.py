@@ -23,7 +23,7 @@ _FEATURES = 2**24  # of the map of one channel; a signal of more measurements is
 _EXPERTS = 4096  # whose inner products are kept
 
 
-class Prepared:
+class PreparedDictionary:
     """`reduce_problem` for many batches of signals.
 
     Args:
@@ -71,7 +71,7 @@ class Prepared:
             self._map,
             targets=targets,
             target_means=means,
-            unreachable=(energy - targets.square().sum(1)).clamp_min(0),
+            residual_floor=(energy - targets.square().sum(1)).clamp_min(0),
             gram=self._gram,
         )
 
@@ -99,17 +99,17 @@ class Prepared:
 
 
 class LastPrepared:
-    """The dictionary prepared for samples on one lattice after the other: anew only where the lattice changes.
+    """The dictionary prepared for samples on one grid after the other: anew only where the grid changes.
 
     Args:
-        dictionary: as for `Prepared`.
+        dictionary: as for `PreparedDictionary`.
     """
 
     def __init__(self, dictionary: Dictionary) -> None:
         self.dictionary = dictionary
-        self._last: tuple[Tensor, Prepared] | None = None
+        self._last: tuple[Tensor, PreparedDictionary] | None = None
 
-    def at(self, coords: Float[Tensor, "M m"]) -> Prepared:
+    def at(self, coords: Float[Tensor, "M m"]) -> PreparedDictionary:
         """The dictionary prepared for samples at some coordinates.
 
         Args:
@@ -119,5 +119,5 @@ class LastPrepared:
             The last one, where the coordinates are the same.
         """
         if self._last is None or not torch.equal(self._last[0], coords):
-            self._last = coords, Prepared(self.dictionary, Sampling(coords))
+            self._last = coords, PreparedDictionary(self.dictionary, Sampling(coords))
         return self._last[1]

@@ -26,8 +26,8 @@ from nid_dist.coding.solvers.statistics import (
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement
-from nid_dist.parallel.exchange import Exchange
-from nid_dist.parallel.fetching import from_first
+from nid_dist.parallel.exchange.exchange import Exchange
+from nid_dist.parallel.exchange.fetching import from_first
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Problem:
         targets: centred signals in the same coordinates.
         atom_means: means of the atoms per channel.
         target_means: means of the signals per channel.
-        unreachable: squared norm of the part of each signal that no code can represent.
+        residual_floor: squared norm of the part of each signal that no code can represent.
         energy: mean squared norm of the atoms, to which ridges are relative; None: of the atoms given. Where they are
             only a part of the dictionary, that of all n.
         constant: c, the mean square of R 1; None: one, as for samples.
@@ -53,7 +53,7 @@ class Problem:
     targets: Float[Tensor, "T D"]
     atom_means: Float[Tensor, "n d"]
     target_means: Float[Tensor, "T d"]
-    unreachable: Float[Tensor, "T"]
+    residual_floor: Float[Tensor, "T"]
     energy: Float[Tensor, ""] = None  # type: ignore[assignment]
     constant: Float[Tensor, ""] = None  # type: ignore[assignment]
     gram: Float[Tensor, "n n"] | None = None
@@ -70,7 +70,7 @@ class Problem:
             self,
             targets=self.targets[part],
             target_means=self.target_means[part],
-            unreachable=self.unreachable[part],
+            residual_floor=self.residual_floor[part],
         )
 
 
@@ -98,14 +98,14 @@ def reduce_problem(
         ValueError: when the experts are sharded.
     """
     if dictionary.exchange.ranks > 1:
-        raise ValueError("a problem of some experts only: see solvers/sharded.py, or take dictionary.whole()")
+        raise ValueError("a problem of some experts only: see solvers/sharded.py, or take dictionary.unsharded()")
     heads = dictionary.experts
     if through == "atoms":
         return _through_atoms(dictionary, measurement, measured, weights)
     if isinstance(heads, LinearHeads):
         if measurement.size > heads.width:
             return _through_features(dictionary, heads, measurement, measured, weights)
-    elif measurement.size * dictionary.channels > dictionary.size:
+    elif measurement.size * dictionary.channels > dictionary.num_experts:
         return _through_gram(dictionary, measurement, measured, weights)
     return _through_atoms(dictionary, measurement, measured, weights)
 
@@ -197,13 +197,13 @@ def problem_of(
     dtype = heads.rows.dtype
     atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
     atom_means = torch.einsum("ndh,h->nd", heads.weight, known.means.to(dtype)) + heads.offset
-    unreachable = (known.energy - reduced.square().sum((1, 2))).clamp_min(0)
+    residual_floor = (known.energy - reduced.square().sum((1, 2))).clamp_min(0)
     return Problem(
         atoms.flatten(1),
         reduced.flatten(1).to(dtype),
         atom_means,
         known.target_means.to(dtype),
-        unreachable.to(dtype),
+        residual_floor.to(dtype),
         constant=known.constant.to(dtype),
     )
 
@@ -211,7 +211,7 @@ def problem_of(
 def _through_gram(
     dictionary: Dictionary, measurement: Measurement, measured: Tensor, weights: Tensor | None = None
 ) -> Problem:
-    experts, channels = dictionary.size, dictionary.channels
+    experts, channels = dictionary.num_experts, dictionary.channels
     double = partial(torch.zeros, dtype=torch.float64, device=measured.device)
     gram, sums, cross = double(experts, experts), double(experts, channels), double(len(measured), experts)
     constant = constant_measured(measurement, measured)
@@ -235,13 +235,13 @@ def _through_gram(
     means = sums / square.clamp_min(1e-300)
     factor, inverse = factorise(gram - square * (means @ means.t()))
     reduced = cross @ inverse.t()
-    unreachable = (energy - reduced.square().sum(1)).clamp_min(0)
+    residual_floor = (energy - reduced.square().sum(1)).clamp_min(0)
     return Problem(
         factor.to(dtype),
         reduced.to(dtype),
         (means + shift).to(dtype),
         target_means.to(dtype),
-        unreachable.to(dtype),
+        residual_floor.to(dtype),
         constant=square.to(dtype),
     )
 

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.errors import UserError
@@ -27,7 +27,7 @@ class SingularSystem(UserError):
             f"ridge, signal {signal}",
             found="a singular system (repeated or dependent atoms in the support)",
             expected="independent atoms",
-            mend="raise coding.ridge (--ridge), for example to 1e-5",
+            hint="raise coding.ridge (--ridge), for example to 1e-5",
         )
 
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.map import code_of_head
 from nid_dist.dictionary.dictionary import Dictionary

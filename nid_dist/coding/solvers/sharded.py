@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers.omp import block_sizes, inverse_norms, solve_omp
 from nid_dist.coding.solvers.problem import Problem, reduce_owned, reduce_problem
 from nid_dist.coding.solvers.ridge import SingularSystem, ridge_values
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
-from nid_dist.parallel.exchange import Exchange
-from nid_dist.parallel.fetching import FetchedRows, back_home, padded_signals, to_all
+from nid_dist.parallel.exchange.exchange import Exchange
+from nid_dist.parallel.exchange.fetching import FetchedRows, back_home, padded_signals, to_all
 
 LATENCY = 2**17
 """Numbers that could be sent in the time that a message takes besides: 0.5 ms at 1 GB/s, or 20 us at 25 GB/s."""
@@ -57,7 +57,7 @@ def solve_codes(
         return solve_omp(reduce_problem(dictionary, measurement, measured), k, blocks, ridge)
     if _owners_should_score(dictionary, measurement, measured, k, blocks):
         return solve_omp_sharded(dictionary, measurement, measured, k, blocks, ridge)
-    problem = reduce_problem(dictionary.whole(), measurement, measured)
+    problem = reduce_problem(dictionary.unsharded(), measurement, measured)
     solution, failed = None, None
     try:
         solution = solve_omp(problem, k, blocks, ridge)
@@ -91,7 +91,7 @@ def solve_omp_sharded(
     taken = torch.zeros(exchange.ranks * padded, len(norms), dtype=torch.bool, device=norms.device)
     indices = torch.zeros(len(measured), 0, dtype=torch.long, device=norms.device)
     rest, failed = owned.targets, None
-    for size in block_sizes(min(k, dictionary.size), blocks):
+    for size in block_sizes(min(k, dictionary.num_experts), blocks):
         correlation = to_all(exchange, rest, padded) @ owned.atoms.t()
         scores = (correlation.abs() * inverse).masked_fill_(taken, -1.0)
         chosen = _best(exchange, scores, size)[: len(measured)]
@@ -134,7 +134,7 @@ def reduce_problem_for(
     if exchange.ranks == 1:
         return reduce_problem(dictionary, measurement, measured), indices
     if not _has_short_atoms(dictionary, measurement):
-        return reduce_problem(dictionary.whole(), measurement, measured), indices
+        return reduce_problem(dictionary.unsharded(), measurement, measured), indices
     owned = reduce_owned(dictionary, measurement, measured)
     table = _table(exchange, owned, padded_signals(exchange, len(measured), measured.device))
     table.fetch(indices)
@@ -183,9 +183,9 @@ def _owners_should_score(
         return False
     exchange, width = dictionary.exchange, dictionary.trunk.out_dim
     features = dictionary.linear and measurement.size > width
-    support = min(k, dictionary.size)
+    support = min(k, dictionary.num_experts)
     return fetching_is_cheaper(
-        experts=dictionary.size,
+        experts=dictionary.num_experts,
         ranks=exchange.ranks,
         signals=padded_signals(exchange, len(measured), measured.device),
         support=support,
@@ -200,7 +200,7 @@ def _owners_should_score(
 def _has_short_atoms(dictionary: Dictionary, measurement: Measurement) -> bool:
     # An atom of a deep expert is as long as the measurement unless it is reduced by the inner products of all atoms
     # (`reduce_problem`), and these need all in one place.
-    return dictionary.linear or measurement.size * dictionary.channels <= dictionary.size
+    return dictionary.linear or measurement.size * dictionary.channels <= dictionary.num_experts
 
 
 def _best(exchange: Exchange, scores: Float[Tensor, "S E"], size: int) -> Int[Tensor, "rows size"]:

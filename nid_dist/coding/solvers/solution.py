@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 
 
@@ -42,4 +42,4 @@ def residual(problem: Problem, code: Code) -> Float[Tensor, "T"]:
     """
     centred = (code.weighted_sum(problem.atoms) - problem.targets).square().sum(1)
     offset = (code.bias + code.weighted_sum(problem.atom_means) - problem.target_means).square().sum(1)
-    return (centred + problem.constant * offset + problem.unreachable) / problem.target_means.shape[1]
+    return (centred + problem.constant * offset + problem.residual_floor) / problem.target_means.shape[1]

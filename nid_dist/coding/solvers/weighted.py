@@ -38,7 +38,7 @@ def select_weighted(
     Returns:
         Supports without repeats.
     """
-    if dictionary.size * measured.shape[1] * measured.shape[2] > _ATOMS:
+    if dictionary.num_experts * measured.shape[1] * measured.shape[2] > _ATOMS:
         # Signals of so many measurements are reduced one by one, in passes.
         one = [
             solve_omp(
@@ -46,14 +46,14 @@ def select_weighted(
             ).code.indices
             for t in range(len(measured))
         ]
-        empty = torch.zeros(0, min(k, dictionary.size), dtype=torch.long, device=measured.device)
+        empty = torch.zeros(0, min(k, dictionary.num_experts), dtype=torch.long, device=measured.device)
         return torch.cat([empty, *(indices for indices in one if indices is not None)])
     atoms = torch.cat([part for _, part in measured_atoms(dictionary, measurement)]).transpose(0, 1)
     inverse = _inverse_norms(atoms, constant_measured(measurement, measured).to(atoms.dtype), weights)
     flat, shares = atoms.flatten(1), (weights / weights.sum(1, keepdim=True).clamp_min(1e-30)).to(atoms.dtype)
-    taken = torch.zeros(len(measured), dictionary.size, dtype=torch.bool, device=measured.device)
+    taken = torch.zeros(len(measured), dictionary.num_experts, dtype=torch.bool, device=measured.device)
     indices = torch.zeros(len(measured), 0, dtype=torch.long, device=measured.device)
-    for size in block_sizes(min(k, dictionary.size), blocks):
+    for size in block_sizes(min(k, dictionary.num_experts), blocks):
         # The first residual is that of the best bias: the support is still empty.
         design = Design(dictionary, measurement, measured, indices)
         rest = design.residuals(*design.solve(weights, ridge)).to(flat.dtype)

@@ -12,6 +12,6 @@ def test_rows_come_first():
     assert torch.equal(as_image(values, (2, 3)), expected)
 
 
-def test_another_lattice_is_refused():
-    with pytest.raises(UserError, match=r"found signals of 6 coordinates, expected the 2 x 4 lattice"):
+def test_another_grid_is_refused():
+    with pytest.raises(UserError, match=r"found signals of 6 coordinates, expected the 2 x 4 grid"):
         as_image(torch.zeros(1, 6, 1), (2, 4))

@@ -22,9 +22,9 @@ def configuration(kind: str, experts: int) -> Config:
 @pytest.mark.parametrize("experts", [4, 37])
 def test_it_is_the_gates_own(kind: str, experts: int) -> None:
     config = configuration(kind, experts)
-    gate = Model(config, channels=3, grid=(8, 8), signals=11).gate
+    gate = Model(config, channels=3, grid_shape=(8, 8), signals=11).gate
     assert gate is not None
-    cost = gate_cost(config, channels=3, grid=(8, 8), signals=11, batch=5)
+    cost = gate_cost(config, channels=3, grid_shape=(8, 8), signals=11, batch=5)
     numbers = [p.numel() for p in gate.parameters()]
     assert (cost.parameters, cost.largest) == (sum(numbers), max(numbers))
     assert cost.buffers == sum(b.numel() for b in gate.buffers())
@@ -49,12 +49,12 @@ def test_it_is_the_gates_own(kind: str, experts: int) -> None:
 
 def test_no_gate_costs_nothing() -> None:
     config = Config.model_validate({"coding": {"gate": {"kind": "none"}, "phases": [{"mode": "solve"}]}})
-    assert gate_cost(config, channels=3, grid=(8, 8), signals=11, batch=5) == GateCost()
+    assert gate_cost(config, channels=3, grid_shape=(8, 8), signals=11, batch=5) == GateCost()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_million_experts_are_not_made(kind: str) -> None:
     begin = time.perf_counter()
-    cost = gate_cost(configuration(kind, 10**6), channels=3, grid=(64, 64), signals=10**5, batch=256)
+    cost = gate_cost(configuration(kind, 10**6), channels=3, grid_shape=(64, 64), signals=10**5, batch=256)
     assert time.perf_counter() - begin < 2
     assert cost.parameters > 6 * 10**6

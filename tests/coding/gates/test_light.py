@@ -4,9 +4,11 @@ import torch
 from nid_dist.coding.gates.light import LightGate
 
 
-def gate(lattice=(16, 16), channels: int = 3, width: int = 64, experts: int = 100, trained: bool = False) -> LightGate:
+def gate(
+    grid_shape=(16, 16), channels: int = 3, width: int = 64, experts: int = 100, trained: bool = False
+) -> LightGate:
     generator = torch.Generator().manual_seed(0)
-    made = LightGate(experts=experts, channels=channels, lattice=lattice, width=width, generator=generator)
+    made = LightGate(experts=experts, channels=channels, grid_shape=grid_shape, width=width, generator=generator)
     if trained:
         # At first the biases do not depend on the features.
         torch.nn.init.normal_(made.head.linear.weight, 0, 0.1)
@@ -14,7 +16,7 @@ def gate(lattice=(16, 16), channels: int = 3, width: int = 64, experts: int = 10
 
 
 @pytest.mark.parametrize(
-    ("lattice", "expected"),
+    ("grid_shape", "expected"),
     [
         # 3x3 convolutions 3 to 64, then 64 to 64 until the longer side is 4 or less; norms: two numbers a channel.
         ((4, 4), 1_792 + 128),
@@ -23,16 +25,16 @@ def gate(lattice=(16, 16), channels: int = 3, width: int = 64, experts: int = 10
         ((512, 300), 1_792 + 6 * 36_928 + 7 * 128),
     ],
 )
-def test_number_of_parameters_besides_the_last_layer(lattice, expected):
-    assert sum(p.numel() for p in gate(lattice).stages.parameters()) == expected
+def test_number_of_parameters_besides_the_last_layer(grid_shape, expected):
+    assert sum(p.numel() for p in gate(grid_shape).stages.parameters()) == expected
 
 
 @pytest.mark.parametrize(
-    ("lattice", "features"),
+    ("grid_shape", "features"),
     [((16, 16), 64 * 16 + 3 * 256), ((8, 4), 64 * 8 + 3 * 32), ((512, 20), 64 * 4 + 3 * 256), ((1, 1), 64 + 3)],
 )
-def test_number_of_features(lattice, features):
-    assert gate(lattice).head.linear.in_features == features
+def test_number_of_features(grid_shape, features):
+    assert gate(grid_shape).head.linear.in_features == features
 
 
 def test_contrast_scales_the_code_and_the_mean_shifts_the_bias():
@@ -48,10 +50,10 @@ def test_contrast_scales_the_code_and_the_mean_shifts_the_bias():
     torch.testing.assert_close(second.bias, 2 * first.bias + shift, rtol=0, atol=5e-3)
 
 
-@pytest.mark.parametrize("lattice", [(4, 4), (16, 16), (64, 64)])
-def test_first_codes_have_the_signals_contrast(lattice):
-    values = 0.5 + 0.1 * torch.randn(20, lattice[0] * lattice[1], 3)
-    output = gate(lattice, experts=900)(values, torch.arange(20))
+@pytest.mark.parametrize("grid_shape", [(4, 4), (16, 16), (64, 64)])
+def test_first_codes_have_the_signals_contrast(grid_shape):
+    values = 0.5 + 0.1 * torch.randn(20, grid_shape[0] * grid_shape[1], 3)
+    output = gate(grid_shape, experts=900)(values, torch.arange(20))
     assert 0.03 < output.logits.norm(dim=1).mean() < 0.2
     assert output.logits.std() < 0.2 / 30
     torch.testing.assert_close(output.bias, values.mean(1))

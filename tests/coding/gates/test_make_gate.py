@@ -10,12 +10,14 @@ from nid_dist.errors import UserError
 KINDS = ["light", "conv", "resnet", "codebook"]
 
 
-def make(kind: str, lattice=(8, 8), channels: int = 3, experts: int = 12, width: int = 8, seed: int = 0) -> nn.Module:
+def make(
+    kind: str, grid_shape=(8, 8), channels: int = 3, experts: int = 12, width: int = 8, seed: int = 0
+) -> nn.Module:
     return make_gate(
         GateConfig(kind=kind, width=width),
         experts=experts,
         channels=channels,
-        lattice=lattice,
+        grid_shape=grid_shape,
         signals=10,
         support=4,
         generator=torch.Generator().manual_seed(seed),
@@ -23,18 +25,18 @@ def make(kind: str, lattice=(8, 8), channels: int = 3, experts: int = 12, width:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("lattice", [(4, 4), (5, 7), (16, 16), (1, 1), (2, 33), (64, 48)])
+@pytest.mark.parametrize("grid_shape", [(4, 4), (5, 7), (16, 16), (1, 1), (2, 33), (64, 48)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_shapes(kind, lattice, channels):
-    gate = make(kind, lattice, channels)
-    values = torch.rand(3, lattice[0] * lattice[1], channels)
+def test_shapes(kind, grid_shape, channels):
+    gate = make(kind, grid_shape, channels)
+    values = torch.rand(3, grid_shape[0] * grid_shape[1], channels)
     output = gate(values, torch.tensor([2, 0, 9]))
     assert output.logits.shape == (3, 12) and output.bias.shape == (3, channels)
     assert torch.isfinite(output.logits).all() and torch.isfinite(output.bias).all()
 
 
 @pytest.mark.parametrize("kind", ["light", "codebook"])
-def test_large_lattices(kind):
+def test_large_grids(kind):
     assert make(kind, (512, 384))(torch.rand(1, 512 * 384, 3), torch.zeros(1, dtype=torch.long)).logits.shape == (1, 12)
 
 
@@ -90,7 +92,7 @@ def test_a_gate_can_learn_eight_codes(kind):
 
 @pytest.mark.parametrize("kind", ["light", "conv", "resnet"])
 def test_signals_of_another_size_are_refused(kind):
-    with pytest.raises(UserError, match="8 x 8 lattice"):
+    with pytest.raises(UserError, match="8 x 8 grid"):
         make(kind)(torch.rand(2, 60, 3), torch.arange(2))
 
 
@@ -103,10 +105,10 @@ def test_no_gate():
         make("none")
 
 
-@pytest.mark.parametrize("lattice", [(8,), (4, 4, 4)])
+@pytest.mark.parametrize("grid_shape", [(8,), (4, 4, 4)])
 @pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled"])
-def test_only_a_codebook_takes_other_lattices_than_images(kind, lattice):
-    with pytest.raises(ValueError, match=f"the {kind} gate reads rows and columns, not a lattice of shape"):
-        make(kind, lattice)
-    output = make("codebook", lattice)(torch.rand(3, 64, 3), torch.tensor([2, 0, 9]))
+def test_only_a_codebook_takes_other_grids_than_images(kind, grid_shape):
+    with pytest.raises(ValueError, match=f"the {kind} gate reads rows and columns, not a grid_shape of shape"):
+        make(kind, grid_shape)
+    output = make("codebook", grid_shape)(torch.rand(3, 64, 3), torch.tensor([2, 0, 9]))
     assert output.logits.shape == (3, 12)

@@ -4,9 +4,9 @@ import torch
 from nid_dist.coding.gates.resnet import ResidualBlock, ResNetGate
 
 
-def gate(lattice=(8, 8), channels: int = 3, width: int = 16, experts: int = 20, seed: int = 0) -> ResNetGate:
+def gate(grid_shape=(8, 8), channels: int = 3, width: int = 16, experts: int = 20, seed: int = 0) -> ResNetGate:
     generator = torch.Generator().manual_seed(seed)
-    return ResNetGate(experts=experts, channels=channels, lattice=lattice, width=width, generator=generator)
+    return ResNetGate(experts=experts, channels=channels, grid_shape=grid_shape, width=width, generator=generator)
 
 
 def test_number_of_parameters_of_the_reference():

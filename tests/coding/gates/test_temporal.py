@@ -12,7 +12,7 @@ def made(signals: int = 9, seed: int = 0) -> TemporalGate:
         Gate(kind="temporal", width=16, harmonics=4),
         experts=6,
         channels=3,
-        lattice=(5, 4),
+        grid_shape=(5, 4),
         signals=signals,
         support=2,
         generator=torch.Generator().manual_seed(seed),

@@ -16,7 +16,7 @@ def gate(experts: int, support: int, iterations: int = 8) -> UnrolledGate:
         Gate(kind="unrolled", iterations=iterations),
         experts=experts,
         channels=CHANNELS,
-        lattice=LATTICE,
+        grid_shape=LATTICE,
         support=support,
         generator=torch.Generator().manual_seed(0),
     ).double()
@@ -175,9 +175,9 @@ def test_refinement_reduces_the_residual_and_comes_close_to_ridge(experts, suppo
     assert (best.residual <= refined + 1e-9).all() and refined.mean() < 1.3 * best.residual.mean()
 
 
-def test_a_lattice_of_another_size_is_refused():
+def test_a_grid_of_another_size_is_refused():
     made, _ = synchronised(coherent(40, 1.0), 6)
-    with pytest.raises(UserError, match="the 4 x 4 lattice"):
+    with pytest.raises(UserError, match="the 4 x 4 grid"):
         made(torch.rand(2, 20, CHANNELS).double(), torch.arange(2))
 
 

@@ -1,4 +1,4 @@
-"""A small dictionary with signals on a lattice, and its atoms as plain columns."""
+"""A small dictionary with signals on a grid, and its atoms as plain columns."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Setting:
     def columns(self) -> np.ndarray:
         """Every atom as a column: [C * d, n]."""
         coords = self.measurement.coords
-        atoms = [oracle.atom(self.dictionary, j, coords).detach().flatten() for j in range(self.dictionary.size)]
+        atoms = [oracle.atom(self.dictionary, j, coords).detach().flatten() for j in range(self.dictionary.num_experts)]
         return torch.stack(atoms, 1).numpy()
 
     def bias_columns(self) -> np.ndarray:

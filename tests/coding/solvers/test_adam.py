@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers import adam as module
 from nid_dist.coding.solvers import reduce_problem, solve_adam, solve_ridge
 from tests.dictionary import oracle

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nid_dist.coding.solvers import LastPrepared, Prepared, reduce_problem, solve_omp, solve_ridge
+from nid_dist.coding.solvers import LastPrepared, PreparedDictionary, reduce_problem, solve_omp, solve_ridge
 
 SUPPORT = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
 
@@ -12,13 +12,13 @@ def test_it_reduces_like_a_pass_over_the_measurements(numbers, setting, make_mix
     for measurement in (setting.measurement, make_mixing()):
         if numbers == 0 and not (setting.dictionary.linear and measurement.size > setting.dictionary.trunk.out_dim):
             continue
-        prepared = Prepared(setting.dictionary, measurement)
+        prepared = PreparedDictionary(setting.dictionary, measurement)
         for signals in (setting.signals, 2 - setting.signals[:3]):
             found = prepared.problem(signals)
             expected = reduce_problem(setting.dictionary, measurement, signals)
             torch.testing.assert_close(found.gram, expected.atoms @ expected.atoms.t())
             torch.testing.assert_close(found.targets @ found.atoms.t(), expected.targets @ expected.atoms.t())
-            torch.testing.assert_close(found.unreachable, expected.unreachable, rtol=1e-6, atol=1e-9)
+            torch.testing.assert_close(found.residual_floor, expected.residual_floor, rtol=1e-6, atol=1e-9)
             for solve in (lambda p: solve_ridge(p, SUPPORT[: len(p.targets)]), lambda p: solve_omp(p, 4)):
                 torch.testing.assert_close(solve(found).code.values, solve(expected).code.values)
                 torch.testing.assert_close(solve(found).code.bias, solve(expected).code.bias)
@@ -28,7 +28,7 @@ def test_it_reduces_like_a_pass_over_the_measurements(numbers, setting, make_mix
 def test_long_signals_are_reduced_in_passes(setting, monkeypatch):
     monkeypatch.setattr("nid_dist.coding.solvers.prepared._NUMBERS", 79**2)
     monkeypatch.setattr("nid_dist.coding.solvers.prepared._FEATURES", 100)
-    found = Prepared(setting.dictionary, setting.measurement).problem(setting.signals)
+    found = PreparedDictionary(setting.dictionary, setting.measurement).problem(setting.signals)
     expected = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     assert found.gram is None
     torch.testing.assert_close(found.targets, expected.targets)

@@ -30,7 +30,7 @@ def test_inner_products_means_and_energies_are_kept(setting, way):
     atoms, signals = centred(setting)
     torch.testing.assert_close(problem.atoms @ problem.atoms.t(), atoms @ atoms.t())
     torch.testing.assert_close(problem.targets @ problem.atoms.t(), signals @ atoms.t())
-    energy = problem.targets.square().sum(1) + problem.unreachable
+    energy = problem.targets.square().sum(1) + problem.residual_floor
     torch.testing.assert_close(energy, signals.square().sum(1))
     means = torch.from_numpy(setting.columns()).unflatten(0, (-1, 2)).mean(0).t()
     torch.testing.assert_close(problem.atom_means, means)
@@ -65,7 +65,7 @@ def test_atoms_are_kept_in_the_order_of_the_measurements(setting):
     atoms, signals = centred(setting)
     torch.testing.assert_close(problem.atoms, atoms)
     torch.testing.assert_close(problem.targets, signals)
-    assert not problem.unreachable.any()
+    assert not problem.residual_floor.any()
 
 
 @pytest.mark.parametrize("kind", ["more features than measurements", "repeated features", "a vanishing atom"])

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers import (
     Problem,
     Solution,
@@ -26,8 +26,8 @@ from nid_dist.coding.solvers.sharded import fetching_is_cheaper
 from nid_dist.coding.solvers.solution import residual
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Sampling
-from nid_dist.parallel.all_to_all import AllToAllExchange
-from nid_dist.parallel.topology import Topology
+from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
+from nid_dist.parallel.exchange.topology import Topology
 from tests.dictionary import oracle
 from tests.parallel.processes import run
 
@@ -91,7 +91,7 @@ def same(found: Solution, expected: Solution, indices: torch.Tensor | None = Non
 def on_a_given_support(arguments: tuple, dictionary: Dictionary) -> None:
     full = reduce_problem(dictionary, *arguments[1:])
     signals, dtype = len(arguments[2]), full.atoms.dtype
-    code = oracle.random_code(dictionary.size, 4, signals=6).rows(slice(0, signals))
+    code = oracle.random_code(dictionary.num_experts, 4, signals=6).rows(slice(0, signals))
     code = Code(code.values.to(dtype), code.bias.to(dtype), code.indices)
     problem, places = reduce_problem_for(*arguments, code.indices)
     close(problem.energy, full.energy)
@@ -111,7 +111,7 @@ def one_rank(rank: int, world: int, splits: list[list[int]]) -> dict[str, torch.
                 dictionary, measurement, signals = whole(form, dtype)
                 mine = signals[sum(split[:rank]) : sum(split[: rank + 1])]
                 expected = reduce_problem(dictionary, measurement, mine)
-                exchange = exchanges[dictionary.size, None if number % 2 else 6]
+                exchange = exchanges[dictionary.num_experts, None if number % 2 else 6]
                 arguments = shard(dictionary, exchange), measurement, mine
                 for blocks in (1, 3, None) if number == 0 else (3,):
                     same(solve_omp_sharded(*arguments, K, blocks, 1e-2), solve_omp(expected, K, blocks, 1e-2))
@@ -150,7 +150,7 @@ def test_shards_equal_one_process(tmp_path: Path, world: int, splits: list[list[
 
 def counted(rank: int, world: int, form: str, k: int, blocks: int) -> dict[str, torch.Tensor]:
     dictionary, measurement, signals = whole(form)
-    exchange = make_exchange(rank, world, dictionary.size)
+    exchange = make_exchange(rank, world, dictionary.num_experts)
     mine = signals[:4] if rank == 0 else signals[4:]
     solution = solve_omp_sharded(shard(dictionary, exchange), measurement, mine, k, blocks)
     assert set(exchange.traffic.bytes) == {"atoms"}

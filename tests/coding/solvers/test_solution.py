@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from nid_dist.coding.code import Code
+from nid_dist.code import Code
 from nid_dist.coding.solvers import reduce_problem
 from nid_dist.coding.solvers.solution import best_bias, residual
 from tests.dictionary import oracle

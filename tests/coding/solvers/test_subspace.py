@@ -8,10 +8,10 @@ from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.subspace import observe, subspace
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
-from nid_dist.data.lattice import lattice
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.dictionary.dictionary import Dictionary
 
-COORDS = lattice((5, 4))
+COORDS = coordinate_grid((5, 4))
 
 
 def make(directions: int = 3) -> tuple[Dictionary, Prior]:

@@ -1,0 +1,260 @@
+"""The folder of a run: what lies where, who may write to it, and where a resumed training starts."""
+
+import fcntl
+import os
+import shutil
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from nid_dist.checkpoints import checkpoint
+from nid_dist.config.loading import dump_config, load_config
+from nid_dist.config.schema import Config, Training
+from nid_dist.errors import UserError
+
+CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
+
+
+class RunFolder:
+    """What lies where in the folder of a run; as a context manager it releases the lock at the end, if it has it.
+
+    Args:
+        path: the folder; nothing is read or written before a method asks for it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / CONFIG
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints are kept."""
+        return self.path / CHECKPOINTS
+
+    @property
+    def events(self) -> Path:
+        """TensorBoard's folder."""
+        return self.path / "events"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object per line and event."""
+        return self.path / "log.jsonl"
+
+    def read_config(self) -> Config:
+        """Reads the resolved configuration of the run.
+
+        Returns:
+            The configuration it was (last) trained with.
+
+        Raises:
+            UserError: it is not the folder of a run, or its configuration is damaged.
+        """
+        if not self.config.is_file():
+            raise UserError(
+                str(self.path),
+                found=f"no {CONFIG}" if self.path.is_dir() else "no such folder",
+                expected="the folder of a run",
+                hint="give the logging.run_dir of a training",
+            )
+        return load_config(self.config)
+
+    def progress(self) -> dict[str, Any]:
+        """How far the newest complete checkpoint is: `step`, `seconds` and more; zeros without one."""
+        newest = checkpoint.newest(self.checkpoints)
+        return {"step": 0, "seconds": 0.0} | (
+            {} if newest is None else checkpoint.read_facts(newest).get("progress", {})
+        )
+
+    def finished(self, training: Training) -> bool:
+        """Whether the newest complete checkpoint is that of the end of a training."""
+        done = self.progress()
+        late = training.max_seconds is not None and done["seconds"] >= training.max_seconds
+        return bool(done["step"] >= training.steps or late)
+
+    def lock(self) -> None:
+        """Keeps other trainings out until `close`, or until the process ends, however it ends (`flock`).
+
+        Raises:
+            UserError: another process trains in this folder.
+        """
+        self._lock = _lock(self.path)
+
+    def close(self) -> None:
+        """Lets other trainings have the folder; does nothing the second time."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def __enter__(self) -> "RunFolder":
+        """Returns the folder itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Releases the lock."""
+        self.close()
+
+
+def validate_run_dir(run_dir: Path, resume: str | None = None) -> None:
+    """Refuses early, before anything is made or read, what `create` would refuse.
+
+    Args:
+        run_dir: the folder, which may be missing.
+        resume: as in `create`.
+
+    Raises:
+        UserError: the folder holds something else than the run to be resumed.
+    """
+    if run_dir.is_dir():
+        _refuse_foreign(run_dir)
+        if RunFolder(run_dir).config.is_file():
+            _refuse_other_run(run_dir, resume)
+
+
+def create(run_dir: Path, config: Config, resume: str | None = None) -> RunFolder:
+    """Makes and locks the folder of a run, or takes up an existing one, and writes the resolved configuration.
+
+    Args:
+        run_dir: the folder; made with its parents when missing.
+        config: what the run is about to do; an older, different `config.yaml` is kept beside it.
+        resume: what the user gave to --resume: "auto", a path, or None for a new run.
+
+    Returns:
+        The locked folder.
+
+    Raises:
+        UserError: the folder holds something else than the run to be resumed, is in use or is not writable.
+    """
+    try:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        _refuse_foreign(run_dir)  # before the lock, which would leave its file there
+        run = RunFolder(run_dir)
+        run.lock()
+        try:
+            if run.config.is_file():
+                _refuse_other_run(run_dir, resume)
+            _write_config(run.config, dump_config(config))
+            run.checkpoints.mkdir(exist_ok=True)
+            run.events.mkdir(exist_ok=True)
+        except BaseException:
+            run.close()
+            raise
+    except OSError as error:
+        raise UserError(
+            str(run_dir),
+            found=f"that it cannot be written ({(error.strerror or str(error)).lower()})",
+            expected="a writable folder for the run",
+            hint="choose another logging.run_dir",
+        ) from error
+    return run
+
+
+def resolve_resume(resume: str | None, run_dir: Path) -> Path | None:
+    """Finds what a training starts from.
+
+    Args:
+        resume: "auto": the run's own checkpoints if there are any; a path: a run, its `checkpoints`, or one
+            checkpoint; None: nothing.
+        run_dir: the folder of the run that is about to train.
+
+    Returns:
+        A folder of checkpoints or one checkpoint, as `checkpoint.load_newest` takes it; None: start at step 0.
+
+    Raises:
+        UserError: the path holds no checkpoint.
+    """
+    if resume is None:
+        return None
+    if resume == "auto":
+        own = run_dir / CHECKPOINTS
+        return own if checkpoint.has_checkpoint(own) else None
+    path = Path(resume)
+    if (path / CHECKPOINTS).is_dir():
+        path = path / CHECKPOINTS
+    if not checkpoint.has_checkpoint(path):
+        raise UserError(
+            f"--resume {resume}",
+            found="no checkpoint" if path.is_dir() else "no such folder",
+            expected="a run, its checkpoints, or one checkpoint (step-...)",
+            hint="check the path, or use --resume auto",
+        )
+    return path
+
+
+def _lock(path: Path) -> int | None:
+    descriptor = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = os.pread(descriptor, 200, 0).decode(errors="replace").strip() or "of unknown number"
+        os.close(descriptor)
+        raise UserError(
+            str(path),
+            found=f"a training that is running (process {owner})",
+            expected="one training in a folder at a time",
+            hint="wait for it, stop it, or choose another logging.run_dir",
+        ) from None
+    except OSError as error:  # some network file systems have no locks; that is no reason not to train
+        os.close(descriptor)
+        warnings.warn(f"{path}: cannot be locked ({error.strerror}); start no second training in it", stacklevel=2)
+        return None
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()} on {os.uname().nodename}\n".encode(), 0)
+    return descriptor
+
+
+def _refuse_foreign(run_dir: Path) -> None:
+    """Refuses a folder whose content is not a run's; what a start left that was killed at once is."""
+    content = [path.name for path in run_dir.iterdir() if not path.name.startswith((LOCK, f".{CONFIG}.tmp-"))]
+    if content and CONFIG not in content:
+        raise UserError(
+            str(run_dir),
+            found=f"a folder with other things in it ({min(content)})",
+            expected="a new or empty folder, or one of a run",
+            hint="choose another logging.run_dir",
+        )
+
+
+def _refuse_other_run(run_dir: Path, resume: str | None) -> None:
+    """Refuses a run that is not the one to be resumed."""
+    if resume is None:
+        raise UserError(
+            str(run_dir),
+            found="an earlier run",
+            expected="a new or empty folder",
+            hint="choose another logging.run_dir or --resume auto",
+        )
+    if resume != "auto" and not Path(resume).resolve().is_relative_to(run_dir.resolve()):
+        raise UserError(
+            str(run_dir),
+            found=f"another run than that of --resume {resume}",
+            expected="a new or empty folder, or the run that is resumed",
+            hint="choose another logging.run_dir, or give --resume a checkpoint in it",
+        )
+
+
+def _write_config(path: Path, text: str) -> None:
+    if path.exists():
+        if path.read_text(encoding="utf-8") == text:
+            return
+        number = 1
+        while (older := path.with_name(f"config.{number}.yaml")).exists():
+            number += 1
+        shutil.copyfile(path, older)
+    temporary = path.with_name(f".{path.name}.tmp-{os.getpid()}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

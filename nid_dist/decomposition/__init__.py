@@ -1,1 +1,0 @@
-"""A trained video as background, transients and foreground."""

@@ -1,0 +1,228 @@
+"""Initial values that make training robust: orthonormal features, and linear heads that are of use from the first step.
+
+Joint training of gate and experts from random values tends to collapse to a few constant atoms, or stays near the
+mean. Started on a basis and on pieces of signals, all atoms differ and the rank is full.
+"""
+
+import math
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.dictionary.encodings import Cosines
+from nid_dist.dictionary.linear_heads import LinearHeads
+
+_NUMBERS = 2**24  # of windowed signals at a time: bounds memory
+# Of the waves in a cube of frequencies, the share 1 / 2.7 comes first in three dimensions; fewer waves in lower ones.
+_CANDIDATES = 3
+
+
+@torch.no_grad()
+def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], floor: float = 1e-6) -> None:
+    """Fold into the trunk's last (linear) layer the map that makes centred features orthonormal on `coords`.
+
+    Args:
+        dictionary: changed in place; nothing is done without a linear trunk output.
+        coords: a grid or a sample of the domain.
+        floor: eigenvalues below this share of the largest are amplified no more than one at it.
+    """
+    trunk = dictionary.trunk
+    if not trunk.linear_output or not len(trunk.layers):
+        return
+    last = trunk.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    features = trunk(coords).double()
+    mean = features.mean(0)
+    centred = features - mean
+    values, vectors = torch.linalg.eigh(centred.t() @ centred / len(coords))
+    if values[-1] <= 1e-12 * mean.square().sum():
+        # One coordinate, or features that are constant: there is nothing to make orthonormal.
+        return
+    transform = vectors * values.clamp_min(floor * values[-1].item()).rsqrt() @ vectors.t()
+    last.weight.copy_((transform @ last.weight.double()).to(last.weight.dtype))
+    last.bias.copy_((transform @ (last.bias.double() - mean)).to(last.bias.dtype))
+
+
+@torch.no_grad()
+def principal_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], signals: Float[Tensor, "S C d"]) -> bool:
+    """Let the trunk's last layer give the signals' principal components among all that its many inputs can be.
+
+    They are orthonormal on `coords`, and span as much of the signals as that many features can.
+
+    Args:
+        dictionary: changed in place, where its last shared layer is linear and has more inputs than outputs.
+        coords: shared coordinates.
+        signals: a sample of the training signals.
+
+    Returns:
+        Whether it was changed.
+    """
+    trunk = dictionary.trunk
+    if not trunk.linear_output or not len(trunk.layers):
+        return False
+    last = trunk.layers[-1]
+    assert isinstance(last, torch.nn.Linear)
+    if last.in_features <= last.out_features:
+        return False
+    space = _FeatureSpace(trunk.hidden(coords))
+    if space.rank < last.out_features:
+        return False
+    # The channels of a signal are signals here: features have none.
+    points = space.project(signals).unflatten(1, (signals.shape[2], space.rank)).flatten(0, 1)
+    # Directions that the signals lack come in the order of the inputs' own variance.
+    filling = torch.logspace(-12, -9, space.rank, dtype=points.dtype, device=points.device).diag()
+    scatter = points.t() @ points
+    directions = torch.linalg.eigh(scatter / scatter.diagonal().sum().clamp_min(1e-300) + filling).eigenvectors
+    weight = (space.to_heads @ directions.flip(1)[:, : last.out_features]).t()
+    last.weight.copy_(weight.to(last.weight.dtype))
+    last.bias.copy_(-(weight @ space.mean).to(last.bias.dtype))
+    return True
+
+
+@torch.no_grad()
+def initialise_heads(
+    dictionary: Dictionary,
+    coords: Float[Tensor, "C m"],
+    signals: Float[Tensor, "S C d"],
+    basis: Literal["cosine", "principal"],
+    generator: torch.Generator,
+) -> None:
+    """Set linear heads to an orthonormal basis of at most 3/4 of the experts, and the rest to pieces of signals.
+
+    All are projected on what the trunk's features span on the coordinates, in its inner product (the mean over
+    coordinates), and have norm 1 in it. `cosine`: the eigenfunctions of the Laplacian on the cube, lowest frequencies
+    first (the DCT basis, in any dimension), along the principal axes of the channels; images are sparse in it.
+    `principal`: the signals' principal components, the mean signal included. A piece is a signal under a Gaussian
+    window of random place and width, which is what an overcomplete dictionary adds to a basis.
+
+    Args:
+        dictionary: with linear heads, changed in place; nothing is done where the features are constant.
+        coords: shared coordinates.
+        signals: a sample of the training signals.
+        basis: which.
+        generator: of the choice of signals and windows.
+    """
+    heads = dictionary.experts
+    assert isinstance(heads, LinearHeads)
+    space = _FeatureSpace(dictionary.trunk(coords))
+    if not space.rank:
+        return
+    most = max(1, dictionary.num_experts - dictionary.num_experts // 4)
+    if basis == "principal":
+        chosen = _principal_components(space.project(signals), most)
+    else:
+        chosen = _cosines(space, coords, _channel_axes(signals), most)
+    # Everything is drawn for all n and computed for the experts held here, so that initial values do not depend on R.
+    exchange, count = dictionary.exchange, dictionary.num_experts - len(chosen)
+    owned = slice(exchange.first_expert, exchange.first_expert + heads.experts)
+    part = slice(max(0, owned.start - len(chosen)), max(0, owned.stop - len(chosen)))
+    pieces = _pieces(space, signals, coords, count, part, generator)
+    norms = pieces.norm(dim=1, keepdim=True)
+    # A piece of a flat part of a signal is nothing but rounding: take noise instead.
+    all_norms = exchange.gather(torch.cat([norms.new_zeros(heads.experts - len(norms)), norms[:, 0]]))
+    flat = norms <= max(1e-2 * all_norms.sum().item() / max(1, count), 1e-6)
+    if bool(flat.any()):
+        random = torch.randn(count, pieces.shape[1], generator=generator, dtype=pieces.dtype)[part].to(pieces.device)
+        pieces = torch.where(flat, random, pieces)
+    points = torch.cat([chosen[owned], pieces / pieces.norm(dim=1, keepdim=True)])
+    weight = space.heads(points.unflatten(1, (heads.channels, space.rank)))
+    heads.weight.copy_(weight.to(heads.rows.dtype))
+    heads.offset.copy_(-(heads.weight @ space.mean.to(heads.rows.dtype)))
+
+
+class _FeatureSpace:
+    """Functions that linear heads on features can be, with the mean over coordinates of their product.
+
+    Directions of less than `cutoff` of the largest variance are left out: their heads would be so large that rounding
+    decides what they are on the coordinates, and nothing what they are between them.
+    """
+
+    def __init__(self, features: Float[Tensor, "C h"], cutoff: float = 1e-6) -> None:
+        self.mean = features.double().mean(0)
+        centred = features.double() - self.mean
+        values, vectors = torch.linalg.eigh(centred.t() @ centred / len(centred))
+        kept = values > max(cutoff * values[-1].item(), 1e-12 * self.mean.square().sum().item())
+        self.rank = int(kept.sum())
+        # An orthonormal basis of the space, as heads (columns); and as functions (rows).
+        self.to_heads = vectors[:, kept] / values[kept].sqrt()
+        self.functions = (centred @ self.to_heads).t() / len(centred)
+
+    def project(self, signals: Float[Tensor, "S C d"]) -> Float[Tensor, "S D"]:
+        """Coordinates, D = d * rank, of signals less their means."""
+        parts = []
+        for part in signals.split(max(1, _NUMBERS // max(1, signals[:1].numel()))):
+            centred = part.double() - part.double().mean(1, keepdim=True)
+            parts.append(torch.einsum("qc,scd->sdq", self.functions, centred).flatten(1))
+        return torch.cat(parts)
+
+    def heads(self, points: Float[Tensor, "n d q"]) -> Float[Tensor, "n d h"]:
+        """The heads W with these coordinates."""
+        return torch.einsum("ndq,hq->ndh", points, self.to_heads)
+
+
+def _principal_components(points: Float[Tensor, "S D"], most: int) -> Float[Tensor, "N D"]:
+    # Not about their mean: a code has no coefficient for the mean signal, so that an atom must hold it.
+    _, singular, components = torch.linalg.svd(points, full_matrices=False)
+    # Components without energy (fewer independent signals than components) would be noise.
+    return components[singular > 1e-5 * singular[:1]][:most]
+
+
+def _cosines(
+    space: _FeatureSpace, coords: Float[Tensor, "C m"], axes: Float[Tensor, "d d"], most: int
+) -> Float[Tensor, "N D"]:
+    # No more waves than the features have dimensions, which are fewer than the coordinates.
+    count = min(math.ceil(most / len(axes)), space.rank)
+    waves = Cosines(coords.shape[1], _CANDIDATES * count).to(coords)(coords).t()
+    deviation = waves.std(1, correction=0)
+    points = space.project(waves[..., None])
+    # Waves finer than the features would come back as something else: leave their place to pieces. On a grid the
+    # wave of one period per two pixels vanishes.
+    points = points[(points.norm(dim=1) > 0.7 * deviation) & (deviation > 0.05)]
+    basis = _independent(points / points.norm(dim=1, keepdim=True), count)
+    return torch.einsum("sq,cd->scdq", basis, axes.double()).flatten(2).flatten(0, 1)[:most]
+
+
+def _independent(points: Float[Tensor, "S q"], most: int) -> Float[Tensor, "N q"]:
+    """An orthonormal basis from the first points that those before do not already hold (Gram and Schmidt)."""
+    basis = points.new_zeros(0, points.shape[1])
+    for point in points:
+        # Twice, against rounding. On a grid a wave finer than its pixels looks like a coarser one.
+        rest = point - (point @ basis.t()) @ basis
+        rest = rest - (rest @ basis.t()) @ basis
+        if rest.norm() > 0.3:
+            basis = torch.cat([basis, rest[None] / rest.norm()])
+        if len(basis) == most:
+            break
+    return basis
+
+
+def _channel_axes(signals: Float[Tensor, "S C d"]) -> Float[Tensor, "d d"]:
+    """Orthonormal rows: principal axes of the channels' variation, strongest first."""
+    centred = (signals - signals.mean(1, keepdim=True)).flatten(0, 1).double()
+    return torch.linalg.eigh(centred.t() @ centred).eigenvectors.t().flip(0)
+
+
+def _pieces(
+    space: _FeatureSpace,
+    signals: Float[Tensor, "S C d"],
+    coords: Float[Tensor, "C m"],
+    count: int,
+    wanted: slice,
+    generator: torch.Generator,
+) -> Float[Tensor, "N D"]:
+    """Some of `count` random pieces."""
+    chosen = torch.randint(len(signals), (count,), generator=generator).to(coords.device)
+    centres = coords[torch.randint(len(coords), (count,), generator=generator).to(coords.device)]
+    widths = 0.2 + 0.3 * torch.rand(count, 1, generator=generator).to(coords.device)
+    parts = [space.project(signals[:0])]
+    step = max(1, _NUMBERS // max(1, signals[:1].numel()))
+    for first in range(wanted.start, wanted.stop, step):
+        part = slice(first, min(first + step, wanted.stop))
+        distance = (coords[None] - centres[part, None]).square().sum(-1)
+        window = torch.exp(-distance / (2 * widths[part].square()))
+        picked = signals[chosen[part]]
+        parts.append(space.project((picked - picked.mean(1, keepdim=True)) * window[..., None]))
+    return torch.cat(parts)

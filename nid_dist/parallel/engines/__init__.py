@@ -1,0 +1,1 @@
+"""What drives an optimiser step: plain PyTorch, DeepSpeed, fairscale."""

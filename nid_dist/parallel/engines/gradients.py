@@ -1,0 +1,87 @@
+"""Gradients of several ranks: their average, their global norm, and clipping by it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from nid_dist.parallel.world import World
+
+_MESSAGE = 2**24  # numbers in one message at most, where a single gradient is not larger
+
+
+def complete(parameters: Iterable[Tensor]) -> None:
+    """Give a gradient of zeros to each parameter that requires one and took no part in this rank's loss.
+
+    Ranks must send the same messages, and a rank without signals may have a loss that leaves some parameters out.
+
+    Args:
+        parameters: changed in place.
+    """
+    for parameter in parameters:
+        if parameter.requires_grad and parameter.grad is None:
+            parameter.grad = torch.zeros_like(parameter)
+
+
+def average(gradients: Sequence[Tensor], group: Any, ranks: int, message: int = _MESSAGE) -> None:
+    """Sum gradients over a group and divide by a number of ranks, in few messages.
+
+    Args:
+        gradients: changed in place; of the same shapes, in the same order, on all ranks of the group.
+        group: the process group of those that hold the same parameters; None: all.
+        ranks: the divisor: all ranks, also where only some hold the parameters.
+        message: numbers sent at once, at most.
+    """
+    alone = dist.get_world_size(group) == 1
+    for some in [[gradient] for gradient in gradients] if alone else _messages(gradients, message):
+        flat = torch.cat([gradient.reshape(-1) for gradient in some])
+        if not alone:
+            dist.all_reduce(flat, group=group)
+        flat /= ranks
+        for gradient, part in zip(some, flat.split([gradient.numel() for gradient in some]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def global_norm(parts: Iterable[tuple[Sequence[Tensor], int]], world: World) -> float:
+    """The norm over all parameters of all ranks, equal on all to the last bit.
+
+    Args:
+        parts: gradients of this rank, each with the number of ranks that hold the same.
+        world: all ranks.
+
+    Returns:
+        The norm; not finite when any rank has a gradient that is not.
+    """
+    square = torch.zeros((), dtype=torch.float64, device=world.device)
+    for gradients, holders in parts:
+        square += nn.utils.get_total_norm(gradients).to(square).square() / holders
+    return float(world.all_reduce_sum(square).sqrt())
+
+
+def clip(gradients: Iterable[Tensor], norm: float, largest: float | None) -> None:
+    """Scale gradients down, as PyTorch does, where their norm is too large.
+
+    Args:
+        gradients: changed in place.
+        norm: of all gradients of all ranks.
+        largest: norm that is left as it is; None: any.
+    """
+    if largest is None or norm + 1e-6 <= largest:
+        return
+    for gradient in gradients:
+        gradient.mul_(largest / (norm + 1e-6))
+
+
+def _messages(gradients: Sequence[Tensor], largest: int) -> list[list[Tensor]]:
+    """Consecutive gradients of one dtype, up to so many numbers."""
+    messages: list[list[Tensor]] = []
+    for gradient in gradients:
+        last = messages[-1] if messages else []
+        fits = sum(other.numel() for other in last) + gradient.numel() <= largest
+        if last and last[0].dtype == gradient.dtype and fits:
+            last.append(gradient)
+        else:
+            messages.append([gradient])
+    return messages

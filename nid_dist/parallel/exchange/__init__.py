@@ -1,0 +1,1 @@
+"""Who holds which experts, and how codes and partial sums travel between them."""

@@ -1,0 +1,161 @@
+"""Forward-only messages between solvers and the experts' owners: residuals out, candidates back, rows by index.
+
+They are counted as `atoms`. Every function is called by all ranks that share the experts. What goes to all of them is
+padded to `padded` signals; rows of experts are not padded: each rank gets those it asks for, and each of them once.
+"""
+
+import time
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Bool, Float, Int, Shaped
+from torch import Tensor
+
+from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
+from nid_dist.parallel.exchange.exchange import Exchange
+
+
+def padded_signals(exchange: Exchange, signals: int, device: torch.device) -> int:
+    """The largest batch of the ranks that share the experts.
+
+    Args:
+        exchange: its `rows` say so where they are set; else the ranks ask each other.
+        signals: T of this rank; may be 0.
+        device: of the data.
+
+    Returns:
+        At least T, and the same on all ranks.
+
+    Raises:
+        ValueError: for more signals than the exchange has rows.
+    """
+    rows = exchange.rows if isinstance(exchange, AllToAllExchange) else signals
+    if rows is None:
+        return int(exchange.gather(torch.tensor([signals], device=device)).max())
+    if signals > rows:
+        raise ValueError(f"{signals} signals in messages of {rows} rows")
+    return rows
+
+
+def to_all(
+    exchange: Exchange, rows: Shaped[Tensor, "T *rest"], padded: int, fill: int = 0
+) -> Shaped[Tensor, "S *rest"]:
+    """What every rank holds for its own signals, stacked by rank.
+
+    Args:
+        exchange: between the ranks.
+        rows: one per signal of this rank.
+        padded: rows of each rank after padding.
+        fill: the value of padded rows.
+
+    Returns:
+        S = R * padded rows, on all ranks.
+    """
+    missing = rows.new_full((padded - len(rows), *rows.shape[1:]), fill)
+    return exchange.gather(torch.cat([rows, missing]))
+
+
+def back_home(exchange: Exchange, answers: Shaped[Tensor, "S *rest"]) -> Shaped[Tensor, "R rows *rest"]:
+    """Return to every rank the answers about its signals.
+
+    Args:
+        exchange: between the ranks.
+        answers: this owner's, in the order of `to_all`.
+
+    Returns:
+        Each owner's answers about this rank's signals, padded rows included.
+    """
+    if exchange.ranks == 1:
+        return answers[None]
+    parts = [len(answers) // exchange.ranks] * exchange.ranks
+    return _all_to_all(exchange, answers, parts, parts).unflatten(0, (exchange.ranks, parts[0]))
+
+
+def from_first(exchange: Exchange, tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """The tensor that the first of the ranks has, on all of them.
+
+    Args:
+        exchange: between the ranks.
+        tensor: of the same shape on all.
+
+    Returns:
+        A tensor equal on all ranks to the last bit.
+    """
+    if exchange.ranks == 1:
+        return tensor
+    assert isinstance(exchange, AllToAllExchange)
+    begin, received = time.perf_counter(), tensor.contiguous().clone()
+    dist.broadcast(received, dist.get_global_rank(exchange.group, 0), group=exchange.group)
+    others = exchange.ranks - 1 if exchange.first_expert == 0 else 0
+    exchange.traffic.add("atoms", received.nbytes * others, time.perf_counter() - begin)
+    return received
+
+
+class FetchedRows:
+    """A table with one row per expert, sharded as the experts are, of which rows are fetched when first asked for.
+
+    Owners see what every rank asks for, so a rank's rows come without being listed again, and none comes twice.
+
+    Args:
+        exchange: between the ranks.
+        owned: the rows of the experts held here.
+        padded: signals of a rank at most (`padded_signals`).
+
+    Attributes:
+        rows: what this rank has fetched so far.
+    """
+
+    def __init__(self, exchange: Exchange, owned: Float[Tensor, "E p"], padded: int) -> None:
+        self.exchange, self.owned, self.padded = exchange, owned, padded
+        self.rows = owned.new_zeros(0, owned.shape[1])
+        self._sent = torch.zeros(exchange.ranks, len(owned), dtype=torch.bool, device=owned.device)
+        self._places = torch.full((exchange.ranks * len(owned),), -1, device=owned.device)
+
+    def fetch(self, indices: Int[Tensor, "T k"]) -> Bool[Tensor, "S E"]:
+        """Add what is missing to `rows`.
+
+        Args:
+            indices: the experts whose rows each signal of this rank needs; k is the same on all ranks.
+
+        Returns:
+            Which of the experts held here each signal of all ranks asked for, in the order of `to_all`.
+        """
+        ranks, local = self.exchange.ranks, len(self.owned)
+        asked = self._asked(indices)
+        wanted = asked.unflatten(0, (ranks, self.padded)).any(1) & ~self._sent
+        self._sent |= wanted
+        new = indices[self._places[indices] < 0].unique()
+        self._places[new] = len(self.rows) + torch.arange(len(new), device=new.device)
+        arrived = self.owned[wanted.nonzero()[:, 1]]
+        if ranks > 1:
+            # Both ends list a rank's rows in ascending order, so that the owner's first row is where `new` says.
+            coming = torch.bincount(torch.div(new, local, rounding_mode="floor"), minlength=ranks)
+            arrived = _all_to_all(self.exchange, arrived, wanted.sum(1).tolist(), coming.tolist())
+        self.rows = torch.cat([self.rows, arrived])
+        return asked
+
+    def places(self, indices: Int[Tensor, "T k"]) -> Int[Tensor, "T k"]:
+        """Where in `rows` the rows of some experts are that have been fetched."""
+        return self._places[indices]
+
+    def _asked(self, indices: Int[Tensor, "T k"]) -> Bool[Tensor, "S E"]:
+        local = to_all(self.exchange, indices.int(), self.padded, fill=-1).long() - self.exchange.first_expert
+        experts = len(self.owned)
+        # One more column takes what others own, and what only pads.
+        asked = torch.zeros(len(local), experts + 1, dtype=torch.bool, device=local.device)
+        asked.scatter_(1, local.masked_fill((local < 0) | (local >= experts), experts), True)
+        return asked[:, :experts]
+
+
+def _all_to_all(
+    exchange: Exchange, rows: Shaped[Tensor, "sent *rest"], sends: list[int], receives: list[int]
+) -> Shaped[Tensor, "received *rest"]:
+    """The first sends[0] rows go to rank 0, the next sends[1] to rank 1 ...; what arrives is in the ranks' order."""
+    assert isinstance(exchange, AllToAllExchange)
+    # Where the numbers of rows do not fit, an all-to-all returns garbage or waits for ever.
+    assert sum(sends) == len(rows) and len(sends) == len(receives) == exchange.ranks
+    begin, received = time.perf_counter(), rows.new_empty(sum(receives), *rows.shape[1:])
+    dist.all_to_all_single(received, rows.contiguous(), receives, sends, group=exchange.group)
+    foreign = len(rows) - sends[dist.get_rank(exchange.group)]
+    exchange.traffic.add("atoms", foreign * rows[:1].nbytes, time.perf_counter() - begin)
+    return received

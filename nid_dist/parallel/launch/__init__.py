@@ -1,0 +1,1 @@
+"""How processes are started, find each other, and fail together."""

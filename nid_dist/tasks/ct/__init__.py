@@ -1,0 +1,1 @@
+"""CT: phantoms, scans, reconstruction from few views, classical methods and comparison."""

@@ -1,0 +1,129 @@
+"""From a scan to f: codes solved from a sinogram alone, with a gate that sees its back-projection at most.
+
+Nothing here takes an image: what is known of a new signal is its sinogram, the geometry and the dose.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.fitting import Fit, Method, fit_signals
+from nid_dist.measurements.back_projection import BackProjection
+from nid_dist.measurements.geometry import Geometry
+from nid_dist.measurements.noise import Dose
+from nid_dist.measurements.radon import Radon, nodes_for
+from nid_dist.measurements.sampling import Field, Measurement
+from nid_dist.model import Model
+
+MODEL_ERROR = 0.005
+"""Standard deviation that a sinogram has from that of the nearest f the dictionary can be, in value times radius."""
+
+
+@dataclass
+class Remembered:
+    """A measurement that keeps what it found of a field, for signals that come one after the other.
+
+    Args:
+        measurement: R.
+        kept: what R made of a field, by the field's identity, with the field itself, so that it stays what it is.
+    """
+
+    measurement: Measurement
+    kept: dict[int, tuple[Field, Tensor]] = field(default_factory=dict)
+
+    @property
+    def size(self) -> int:
+        """M."""
+        return self.measurement.size
+
+    def remember(self, known: Field, rows: int) -> None:
+        """Measure a field once and for all; it must not change afterwards."""
+        parts = torch.cat([part for _, part in self.measurement.chunks(known, rows)])
+        self.kept[id(known)] = (known, parts)
+
+    def chunks(self, field: Field, rows: int) -> Iterator[tuple[slice, Tensor]]:
+        """As the measurement's, or at once what is remembered."""
+        known = self.kept.get(id(field))
+        if known is None:
+            yield from self.measurement.chunks(field, rows)
+        else:
+            yield slice(0, self.size), known[1]
+
+
+class Reconstructor:
+    """Solves codes from sinograms of one geometry and dose.
+
+    Args:
+        model: with a dictionary of whole images on a square.
+        geometry: of the sinograms.
+        dose: with which they were measured.
+        model_error: see `MODEL_ERROR`.
+    """
+
+    def __init__(self, model: Model, geometry: Geometry, dose: Dose, model_error: float = MODEL_ERROR) -> None:
+        self.model, self.geometry, self.dose, self.model_error = model, geometry, dose, model_error
+        self.side = model.grid_shape[0]
+        self.back_projection = BackProjection(geometry, self.side)
+        radon = Radon(geometry, nodes_for(self.side), model.coords.device)
+        self.measurement = Remembered(radon)
+
+    @torch.no_grad()
+    def prepare(self) -> None:
+        """Measure the trunk's features, which all signals of this geometry share."""
+        self.measurement.remember(self.model.dictionary.trunk, _POINTS)
+
+    def gate_input(self, sinograms: Float32[np.ndarray, "T M"]) -> Float[Tensor, "T C 1"]:
+        """What the gate sees of scans: their filtered back-projections."""
+        return as_gate_input(self.back_projection(sinograms))
+
+    def noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
+        """Standard deviation of the measurements from what the dictionary can be, of noise and model together."""
+        deviation = self.dose.deviation(sinograms)
+        return float(np.sqrt(np.square(deviation, dtype=np.float64).mean() + self.model_error**2))
+
+    def solve(self, sinograms: Float32[np.ndarray, "T M"], methods: Sequence[Method]) -> dict[str, Fit]:
+        """Solve the codes of scans.
+
+        Args:
+            sinograms: view by view.
+            methods: which; the noise of `map` is set to what `noise` says.
+
+        Returns:
+            Codes by the methods' labels.
+
+        Raises:
+            UserError: when the gate or the prior that a method needs is not there.
+        """
+        if not self.measurement.kept:
+            self.prepare()
+        noise = self.noise(sinograms)
+        device = self.model.coords.device
+        measured = torch.tensor(sinograms, device=device)[
+            ..., None
+        ]  # a copy: what is kept of scans is not to be written to
+        gate_input = self.gate_input(sinograms).to(device) if any(method.needs_gate for method in methods) else None
+        told = [replace(method, noise=noise) if method.name == "map" else method for method in methods]
+        return fit_signals(self.model, measured, None, told, gate_input, measurement=self.measurement)
+
+    @torch.no_grad()
+    def render(self, fit: Fit, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:
+        """f on a square of pixels of any size, clipped to [0, 1], 0 outside the disc."""
+        side = side or self.side
+        coords = coordinate_grid((side, side))
+        inside = (coords.norm(dim=1) <= 1)[None, :, None]
+        values = self.model.dictionary(fit.solution.code, coords.to(self.model.coords.device)).cpu()
+        images: np.ndarray = (values.clamp(0, 1) * inside).unflatten(1, (side, side)).numpy()
+        return images
+
+
+_POINTS = 2**15  # at which the features are evaluated at a time: 64 MiB for 512 of them
+
+
+def as_gate_input(images: Float32[np.ndarray, "T S S"]) -> Float[Tensor, "T C 1"]:
+    """Back-projections as a gate takes signals: no signal leaves [0, 1], as their streaks do."""
+    return torch.from_numpy(images.clip(0, 1)).flatten(1)[..., None]

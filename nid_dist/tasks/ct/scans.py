@@ -1,0 +1,131 @@
+"""Sinograms of the signals of a source: exact ones of phantoms, of pictures those of finer ones than are trained on.
+
+A scan of few views is part of the scan of many, so that each signal is scanned once.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from nid_dist.config.schema import Signals
+from nid_dist.data.cache import ImageCache
+from nid_dist.data.sources import ImageRef
+from nid_dist.measurements.geometry import Geometry
+from nid_dist.measurements.noise import Dose
+from nid_dist.measurements.radon import Radon, nodes_for
+from nid_dist.tasks.ct.config import Tomography
+from nid_dist.tasks.ct.phantoms import FINENESS, named_phantom
+from nid_dist.tasks.images.preparation import prepare
+
+_FINER = 4  # times more pixels a side than the training's, at most, of a picture that is scanned
+
+
+class Scans:
+    """The scans of some signals.
+
+    Args:
+        refs: the signals.
+        signals: their configuration.
+        tomography: how they are scanned.
+    """
+
+    def __init__(self, refs: Sequence[ImageRef], signals: Signals, tomography: Tomography) -> None:
+        assert signals.size is not None, "the configuration requires signals.size with tomography"
+        self._refs, self._signals, self._tomography = list(refs), signals, tomography
+        self._size = signals.size
+        self._full = self.geometry(max(tomography.views))
+        self._cache = ImageCache(signals.cache_mb * 2**20)
+
+    def geometry(self, views: int) -> Geometry:
+        """Where a scan of some views measures."""
+        return scan_geometry(self._tomography, self._size, views)
+
+    def sinogram(self, index: int, views: int) -> Float32[np.ndarray, "M"]:
+        """The scan of a signal, without noise.
+
+        Args:
+            index: of the signal among those given.
+            views: how many, a divisor of the largest number.
+
+        Returns:
+            Line integrals, view by view.
+
+        Raises:
+            UserError: when the signal cannot be read.
+        """
+        full = self._cache.get(index, lambda: self._scan(self._refs[index]))
+        part: np.ndarray = full[:: self._full.views // views].reshape(-1)
+        return part
+
+    def _scan(self, ref: ImageRef) -> Float32[np.ndarray, "V B"]:
+        return scan(ref, self._signals, self._full).reshape(self._full.views, self._full.bins)
+
+
+def scan_geometry(tomography: Tomography, size: int, views: int) -> Geometry:
+    """The geometry of a configured scan.
+
+    Args:
+        tomography: how signals are scanned.
+        size: pixels across the disc.
+        views: how many.
+
+    Returns:
+        Views at equal angles, with a detector that sees the whole disc.
+    """
+    return Geometry.even(views, tomography.bins or size, tomography.source)
+
+
+def scan(ref: ImageRef, signals: Signals, geometry: Geometry) -> Float32[np.ndarray, "M"]:
+    """Scan a signal without noise.
+
+    Args:
+        ref: the signal.
+        signals: its configuration.
+        geometry: where it is measured.
+
+    Returns:
+        Line integrals, in units of value times radius.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
+    if signals.source == "phantoms":
+        exact: np.ndarray = named_phantom(ref.name, signals.phantoms_seed).sinogram(geometry).astype(np.float32)
+        return exact
+    assert signals.size is not None
+    loaded = ref.load()
+    side = min(_FINER * signals.size, *loaded.shape[:2])
+    fine = prepare(loaded, crop=signals.crop, short_side=signals.short_side, size=side, name=ref.name)
+    lines = Radon(geometry.finer(FINENESS), nodes_for(side)).of_image(torch.from_numpy(fine))
+    measured: np.ndarray = lines.reshape(-1, FINENESS).mean(1).numpy().astype(np.float32)
+    return measured
+
+
+def within_disc(ref: ImageRef) -> ImageRef:
+    """The largest disc in the middle of a picture, and nothing around it: what a scanner can see.
+
+    Args:
+        ref: the picture.
+
+    Returns:
+        The same, square, with zeros in its corners.
+    """
+
+    def load() -> np.ndarray:
+        whole = ref.load()
+        side = min(whole.shape[:2])
+        top, left = (whole.shape[0] - side) // 2, (whole.shape[1] - side) // 2
+        axis = (np.arange(side) + 0.5) * 2 / side - 1
+        inside = np.hypot(axis[:, None], axis[None]) <= 1
+        cut: np.ndarray = whole[top : top + side, left : left + side] * inside[..., None].astype(np.float32)
+        return cut
+
+    return replace(ref, load=load, size=None)
+
+
+def doses(tomography: Tomography) -> list[Dose]:
+    """The doses of a configuration."""
+    return [Dose(photons, tomography.attenuation, tomography.electronic) for photons in tomography.photons]

@@ -1,0 +1,36 @@
+"""Real slices that come with packages: scikit-image's photographs, and the samples of pydicom where it is installed."""
+
+import importlib.util
+from functools import partial
+from pathlib import Path
+
+from nid_dist.config.schema import Signals
+from nid_dist.data.reading import read_image
+from nid_dist.data.sources import EMBEDDED, ImageRef, list_images
+from nid_dist.errors import UserError
+
+
+def named_slice(name: str) -> ImageRef:
+    """A picture by its name.
+
+    Args:
+        name: of a photograph of scikit-image, or of a file among pydicom's samples, such as CT_small.dcm.
+
+    Returns:
+        The picture in grey, not read yet.
+
+    Raises:
+        UserError: when there is none of that name.
+    """
+    if name in EMBEDDED:
+        return next(ref for ref in list_images(Signals(colour="grey"))["train"] if ref.name == name)
+    spec = importlib.util.find_spec("pydicom")
+    path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "data" / "test_files" / name
+    if path is None or path.suffix != ".dcm" or not path.is_file():
+        raise UserError(
+            f"slices: {name}",
+            found="no slice of that name" + ("" if spec else " (pydicom is not installed)"),
+            expected=f"one of {', '.join(EMBEDDED)}, or a sample of pydicom such as CT_small.dcm",
+            hint="pip install 'nid_dist[dicom]'" if spec is None and name.endswith(".dcm") else "correct it",
+        )
+    return ImageRef(name, partial(read_image, path, "grey"))

@@ -1,0 +1,1 @@
+"""Images: whole or in patches, their report, inpainting, baselines and comparisons."""

@@ -1,0 +1,79 @@
+"""The discrete cosine transform of a patch: what a fixed dictionary, JPEG's, reaches with k coefficients.
+
+A coefficient is one value of the orthonormal two-dimensional DCT-II of the whole patch in one channel of the colour
+basis below; k of them are k numbers per patch, spread over the channels as serves best. NID's code has a bias per
+channel besides, so by default the d channel means (the constant terms) are free here too: k coefficients plus d means.
+
+Colours are turned into an orthonormal opponent basis first, as JPEG turns them into YCbCr: the channels of photographs
+are strongly correlated, and lightness carries most of the energy. YCbCr itself is not orthogonal, and the largest
+coefficients would then not be the best ones. Other numbers of channels than three are left as they are.
+"""
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from scipy.fft import dctn, idctn
+from torch import Tensor
+
+from nid_dist.tasks.images.pca import keep_largest
+
+# Rows: lightness, red against blue, green against magenta; an orthonormal rotation (determinant 1).
+OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]]) / np.sqrt([[3.0], [2.0], [6.0]])
+
+
+def transform(signals: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
+    """Orthonormal DCT-II over rows and columns in the opponent colour basis.
+
+    Args:
+        signals: the patches; d = 3 is taken as red, green, blue.
+
+    Returns:
+        The coefficients in float64, vertical frequency first; entry [0, 0] of a channel is √(H W) times its mean.
+
+    Source: Ahmed, Natarajan and Rao, "Discrete cosine transform", IEEE Transactions on Computers 1974.
+    """
+    values = signals.detach().cpu().double().numpy()
+    if values.shape[-1] == 3:
+        values = values @ OPPONENT.T
+    return torch.from_numpy(dctn(values, type=2, norm="ortho", axes=(1, 2)))
+
+
+def inverse(coefficients: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
+    """The inverse of `transform`.
+
+    Args:
+        coefficients: DCT coefficients in the opponent colour basis.
+
+    Returns:
+        The patches in float64.
+    """
+    values = idctn(coefficients.detach().cpu().double().numpy(), type=2, norm="ortho", axes=(1, 2))
+    if values.shape[-1] == 3:
+        values = values @ OPPONENT
+    return torch.from_numpy(values)
+
+
+def best_k(signals: Float[Tensor, "T H W d"], k: int, *, free_mean: bool = True) -> Float[Tensor, "T H W d"]:
+    """Reconstruct patches from their k largest DCT coefficients over all frequencies and channels.
+
+    The transform is orthonormal, so this is the best approximation with k of its coefficients. Like NID's support,
+    the choice of the k indices is not counted as coefficients.
+
+    Args:
+        signals: the patches; d = 3 is taken as red, green, blue.
+        k: coefficients per patch; more than there are means all of them.
+        free_mean: keep the d constant terms (hence the channel means) besides the k, as NID keeps its d biases;
+            without it they compete for the k like any other coefficient.
+
+    Returns:
+        The reconstructions, of the same shape and type, on the same device; not clipped.
+
+    Raises:
+        ValueError: k is negative.
+    """
+    coefficients = transform(signals)
+    free = torch.zeros_like(coefficients)
+    if free_mean:
+        free[:, 0, 0] = coefficients[:, 0, 0]
+    kept = keep_largest((coefficients - free).flatten(1), k).reshape(coefficients.shape)
+    return inverse(kept + free).to(signals)

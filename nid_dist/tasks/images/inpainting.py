@@ -1,0 +1,204 @@
+"""Inpainting: a corrupted image is refitted by the dictionary, with the corrupted pixels known or to be found.
+
+A patch of which little is known says little about itself. But f is continuous: the same experts, stretched over a patch
+that is twice as wide, see four times as many known pixels, and natural images look alike at neighbouring scales. So the
+image is fitted at several scales, and what they say of a pixel is blended by how certain their posteriors are there. In
+the end every patch is given a code of k coefficients, and the picture is made of these codes alone.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from nid_dist.coding.solvers import Solution, reduce_problem, solve_irls, solve_omp
+from nid_dist.coding.solvers.irls import robust_weights
+from nid_dist.coding.solvers.subspace import Subspace, observe, subspace
+from nid_dist.errors import UserError
+from nid_dist.measurements.sampling import Sampling
+from nid_dist.model import Model
+from nid_dist.tasks.images.task import ImageArray, require_channels, require_images
+from nid_dist.tasks.images.tiling import Tiling
+
+SCALES = (1, 2)
+"""How much wider than the dictionary's own patches the fitted ones are."""
+
+_OVERLAP = 4  # patches over a pixel, along each axis
+_ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
+_BLOCKS = 8  # rounds of selection of the codes
+_REFITS = 2  # codes are sparse where the prior is not: what they say of unknown pixels is better, and fitted once more
+_CODED = 1024  # patches given a code at a time
+
+
+@dataclass(frozen=True)
+class Inpainted:
+    """A refitted image.
+
+    Args:
+        picture: f, at all pixels, clipped to [0, 1].
+        trusted: how far each pixel of the input was believed, 0 to 1.
+        deviation: standard deviation of f before the codes are made sparse, of the posterior and of what it leaves
+            unexplained of the known pixels, in units of the image; None without a prior.
+    """
+
+    picture: ImageArray
+    trusted: Float32[np.ndarray, "H W"]
+    deviation: Float32[np.ndarray, "H W"] | None
+
+
+@torch.no_grad()
+def inpaint(
+    model: Model, image: ImageArray, known: Bool[np.ndarray, "h w"] | None = None, *, noise: float = 0.01
+) -> Inpainted:
+    """Refit an image from some of its pixels.
+
+    Args:
+        model: of patches of images.
+        image: in [0, 1]; what is unknown in it does not matter, not even if it is not a number.
+        known: the pixels to believe; None: they are found, as those that a robust fit explains (an L1 loss: what is
+            wrong is sparse).
+        noise: standard deviation of the known pixels.
+
+    Returns:
+        The refitted image.
+
+    Raises:
+        UserError: when the mask has another size than the image or leaves nothing, or the dictionary is not of patches.
+    """
+    require_images(model)
+    require_channels(model, image)
+    height, width = image.shape[:2]
+    if known is None:
+        trusted = find_known(model, image, noise=noise)
+    else:
+        check_mask(known, height, width)
+        trusted = torch.from_numpy(known.astype(np.float32))
+    pixels = torch.where(trusted[..., None] > 0, torch.from_numpy(np.nan_to_num(image)), torch.zeros(()))
+    if model.prior is None:
+        return Inpainted(_sparse(model, pixels, trusted, weighted=True), trusted.numpy(), None)
+    total, precision = torch.zeros_like(pixels), torch.zeros_like(trusted)
+    for scale in SCALES:
+        f, certain = _posterior(model, pixels, trusted, scale, noise)
+        total, precision = total + certain[..., None] * f, precision + certain
+    blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * total / precision[..., None]
+    # Scales see the same pixels: together they are as certain as on average, not more.
+    deviation = (len(SCALES) / precision).sqrt()
+    for _ in range(_REFITS - 1):
+        coded = torch.from_numpy(_sparse(model, blended, trusted, weighted=False))
+        blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * coded
+    return Inpainted(_sparse(model, blended, trusted, weighted=False), trusted.numpy(), deviation.numpy())
+
+
+@torch.no_grad()
+def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float[Tensor, "H W"]:
+    """Which pixels a robust fit of the dictionary explains.
+
+    Args:
+        model: of patches.
+        image: with corrupted pixels, sparse in each patch.
+        noise: standard deviation of the others.
+
+    Returns:
+        1 for a pixel to believe, 0 for one not to.
+    """
+    values = torch.from_numpy(image)
+    if model.prior is None:
+        tiling = _tiling(model, image, 1, 2)
+        found = solve_irls(model.dictionary, Sampling(tiling.coords), tiling.split(image), max(1, model.support // 4))
+        weights = tiling.assemble(found.weights[..., None])[..., 0]
+        return (weights > 0.5).to(values.dtype)
+    trusted = torch.ones(values.shape[:2])
+    for scale in (2, 1):
+        tiling = _tiling(model, image, scale, 2)
+        tiles, masks = tiling.split(values), tiling.split(trusted[..., None])[..., 0]
+        space = _subspace(model, tiling)
+        weights = masks
+        for _ in range(_ROUNDS):
+            seen = observe(space, tiles, weights, noise)
+            size = (tiles - seen.values).square().mean(2).sqrt()
+            # Half of a patch, be it wrong, cannot move its median.
+            spread = (1.4826 * size.median(1, keepdim=True).values).clamp_min(noise)
+            weights = masks * robust_weights(size, spread / 4, "l1")
+        outlying = tiling.assemble((size / spread)[..., None])[..., 0]
+        trusted = trusted * (outlying < 4).to(trusted.dtype)
+    return trusted
+
+
+def _posterior(
+    model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], scale: int, noise: float
+) -> tuple[Float[Tensor, "H W d"], Float[Tensor, "H W"]]:
+    """f and its precision, from patches of `scale` times the dictionary's own width, blended by theirs."""
+    tiling = _tiling(model, values, scale, _OVERLAP)
+    tiles, masks = tiling.split(values), tiling.split(weights[..., None])[..., 0]
+    seen = observe(_subspace(model, tiling), tiles, masks, noise)
+    # What a patch cannot explain of its known pixels, it does not know of the others either.
+    squares = masks * (tiles - seen.values).square().mean(2)
+    misfit = squares.sum(1, keepdim=True) / masks.sum(1, keepdim=True).clamp_min(1)
+    certain = (seen.deviation.square() + misfit).reciprocal()[..., None]
+    precision = tiling.assemble(certain)
+    return tiling.assemble(certain * seen.values) / precision, precision[..., 0]
+
+
+def _sparse(
+    model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], *, weighted: bool
+) -> ImageArray:
+    """The picture that codes of k coefficients make of it."""
+    tiling = _tiling(model, values, 1, _OVERLAP)
+    measurement, tiles = Sampling(tiling.coords), tiling.split(values)
+    masks = tiling.split(weights[..., None])[..., 0]
+    parts = []
+    for first in range(0, len(tiles), _CODED):
+        part = slice(first, first + _CODED)
+        solution: Solution
+        if weighted:
+            solution = solve_irls(
+                model.dictionary, measurement, tiles[part], model.support, loss="l2", weights=masks[part], ridge=1e-3
+            )
+        else:
+            problem = reduce_problem(model.dictionary, measurement, tiles[part])
+            solution = solve_omp(problem, model.support, _BLOCKS)
+        parts.append(model.dictionary(solution.code, tiling.coords))
+    picture: ImageArray = tiling.assemble(torch.cat(parts)).clamp(0, 1).numpy()
+    return picture
+
+
+def _subspace(model: Model, tiling: Tiling) -> Subspace:
+    return subspace(model.dictionary, model.require_prior(), tiling.coords)
+
+
+def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) -> Tiling:
+    patch = model.config.signals.patch
+    if patch is None:
+        raise UserError(
+            "the dictionary",
+            found="one of whole images (signals.patch: null)",
+            expected="one of patches, which images of any size are made of",
+            hint="train with signals.patch, for example configs/images.yaml",
+        )
+    return Tiling(image.shape[0], image.shape[1], scale * patch, max(1, scale * patch // overlap))
+
+
+def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
+    """Refuse a mask that cannot be the image's.
+
+    Args:
+        known: the mask.
+        height: of the image.
+        width: of the image.
+
+    Raises:
+        UserError: when it has another size, or no pixel is known.
+    """
+    if known.shape != (height, width):
+        raise UserError(
+            "the mask",
+            found=f"{known.shape[0]}x{known.shape[1]} pixels",
+            expected=f"{height}x{width}, as the image has",
+            hint="make one of the image's size",
+        )
+    if not known.any():
+        raise UserError(
+            "the mask", found="no known pixel", expected="some", hint="check its colours: white is known, black is not"
+        )

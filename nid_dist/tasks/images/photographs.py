@@ -1,0 +1,80 @@
+"""The images of a comparison, and what is learned from a dictionary's own training photographs."""
+
+from pathlib import Path
+
+from jaxtyping import Float
+from torch import Tensor
+
+from nid_dist.baselines.config import Inr
+from nid_dist.baselines.meta import Weights, learned_start
+from nid_dist.comparison.base import Request
+from nid_dist.config import Config
+from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.data.reading import read_image
+from nid_dist.data.sampler import batch_ids, symmetries
+from nid_dist.data.sources import list_images, named_files
+from nid_dist.errors import UserError
+from nid_dist.tasks.images.signals import ImageSignals
+from nid_dist.tasks.images.task import ImageArray
+
+_META_SIDE = 128
+"""Side of the squares of training photographs that an initialisation is learned from; it serves any side."""
+
+
+def photographs(request: Request, training: Config, limit: int) -> tuple[list[tuple[str, ImageArray]], dict[str, str]]:
+    """The images to compare on, whole.
+
+    Args:
+        request: with the user's own, or none.
+        training: of a dictionary, whose test split is taken without them.
+        limit: the most.
+
+    Returns:
+        Names and images, and why others are not among them.
+
+    Raises:
+        UserError: when there is none.
+    """
+    if request.inputs is None:
+        found = [(ref.name, ref.load()) for ref in list_images(training.signals)["test"][:limit]]
+        if not found:
+            raise UserError(
+                "signals.test of the dictionary",
+                found="no image",
+                expected="some to compare on",
+                hint="keep some apart, or name images with --input",
+            )
+        return found, {}
+    images, failed = [], {}
+    for name, path in named_files(request.inputs)[:limit]:
+        try:
+            images.append((name, read_image(path, training.signals.colour)))
+        except UserError as error:
+            failed[name] = str(error)
+    return images, failed
+
+
+def meta_start(network: Inr, training: Config, path: Path) -> Weights:
+    """The initialisation of a network, learned from a dictionary's training photographs, or found again.
+
+    Args:
+        network: with a section `meta`.
+        training: of the dictionary.
+        path: where the initialisation is kept.
+
+    Returns:
+        The weights.
+    """
+    side = _META_SIDE
+    signals = training.signals.model_copy(update={"patch": side, "stride": side // 4, "size": None, "crop": None})
+    short = max(signals.short_side or 0, side * 3 // 2)
+    signals = signals.model_copy(update={"short_side": short})
+    channels = 3 if signals.colour == "rgb" else 1
+    squares = ImageSignals(list_images(signals)["train"], signals, channels=channels)
+
+    def drawn(step: int) -> Float[Tensor, "T C d"]:
+        assert network.meta is not None
+        ids = batch_ids(network.seed, step, network.meta.batch, len(squares))
+        return squares.values(ids, symmetries(network.seed, step, network.meta.batch))
+
+    return learned_start(network, coordinate_grid((side, side)), channels, drawn, path)

@@ -1,0 +1,215 @@
+"""Images of any size as overlapping patches of one size, and back, at any output resolution.
+
+Rows and columns are separable: everything is computed for one axis (`Cover`) and combined.
+"""
+
+from dataclasses import dataclass
+from math import ceil, pi
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.errors import UserError
+
+# Keeps the window positive where an output pixel falls on a tile's border; too small to be seen.
+_FLOOR = 1e-6
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Which output pixels the n tiles of one axis cover, c samples each, and with which weight.
+
+    Attributes:
+        length: output pixels along the axis.
+        index: [n, c] output pixel of each sample; 0 where the sample has none.
+        coordinate: [n, c] where the sample lies in its tile, in [-1, 1].
+        weight: [n, c] share of the sample in its pixel; sums to 1 over the samples of a pixel, 0 without a pixel.
+        shared: whether all tiles have the same coordinates.
+    """
+
+    length: int
+    index: Int[Tensor, "n c"]
+    coordinate: Float[Tensor, "n c"]
+    weight: Float[Tensor, "n c"]
+    shared: bool
+
+
+@dataclass(frozen=True)
+class Query:
+    """Where to evaluate the tiles of an image for an output of `rows.length` x `cols.length` pixels.
+
+    Attributes:
+        rows: cover of the row axis.
+        cols: cover of the column axis.
+    """
+
+    rows: Cover
+    cols: Cover
+
+    @property
+    def coords(self) -> Float[Tensor, "*tiles C 2"]:
+        """Coordinates in each tile, [C, 2] when all tiles share them and [N, C, 2] otherwise (padded, 'ij' order)."""
+        shared = self.rows.shared and self.cols.shared
+        row, col = (axis.coordinate[:1] if shared else axis.coordinate for axis in (self.rows, self.cols))
+        shape = (row.shape[0], col.shape[0], row.shape[1], col.shape[1])
+        grid = torch.stack([row[:, None, :, None].expand(shape), col[None, :, None, :].expand(shape)], dim=-1)
+        coords = grid.reshape(shape[0] * shape[1], shape[2] * shape[3], 2)
+        return coords[0] if shared else coords
+
+    def assemble(self, values: Float[Tensor, "N C d"]) -> Float[Tensor, "H W d"]:
+        """Blend what the tiles say about each output pixel.
+
+        Args:
+            values: [N, C, d] each tile evaluated on `coords`, tiles in row-major order.
+
+        Returns:
+            [H, W, d] the output; differentiable in `values`.
+        """
+        (nr, cr), (nc, cc), d = self.rows.index.shape, self.cols.index.shape, values.shape[-1]
+        blocks = values.reshape(nr, nc, cr, cc, d) * self.rows.weight.to(values)[:, None, :, None, None]
+        strips = _gather(blocks.permute(0, 2, 1, 3, 4).reshape(nr * cr, nc, cc, d), self.rows)
+        strips = strips * self.cols.weight.to(values)[None, :, :, None]
+        return _gather(strips.permute(1, 2, 0, 3).reshape(nc * cc, self.rows.length, d), self.cols).transpose(0, 1)
+
+
+class Tiling:
+    """Square patches at a fixed stride that cover an image.
+
+    The last patches may reach beyond the bottom and right border, where the image is continued by its edge.
+
+    Args:
+        height: rows of the image in pixels.
+        width: columns of the image in pixels.
+        patch: side of a patch in pixels; None: one tile of the image's own size.
+        stride: step between patches in pixels, at most `patch`; None: no overlap.
+
+    Attributes:
+        patch_shape: rows and columns of a tile in pixels.
+        rows: first row of the tiles of each row of tiles.
+        cols: first column of the tiles of each column of tiles.
+
+    Raises:
+        ValueError: a side, patch or stride below 1, or a stride that leaves pixels out.
+    """
+
+    def __init__(self, height: int, width: int, patch: int | None = None, stride: int | None = None) -> None:
+        self.patch_shape = (height, width) if patch is None else (patch, patch)
+        steps = self.patch_shape if patch is None or stride is None else (stride, stride)
+        if min(height, width, *self.patch_shape, *steps) < 1 or steps[0] > self.patch_shape[0]:
+            raise ValueError(f"no tiling of {height}x{width} by patches of {patch} at stride {stride}")
+        self.height, self.width = height, width
+        self.rows = _starts(height, self.patch_shape[0], steps[0])
+        self.cols = _starts(width, self.patch_shape[1], steps[1])
+
+    def __len__(self) -> int:
+        """Number of tiles, N."""
+        return len(self.rows) * len(self.cols)
+
+    @property
+    def coords(self) -> Float[Tensor, "C 2"]:
+        """The grid of a tile's own pixels."""
+        return coordinate_grid(self.patch_shape)
+
+    def split(self, image: Float[np.ndarray, "H W d"] | Float[Tensor, "H W d"]) -> Float[Tensor, "N C d"]:
+        """Cut an image into its tiles.
+
+        Args:
+            image: [H, W, d] of the tiling's height and width.
+
+        Returns:
+            [N, C, d] tiles in row-major order, pixels of a tile in 'ij' order.
+
+        Raises:
+            ValueError: the image has another size.
+        """
+        if tuple(image.shape[:2]) != (self.height, self.width):
+            raise ValueError(f"image of {tuple(image.shape[:2])} pixels, tiling of {(self.height, self.width)}")
+        pixels = image if isinstance(image, Tensor) else torch.tensor(image)
+        rows = _pixels(self.rows, self.patch_shape[0], self.height).to(pixels.device)
+        cols = _pixels(self.cols, self.patch_shape[1], self.width).to(pixels.device)
+        tiles = pixels[rows[:, None, :, None], cols[None, :, None, :]]
+        return tiles.reshape(len(self), -1, pixels.shape[-1])
+
+    def assemble(self, patches: Float[Tensor, "N C d"]) -> Float[Tensor, "H W d"]:
+        """Put tiles together again, blended where they overlap; undoes `split`.
+
+        Args:
+            patches: [N, C, d] in the order of `split`.
+
+        Returns:
+            [H, W, d] the image.
+        """
+        return self.query(self.height, self.width).assemble(patches)
+
+    def query(self, out_height: int, out_width: int) -> Query:
+        """Find where each tile must be evaluated for an output of any resolution.
+
+        Args:
+            out_height: rows of the output in pixels.
+            out_width: columns of the output in pixels.
+
+        Returns:
+            The coordinates, and how to assemble the values found there.
+
+        Raises:
+            UserError: an output side below 1.
+        """
+        if min(out_height, out_width) < 1:
+            raise UserError(
+                "output resolution",
+                found=f"{out_height}x{out_width} pixels",
+                expected="at least one pixel on each side",
+                hint="choose a larger resolution",
+            )
+        return Query(
+            _cover(self.height, self.patch_shape[0], self.rows, out_height),
+            _cover(self.width, self.patch_shape[1], self.cols, out_width),
+        )
+
+
+def _starts(length: int, patch: int, stride: int) -> list[int]:
+    count = 1 + max(0, ceil((length - patch) / stride))
+    return [stride * i for i in range(count)]
+
+
+def _pixels(starts: list[int], patch: int, length: int) -> Int[Tensor, "n P"]:
+    return (torch.tensor(starts)[:, None] + torch.arange(patch)).clamp(max=length - 1)
+
+
+def _cover(length: int, patch: int, starts: list[int], out: int) -> Cover:
+    """Cover of one axis: output pixel j has its centre at (j + 1/2) length / out, in pixels of the image.
+
+    All positions are integers in units of 1 / (2 out) pixels, so that which tile covers what is exact.
+    """
+    start = np.array(starts, dtype=np.int64)
+    first = _next_centre(2 * out * start, length)
+    stop = _next_centre(2 * out * (start + patch), length)
+    index = first[:, None] + np.arange(max(1, int((stop - first).max())))
+    within: Bool[np.ndarray, "n c"] = index < stop[:, None]
+    offset = (2 * index + 1) * length - 2 * out * start[:, None]
+    coordinate = np.where(within, offset / (out * patch) - 1, 0.0)
+    covered = within & (index < out)
+    index = np.where(covered, index, 0)
+    weight = np.where(covered, np.cos(pi / 2 * coordinate) ** 2 + _FLOOR, 0.0)
+    weight /= np.bincount(index.ravel(), weight.ravel(), minlength=out)[index]
+    return Cover(
+        length=out,
+        index=torch.from_numpy(index),
+        coordinate=torch.from_numpy(coordinate.astype(np.float32)),
+        weight=torch.from_numpy(weight.astype(np.float32)),
+        shared=bool(within.all() and (offset == offset[:1]).all()),
+    )
+
+
+def _next_centre(position: Int[np.ndarray, " n"], length: int) -> Int[np.ndarray, " n"]:
+    """Find the first output pixel j whose centre (2 j + 1) length is not before a position."""
+    return -((length - position) // (2 * length))
+
+
+def _gather(samples: Float[Tensor, " n *rest"], axis: Cover) -> Float[Tensor, " length *rest"]:
+    """Add up the samples of each output pixel."""
+    out = samples.new_zeros(axis.length, *samples.shape[1:])
+    return out.index_add(0, axis.index.flatten().to(samples.device), samples)

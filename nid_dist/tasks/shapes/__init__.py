@@ -1,0 +1,1 @@
+"""Shapes: meshes and signed distances, surfaces from sparse points, baselines and comparison."""

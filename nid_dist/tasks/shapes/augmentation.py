@@ -1,0 +1,103 @@
+"""Shapes mirrored, turned about the up axis and stretched, with what becomes of their signed distances."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from nid_dist.tasks.shapes.mesh import SIDE
+
+_FAR = 1.0  # a distance from any surface that is beyond all truncations
+
+Points = Float[np.ndarray, "P 3"]
+Distances = Float[np.ndarray, "P"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """A linear map of the cube's shapes, followed by the shift that puts the bounding box about the middle again.
+
+    Args:
+        matrix: of points.
+        shift: added to them.
+    """
+
+    matrix: Float[np.ndarray, "3 3"]
+    shift: Float[np.ndarray, "3"]
+
+    def points(self, points: Points) -> Points:
+        """Where points go."""
+        return points @ self.matrix.T + self.shift
+
+    def back(self, points: Points) -> Points:
+        """Where points came from."""
+        return np.linalg.solve(self.matrix, (points - self.shift).T).T
+
+    def normals(self, normals: Points) -> tuple[Points, Float[np.ndarray, "P"]]:
+        """Normals of planes, and how many times farther apart parallel planes come to lie."""
+        turned = np.linalg.solve(self.matrix.T, normals.T).T
+        length = np.linalg.norm(turned, axis=1)
+        return turned / np.maximum(length, 1e-9)[:, None], 1 / np.maximum(length, 1e-9)
+
+
+def draw_change(surface: Points, stretch: float, turn: float, generator: np.random.Generator) -> Change:
+    """Draw a change: mirrored left to right or not, turned about the second axis, each axis stretched.
+
+    Args:
+        surface: points of the shape, whose longest side stays what it is for every shape in the cube.
+        stretch: largest change of an axis's length, as a share.
+        turn: largest turn, in degrees.
+        generator: of the change.
+
+    Returns:
+        The change.
+    """
+    scale = np.exp(generator.uniform(-1, 1, 3) * math.log1p(stretch))
+    scale[0] *= generator.choice([-1.0, 1.0])
+    angle = math.radians(turn) * generator.uniform(-1, 1)
+    cosine, sine = math.cos(angle), math.sin(angle)
+    matrix = np.array([[cosine, 0, sine], [0, 1, 0], [-sine, 0, cosine]]) * scale
+    moved = surface @ matrix.T
+    low, high = moved.min(0), moved.max(0)
+    size = 2 * SIDE / float((high - low).max())
+    return Change(size * matrix, -size * (low + high) / 2)
+
+
+def change_samples(
+    change: Change,
+    points: Points,
+    distances: Distances,
+    gradients: Points,
+    near: int,
+    generator: np.random.Generator,
+) -> tuple[Points, Distances]:
+    """Samples of the changed shape.
+
+    A distance becomes that from the changed plane through the closest point: exact for mirrors and turns, and under
+    stretching exact next to flat surfaces, and a bound elsewhere.
+
+    Args:
+        change: of the shape.
+        points: near the surface first, then uniform in the cube.
+        distances: there.
+        gradients: of the distances.
+        near: how many are near the surface.
+        generator: of points where the changed cube leaves some of the cube uncovered; no surface is there.
+
+    Returns:
+        As many points, and their distances.
+    """
+    moved = change.points(points)
+    moved_distances = distances * change.normals(gradients)[1]
+    fresh = generator.uniform(-1, 1, (len(points) - near, 3))
+    uncovered = np.abs(change.back(fresh)).max(1) > 1
+    usable = near + np.flatnonzero(np.abs(moved[near:]).max(1) <= 1)
+    # Points that left the cube are replaced by others that did not.
+    place = np.arange(near, len(points))
+    gone = np.abs(moved[near:]).max(1) > 1
+    if gone.any() and len(usable):
+        place[gone] = generator.choice(usable, int(gone.sum()))
+    uniform = np.where(uncovered[:, None], fresh, moved[place])
+    uniform_distances = np.where(uncovered, _FAR, moved_distances[place])
+    return np.concatenate([moved[:near], uniform]), np.concatenate([moved_distances[:near], uniform_distances])

@@ -1,0 +1,142 @@
+"""DeepSDF's auto-decoder (Park et al. 2019): one network for all shapes, a latent vector for each, learned by descent.
+
+A new shape is fitted by descent on its latent vector alone. f is the truncated distance in units of the truncation, as
+the dictionary's, and the last layer ends in tanh; a skip connection gives the input again to the middle layer.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from nid_dist.baselines.cache import found_again, keep
+from nid_dist.config.schema import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+
+
+class AutoDecoderConfig(Section):
+    """Sizes and training of an auto-decoder."""
+
+    latent: PositiveInt = Field(128, description="numbers of a shape")
+    width: PositiveInt = 256
+    layers: PositiveInt = Field(4, description="hidden layers; the input is given again to the one in the middle")
+    lr: PositiveFloat = 1e-3
+    batch: PositiveInt = Field(16, description="shapes in a step")
+    steps: PositiveInt = 2000
+    seconds: PositiveFloat | None = Field(None, description="end after this time")
+    prior: NonNegativeFloat = Field(1e-4, description="weight of the latent vectors' squared norm")
+    fit_points: PositiveInt = Field(512, description="drawn for each of these steps")
+    fit_steps: PositiveInt = Field(400, description="on the latent vector of a new shape")
+    fit_lr: PositiveFloat = 5e-3
+    seed: int = 0
+
+
+class AutoDecoder(nn.Module):
+    """The network.
+
+    Args:
+        config: its sizes.
+        shapes: training shapes, a latent vector each.
+    """
+
+    def __init__(self, config: AutoDecoderConfig, shapes: int) -> None:
+        super().__init__()
+        self.config = config
+        with torch.random.fork_rng():
+            torch.manual_seed(config.seed)
+            self.latents = nn.Embedding(shapes, config.latent)
+            nn.init.normal_(self.latents.weight, std=0.01)
+            inputs = [3 + config.latent] + [config.width] * config.layers
+            middle = config.layers // 2
+            inputs[middle] += 3 + config.latent if middle else 0
+            self.layers = nn.ModuleList(nn.Linear(each, config.width) for each in inputs[:-1])
+            self.last = nn.Linear(config.width, 1)
+        self.middle = middle
+
+    def forward(self, latents: Float[Tensor, "T l"], coords: Float[Tensor, "T C 3"]) -> Float[Tensor, "T C 1"]:
+        """f of each latent vector at coordinates of its own."""
+        given = torch.cat([coords, latents[:, None].expand(-1, coords.shape[1], -1)], 2)
+        hidden = given
+        for place, layer in enumerate(self.layers):
+            hidden = F.relu(layer(torch.cat([hidden, given], 2) if place and place == self.middle else hidden))
+        return torch.tanh(self.last(hidden))
+
+    @property
+    def parameters_count(self) -> int:
+        """Numbers of the network, latent vectors not counted."""
+        return sum(p.numel() for p in self.parameters()) - self.latents.weight.numel()
+
+    def fit(
+        self, coords: Float[Tensor, "M 3"], values: Float[Tensor, "M"], weights: Float[Tensor, "M"]
+    ) -> tuple[Float[Tensor, "1 l"], float]:
+        """The latent vector of a new shape, by descent, as the paper fits it.
+
+        Args:
+            coords: where f is known.
+            values: of f.
+            weights: of each.
+
+        Returns:
+            The vector, and the seconds that it took.
+        """
+        begin = time.perf_counter()
+        latent = torch.zeros(1, self.config.latent, requires_grad=True)
+        optimizer = torch.optim.Adam([latent], lr=self.config.fit_lr)
+        generator = torch.Generator().manual_seed(self.config.seed)
+        for step in range(self.config.fit_steps):
+            if step == self.config.fit_steps // 2:
+                optimizer.param_groups[0]["lr"] /= 10
+            # Drawn by their weights, as the paper draws half near the surface.
+            chosen = torch.multinomial(weights, self.config.fit_points, True, generator=generator)
+            found = self(latent, coords[chosen][None])[0, :, 0]
+            error = (found - values[chosen]).abs().mean()
+            loss = error + self.config.prior * latent.square().sum()
+            (latent.grad,) = torch.autograd.grad(loss, latent)
+            optimizer.step()
+        return latent.detach(), time.perf_counter() - begin
+
+
+def train_auto_decoder(
+    config: AutoDecoderConfig, shapes: int, batch: Callable[[int], tuple[Tensor, Tensor, Tensor]], kept: Path
+) -> AutoDecoder:
+    """Train it, or read the one that was trained before.
+
+    Args:
+        config: sizes and training.
+        shapes: training shapes.
+        batch: ids, coordinates and values of a step, cut to [-1, 1].
+        kept: the file that it is kept in.
+
+    Returns:
+        The network, frozen.
+
+    Raises:
+        UserError: when the file is damaged, or another configuration has trained it.
+    """
+    model = AutoDecoder(config, shapes)
+    # How a new shape is fitted may change.
+    trained_by = config.model_dump_json(exclude={"fit_points", "fit_steps", "fit_lr"})
+    facts = {"config": trained_by, "shapes": str(shapes)}
+    if kept.is_file():
+        model.load_state_dict(found_again(kept, facts, "auto-decoder"))
+        return model.eval().requires_grad_(False)
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
+    begin, done, step = time.perf_counter(), 0.0, 0
+    while done < 1:
+        ids, coords, values = batch(step)
+        for group in optimizer.param_groups:
+            group["lr"] = config.lr * min(1.0, 2 - 2 * done)
+        latents = model.latents(ids)
+        error = (model(latents, coords) - values).abs().mean()
+        optimizer.zero_grad(set_to_none=True)
+        (error + config.prior * latents.square().sum(1).mean()).backward()
+        optimizer.step()
+        step += 1
+        spent = time.perf_counter() - begin
+        done = max(step / config.steps, spent / config.seconds if config.seconds else 0.0)
+    keep(kept, {name: value.contiguous() for name, value in model.state_dict().items()}, facts)
+    return model.eval().requires_grad_(False)

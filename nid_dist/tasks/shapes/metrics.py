@@ -1,0 +1,128 @@
+"""How close a surface is to the true one: Chamfer, Hausdorff, normal consistency, F-score, volumetric IoU."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from nid_dist.tasks.shapes.mesh import Mesh
+
+SAMPLES = 30_000
+F_SCORE_AT = 0.01  # of the longest side of the true shape's bounding box
+
+
+@dataclass(frozen=True)
+class MeshMetrics:
+    """Distances are in the meshes' units.
+
+    Args:
+        chamfer: mean of the two directions' mean (unsquared) distances.
+        accuracy: mean distance from the surface found to the true one.
+        completeness: mean distance from the true surface to the one found.
+        hausdorff: the largest distance of either direction.
+        normals: mean |cosine| between normals of closest points, of both directions.
+        f_score: harmonic mean of the shares of either surface that lie within 1 % of the box's side from the other.
+    """
+
+    chamfer: float
+    accuracy: float
+    completeness: float
+    hausdorff: float
+    normals: float
+    f_score: float
+
+    def as_dict(self) -> dict[str, float]:
+        """By name."""
+        return asdict(self)
+
+
+def compare_meshes(
+    found: Mesh, true: Mesh, generator: np.random.Generator, samples: int = SAMPLES, threshold: float | None = None
+) -> MeshMetrics:
+    """Compare two surfaces by points of each and their exact distances to the other's faces.
+
+    Args:
+        found: at least one face.
+        true: at least one face.
+        generator: of the points.
+        samples: on each surface.
+        threshold: of the F-score; None: 1 % of the true bounding box's longest side.
+
+    Returns:
+        The metrics.
+    """
+    if threshold is None:
+        used = true.corners.reshape(-1, 3)
+        threshold = F_SCORE_AT * float(np.ptp(used, 0).max())
+    there, there_cosine = _towards(found, true, samples, generator)
+    back, back_cosine = _towards(true, found, samples, generator)
+    precision, recall = float((there <= threshold).mean()), float((back <= threshold).mean())
+    return MeshMetrics(
+        float(there.mean() + back.mean()) / 2,
+        float(there.mean()),
+        float(back.mean()),
+        float(max(there.max(), back.max())),
+        float(there_cosine.mean() + back_cosine.mean()) / 2,
+        2 * precision * recall / max(precision + recall, 1e-12),
+    )
+
+
+def compare_to_points(
+    found: Mesh, points: Float[np.ndarray, "P 3"], generator: np.random.Generator, samples: int = SAMPLES
+) -> dict[str, float]:
+    """Compare a surface with points of the true one, where there are no faces.
+
+    Args:
+        found: at least one face.
+        points: many, as their spacing adds to the distances.
+        generator: of the points on the surface found.
+        samples: their number.
+
+    Returns:
+        `chamfer`, `accuracy`, `completeness` and `hausdorff`, as in `MeshMetrics`.
+    """
+    from scipy.spatial import cKDTree
+
+    there = cKDTree(points).query(found.sample(samples, generator)[0])[0]
+    back = closest(found, points)[0]
+    return {
+        "chamfer": float(there.mean() + back.mean()) / 2,
+        "accuracy": float(there.mean()),
+        "completeness": float(back.mean()),
+        "hausdorff": float(max(there.max(), back.max())),
+    }
+
+
+def volumetric_iou(found: Bool[np.ndarray, "P"], true: Bool[np.ndarray, "P"]) -> float:
+    """Intersection over union of two insides, at points drawn uniformly or on a grid.
+
+    Args:
+        found: which points are inside the one.
+        true: which are inside the other.
+
+    Returns:
+        0 to 1; 1 where neither holds a point.
+    """
+    union = int((found | true).sum())
+    return float((found & true).sum()) / union if union else 1.0
+
+
+def closest(mesh: Mesh, points: Float[np.ndarray, "P 3"]) -> tuple[Float[np.ndarray, "P"], np.ndarray]:
+    """Exact distances from points to a mesh's faces, and which face is the closest."""
+    import igl
+
+    squared, face, _ = igl.point_mesh_squared_distance(
+        np.ascontiguousarray(points, dtype=np.float64),
+        np.ascontiguousarray(mesh.vertices, dtype=np.float64),
+        np.ascontiguousarray(mesh.faces, dtype=np.int64),
+    )
+    return np.sqrt(squared), face
+
+
+def _towards(
+    one: Mesh, other: Mesh, samples: int, generator: np.random.Generator
+) -> tuple[Float[np.ndarray, "P"], Float[np.ndarray, "P"]]:
+    """Distances from points of one surface to the other, and the normals' |cosines|."""
+    points, face = one.sample(samples, generator)
+    length, nearest = closest(other, points)
+    return length, np.abs((one.normals[face] * other.normals[nearest]).sum(1))

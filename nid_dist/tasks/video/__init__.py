@@ -1,0 +1,1 @@
+"""Video: robust PCA of a clip, its decomposition, metrics, baselines and comparison."""

@@ -1,0 +1,1 @@
+"""A trained video taken apart: background, transients, foreground."""

@@ -1,0 +1,79 @@
+"""The components alpha_i(t) b_i of a video in their order, and which of them are the background."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from nid_dist.code import Code
+from nid_dist.model import Model
+from nid_dist.tasks.video.task import VideoTask, frame_codes
+
+PRESENT = 0.6
+"""Share of the frames in which a component of the background is active."""
+
+ACTIVE = 1 / 255
+"""How much a component must change a pixel, as a root mean square, to count as active: one grey level of 256."""
+
+
+def frame_chunks(task: VideoTask, frames: Sequence[int], numbers: int = 2**21) -> Iterator[list[int]]:
+    """So many frames, of so many numbers, at a time that memory depends neither on their size nor on their number."""
+    height, width = task.grid_shape
+    step = max(1, numbers // (height * width * task.channels))
+    for first in range(0, len(frames), step):
+        yield list(frames[first : first + step])
+
+
+def gate_codes(model: Model, task: VideoTask) -> Code:
+    """The gate's codes of all frames that are fitted.
+
+    Args:
+        model: trained.
+        task: its video.
+
+    Returns:
+        One code per frame of `task.signals`.
+    """
+    device = model.coords.device
+    parts = [frame_codes(model, task.values(frames).to(device), frames) for frames in frame_chunks(task, task.signals)]
+    return Code.concatenate(parts)
+
+
+@torch.no_grad()
+def activations(model: Model, code: Code) -> Float[Tensor, "T n"]:
+    """How strong every component is in every frame.
+
+    Args:
+        model: with all experts here.
+        code: of the frames.
+
+    Returns:
+        alpha_i(t) times the root mean square of b_i over pixels and channels, in the frames' units.
+    """
+    dictionary = model.dictionary
+    used = torch.unique(code.indices) if code.indices is not None else torch.arange(dictionary.num_experts)
+    scales = model.coords.new_zeros(dictionary.num_experts)
+    for expert in used.tolist():
+        scales[expert] = dictionary.atoms(model.coords, expert, expert + 1).square().mean().sqrt()
+    return code.dense(dictionary.num_experts) * scales
+
+
+def background_experts(active: Float[Tensor, "T n"], most: int, share: float = PRESENT) -> list[int]:
+    """Which components are the background: those that are there nearly always.
+
+    A component is active in a frame where it changes pixels by a grey level or more. What moves, and even what pauses
+    for almost half of the time, is active in fewer frames than the background is.
+
+    Args:
+        active: from `activations`.
+        most: k, the largest rank of the background; the first in order are taken.
+        share: of the frames, in which a component of the background must be active.
+
+    Returns:
+        Expert numbers in the order of the penalty, the cheapest first. If none is there so often, the one that is
+        there most often.
+    """
+    presence = (active.abs() >= ACTIVE).double().mean(0)
+    chosen = (presence >= share).nonzero()[:, 0].tolist()[:most]
+    return chosen or [int(presence.argmax())]

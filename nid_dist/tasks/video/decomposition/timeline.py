@@ -1,0 +1,65 @@
+"""Codes between frames: f as a function of time, too."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from nid_dist.code import Code
+from nid_dist.coding.gates.temporal import TemporalGate
+from nid_dist.model import Model
+from nid_dist.tasks.video.decomposition.refinement import Background
+
+
+class Timeline:
+    """The background's code at any time.
+
+    Between frames, and where a frame is missing, codes are interpolated linearly. Of a temporal gate only what the
+    robust fit has corrected is: between frames it says itself what happens.
+
+    Args:
+        model: with its gate.
+        background: codes of some frames.
+        times: of these frames, ascending, in seconds.
+        whole: of the first and last frame of the video.
+    """
+
+    def __init__(
+        self, model: Model, background: Background, times: Float64[np.ndarray, "T"], whole: tuple[float, float]
+    ) -> None:
+        self._times, self._whole = times, whole
+        self._experts = torch.tensor(background.experts, device=model.coords.device)
+        self._gate = model.gate if isinstance(model.gate, TemporalGate) else None
+        self._rows = torch.cat([background.code.values, background.code.bias], 1) - self._predicted(times)
+
+    def at(self, times: Sequence[float]) -> Code:
+        """Codes of moments; before the first frame and after the last they stand still.
+
+        Args:
+            times: in seconds.
+
+        Returns:
+            One code per moment.
+        """
+        moments = np.asarray(times, np.float64)
+        after = np.searchsorted(self._times, moments).clip(1, max(1, len(self._times) - 1))
+        last = min(1, len(self._times) - 1)
+        before = after - 1
+        gap = self._times[after * last] - self._times[before]
+        share = ((moments - self._times[before]) / np.where(gap > 0, gap, 1)).clip(0, 1)
+        weight = torch.from_numpy(share).to(self._rows)[:, None]
+        rows = (1 - weight) * self._rows[before] + weight * self._rows[after * last] + self._predicted(moments)
+        count = len(self._experts)
+        return Code(rows[:, :count], rows[:, count:], self._experts.expand(len(rows), -1))
+
+    @torch.no_grad()
+    def _predicted(self, moments: Float64[np.ndarray, "M"]) -> Float[Tensor, "M p"] | float:
+        """The gate's own coefficients and biases."""
+        if self._gate is None:
+            return 0.0
+        first, last = self._whole
+        scaled = torch.from_numpy((2 * (moments - first) / max(last - first, 1e-12) - 1).clip(-1, 1)).float()
+        output = self._gate.at(scaled.to(self._experts.device))
+        return torch.cat([output.logits[:, self._experts], output.bias], 1)

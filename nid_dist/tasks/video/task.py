@@ -1,0 +1,178 @@
+"""Video decomposition: frames as signals, whose codes change with time; the data term forgives what moves."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from nid_dist.code import Code
+from nid_dist.coding.gates.codebook import CodebookGate
+from nid_dist.coding.gates.layers import CodeHead
+from nid_dist.coding.gates.temporal import TemporalGate
+from nid_dist.coding.topk import signed_top_k
+from nid_dist.config.schema import Config
+from nid_dist.data.sampler import batch_ids, coordinate_subset
+from nid_dist.model import Model
+from nid_dist.parallel.exchange.exchange import Exchange
+from nid_dist.parallel.world import World
+from nid_dist.tasks.base import Picture, own_part
+from nid_dist.tasks.batch import Batch
+from nid_dist.tasks.video.frames import Video
+
+_FRAMES = 8  # that an evaluation looks at
+_LEAD = (
+    0.5  # of the first expert's coefficient at the start; all others' are this much smaller than a gate's usual ones
+)
+_REST = 0.1
+_LEFT_OUT_PIXELS, _LEFT_OUT_FRAMES = 11, 12  # independent streams of random numbers
+
+
+class VideoTask:
+    """The frames of a video; the background is what the first experts learn.
+
+    Args:
+        config: the whole configuration.
+
+    Raises:
+        UserError: when there is no video to be read, or not the frames asked for.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.video = Video(config.signals)
+        self.channels = self.video.channels
+        self.grid_shape: tuple[int, ...] = self.video.grid_shape
+        self.kept = kept_frames(config, self.video.present)
+        """Whether a frame is fitted: it can be decoded, and is not left out on purpose."""
+        self.signals = np.flatnonzero(self.kept).tolist()
+
+    @property
+    def own_coordinates(self) -> bool:
+        """All frames share a grid."""
+        return False
+
+    def model(self, exchange: Exchange | None = None) -> Model:
+        """A new model for these frames, all its values from the seed; the first expert leads every code."""
+        model = Model(
+            self.config, channels=self.channels, grid_shape=self.grid_shape, signals=len(self.video), exchange=exchange
+        )
+        if isinstance(model.gate, TemporalGate):
+            model.gate.place(torch.from_numpy(self.video.times))
+        _let_first_lead(model)
+        return model
+
+    def batch(self, step: int, micro: int, world: World) -> Batch:
+        """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
+        training = self.config.training
+        part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
+        drawn = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
+        ids = torch.tensor(self.signals)[drawn]
+        subset, count = None, self.grid_shape[0] * self.grid_shape[1]
+        if training.coordinates is not None and training.coordinates < count:
+            subset = coordinate_subset(training.seed, step, count, training.coordinates)
+        noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
+        weights = None
+        if self.config.signals.video.missing_pixels:
+            weights = torch.from_numpy(self.kept_pixels(ids.tolist())).float()
+        seeds = torch.from_numpy(noise.astype(np.int64))
+        return Batch(self.values(ids.tolist()), ids, subset, seeds, weight, weights=weights)
+
+    def prefetch(self, step: int, world: World) -> None:
+        """Frames are decoded already."""
+
+    def sample(self, count: int) -> Float[Tensor, "S C d"]:
+        """Frames, spread over the video."""
+        chosen = np.linspace(0, len(self.signals) - 1, min(count, len(self.signals))).round().astype(int)
+        return self.values([self.signals[place] for place in chosen])
+
+    def values(self, frames: Sequence[int]) -> Float[Tensor, "T C d"]:
+        """Frames on the grid."""
+        return torch.from_numpy(self.video.read(frames)).flatten(1, 2)
+
+    def kept_pixels(self, frames: Sequence[int]) -> Bool[np.ndarray, "T C"]:
+        """Which pixels are fitted: all but those left out on purpose, which depend on (seed, frame) only."""
+        share, count = self.config.signals.video.missing_pixels, self.grid_shape[0] * self.grid_shape[1]
+        seed = self.config.training.seed
+        rows = [_generator(seed, _LEFT_OUT_PIXELS, frame).random(count) >= share for frame in frames]
+        return np.stack(rows) if rows else np.zeros((0, count), bool)
+
+    def evaluate(self, model: Model, world: World) -> dict[str, float]:
+        """How far, in the middle over the pixels, f with the gate's codes is from a few frames it has been fitted to.
+
+        What moves is not f's to fit: a median does not see it.
+        """
+        frames = self._shown()
+        errors = torch.zeros(len(frames), dtype=torch.float64)
+        for place in range(world.rank, len(frames), world.size):
+            errors[place] = (self._estimate(model, frames[place]) - self.values([frames[place]])[0]).abs().median()
+        return {"train/median_error": world.all_reduce_sum(errors).mean().item()}
+
+    def pictures(self, model: Model) -> dict[str, Picture]:
+        """A frame, f with the gate's code, and what is left over, around mid grey."""
+        frame = self._shown()[_FRAMES // 2 % len(self._shown())]
+        values, estimate = self.values([frame])[0], self._estimate(model, frame)
+        parts = [part.clamp(0, 1).unflatten(0, self.grid_shape) for part in (values, estimate, 0.5 + values - estimate)]
+        return {f"frame {frame}": torch.cat(parts, 1).numpy()}
+
+    def _shown(self) -> list[int]:
+        places = np.linspace(0, len(self.signals) - 1, min(_FRAMES, len(self.signals))).round().astype(int)
+        return [self.signals[place] for place in places]
+
+    @torch.no_grad()
+    def _estimate(self, model: Model, frame: int) -> Float[Tensor, "C d"]:
+        code = frame_codes(model, self.values([frame]).to(model.coords.device), [frame])
+        return model.dictionary(code, model.coords)[0].cpu()
+
+
+@torch.no_grad()
+def frame_codes(model: Model, values: Float[Tensor, "T C d"], frames: Sequence[int]) -> Code:
+    """The gate's codes of a video's frames.
+
+    Args:
+        model: trained on the video.
+        values: the frames.
+        frames: which they are.
+
+    Returns:
+        Codes of k coefficients.
+    """
+    output = model.gate_output(values, torch.tensor(frames, device=values.device))
+    return signed_top_k(output.logits, output.bias, model.support)
+
+
+def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
+    """Which frames are fitted.
+
+    Args:
+        config: with the share left out, drawn from the seed.
+        present: those that can be decoded.
+
+    Returns:
+        As many are left out as the share says, but never the last two.
+    """
+    frames = np.flatnonzero(present)
+    count = min(round(config.signals.video.missing_frames * len(frames)), max(0, len(frames) - 2))
+    left_out = _generator(config.training.seed, _LEFT_OUT_FRAMES, 0).choice(frames, count, replace=False)
+    kept = present.copy()
+    kept[left_out] = False
+    return kept
+
+
+def _generator(seed: int, stream: int, counter: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream, counter))))
+
+
+@torch.no_grad()
+def _let_first_lead(model: Model) -> None:
+    """Start codes with the expert that is the cheapest; the order does the rest."""
+    gate = model.gate
+    if isinstance(gate, CodebookGate):
+        gate.codes.mul_(_REST)
+        gate.codes[:, 0] = _LEAD
+        return
+    head = getattr(gate, "head", None)
+    if isinstance(head, CodeHead):
+        head.linear.weight[: head.experts].mul_(_REST)
+        head.linear.bias[0] = _LEAD

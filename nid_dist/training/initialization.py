@@ -1,0 +1,65 @@
+"""What a training begins with: initial values that need data, and the optimiser."""
+
+import torch
+from torch import Tensor
+
+from nid_dist.config.schema import Optimizer
+from nid_dist.dictionary.initialization import initialise_heads, principal_features, whiten_features
+from nid_dist.model import Model, seeded
+from nid_dist.parallel.world import World
+from nid_dist.tasks.base import Task
+
+_SIGNALS = 8192
+_NUMBERS = 2**25  # of the sample for initial values: 128 MiB
+
+
+def initialise(model: Model, task: Task, world: World) -> None:
+    """Give a new model its data-dependent initial values, the same on all ranks.
+
+    Args:
+        model: changed in place.
+        task: its signals.
+        world: all ranks that train it.
+
+    Raises:
+        UserError: when a signal cannot be read.
+    """
+    config, dictionary = model.config.dictionary, model.dictionary
+    sample = None
+    if config.init != "random" and dictionary.linear:
+        count = max(16, min(_SIGNALS, _NUMBERS // (len(model.coords) * model.channels)))
+        sample = world.raise_on_all_ranks(lambda: task.sample(count)).to(world.device)
+    if config.whiten:
+        wanted = sample if config.init == "principal" else None
+        if wanted is None or not principal_features(dictionary, model.coords, wanted):
+            whiten_features(dictionary, model.coords)
+    if config.init != "random" and sample is not None:
+        initialise_heads(dictionary, model.coords, sample, config.init, seeded(model.config.training.seed))
+    # Computed alike everywhere, but machines of several kinds round differently.
+    for name, tensor in model.state_dict().items():
+        world.replicate(tensor, sharded=is_sharded(name, tensor))
+
+
+def is_sharded(name: str, tensor: Tensor) -> bool:
+    """Whether a tensor of the model or the optimiser is one of the experts', a row each; step counts are not."""
+    return "dictionary.experts." in name and tensor.dim() > 0
+
+
+def make_optimizer(model: Model, config: Optimizer) -> torch.optim.Optimizer:
+    """Adam or AdamW, with one group of parameters for each learning rate.
+
+    Args:
+        model: whose parameters.
+        config: the `optimizer` section.
+
+    Returns:
+        The optimiser; groups have `name`, and `sharded` as an engine wants it.
+    """
+    parts = {"experts": model.dictionary.experts, "trunk": model.dictionary.trunk, "gate": model.gate}
+    groups = [
+        {"params": list(part.parameters()), "name": name, "sharded": name == "experts"}
+        for name, part in parts.items()
+        if part is not None and any(True for _ in part.parameters())
+    ]
+    kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
+    return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, eps=1e-8)
