@@ -27,7 +27,6 @@ from nid_dist.tasks.images.inpainting import check_mask, inpaint
 from nid_dist.tasks.images.preparation import prepare
 from nid_dist.tasks.images.task import ImageArray, require_images
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "baselines"
 AGAINST = ("siren", "meta", "biharmonic")
 _META_STEPS = 10
 _COLUMNS = [
@@ -135,7 +134,7 @@ def _others(options: argparse.Namespace, masked: bool) -> dict[str, Filler]:
         return {}
     found: dict[str, Filler] = {}
     if "siren" in wanted:
-        found["SIREN"] = network_filler(Baseline(load_baseline(CONFIGS / "siren.yaml")), seconds=options.seconds)
+        found["SIREN"] = network_filler(Baseline(load_baseline("baselines/siren")), seconds=options.seconds)
     if "meta" in wanted and (options.meta_start is not None or options.against is not None):
         if options.meta_start is None:
             raise UserError(
@@ -144,7 +143,7 @@ def _others(options: argparse.Namespace, masked: bool) -> dict[str, Filler]:
                 expected="its learned initialisation",
                 hint="run launch/compare.py once, and give meta.safetensors of its run_dir",
             )
-        config = load_baseline(CONFIGS / "meta.yaml")
+        config = load_baseline("baselines/meta")
         baseline = Baseline(config, read_start(config, options.meta_start))
         found[f"Meta + {_META_STEPS} steps"] = network_filler(baseline, steps=_META_STEPS)
     if "biharmonic" in wanted:

@@ -30,7 +30,7 @@ _KINDS = ("codes", "coordinates", "sums", "atoms", "gradients")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-plan", description="What a run will need, on paper.")
-    parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
+    parser.add_argument("--config", required=True, metavar="NAME|FILE", help="large/images_4096, ...; or a YAML file")
     parser.add_argument("--nodes", type=int, required=True, help="machines")
     parser.add_argument("--gpus-per-node", type=int, required=True, help="ranks on each")
     parser.add_argument(
