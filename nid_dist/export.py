@@ -58,7 +58,7 @@ def load(path: str | Path) -> Model:
     """Open a trained model on the CPU, without a process group.
 
     Args:
-        path: a folder written by `launch/export.py`, a run folder (its newest good checkpoint is used), or one
+        path: a folder written by `export`, a run folder (its newest good checkpoint is used), or one
             checkpoint of a run.
 
     Returns:
@@ -81,7 +81,7 @@ def load(path: str | Path) -> Model:
             str(path),
             found="no model" if path.exists() else "nothing",
             expected="a run folder, a checkpoint or an exported dictionary",
-            hint="name the folder that launch/train.py or launch/export.py wrote",
+            hint="name the folder that a training or an export wrote",
         )
     return model.eval().requires_grad_(False)
 

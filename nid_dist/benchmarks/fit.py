@@ -168,7 +168,7 @@ def network_fit(name: str, image: ImageArray, goal: float, seconds: Sequence[flo
     def watch(network: Network) -> float:
         return psnr(network(coords).clamp(0, 1).numpy(), values.numpy())
 
-    baseline = Baseline(load_baseline(f"baselines/{name}"))
+    baseline = Baseline(load_baseline(find_config(f"baselines/{name}.yaml", CONFIG.parent)))
     for limit in seconds:
         fitted = baseline.fit(coords, values, steps=10**6, max_seconds=limit, watch=watch, until=goal)
         if fitted.trace[-1][1] >= goal:

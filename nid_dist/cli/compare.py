@@ -44,7 +44,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"--input {path}", found="nothing", expected="a file or a folder", hint="check the path")
     keep_freed_memory()
     results = kind.run(config, Request(path, options.input, out))
-    given = shlex.join(["python", "launch/compare.py", *(sys.argv[1:] if arguments is None else arguments)])
+    given = shlex.join(["nid-compare", *(sys.argv[1:] if arguments is None else arguments)])
     if results.rows:
         _write(results, out, given)
         print(results.table.text())
@@ -73,3 +73,6 @@ def _write(results: Results, out: Path, command: str) -> None:
 
 
 main = guarded("nid-compare", command)
+
+if __name__ == "__main__":
+    sys.exit(main())
