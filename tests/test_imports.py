@@ -24,7 +24,18 @@ FLOORS = (
     ("coding.*", "measurements.*", "objectives"),
     ("dictionary.*",),
     ("parallel.*",),
-    ("data.*", "samples", "code", "config.*", "tasks.*.config", "coordinate_grid", "files", "memory", "errors"),
+    (
+        "data.*",
+        "samples",
+        "code",
+        "config.*",
+        "tasks.*.config",
+        "device",
+        "coordinate_grid",
+        "files",
+        "memory",
+        "errors",
+    ),
 )
 ROOMS = {
     "torch.distributed": ("parallel.*", "checkpoints.storage", "benchmarks.stock_layers"),
