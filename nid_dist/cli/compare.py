@@ -42,7 +42,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         if not given.exists():
             raise UserError(f"--input {given}", found="nothing", expected="a file or a folder", hint="check the path")
     keep_freed_memory()
-    words = shlex.join(["python", "launch/compare.py", *(sys.argv[1:] if arguments is None else arguments)])
+    words = shlex.join(["nid-compare", *(sys.argv[1:] if arguments is None else arguments)])
     results = run(comparison, path, out, options.input, words)
     if results.rows:
         print(results.report.table.text())
@@ -56,3 +56,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 main = guarded("nid-compare", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

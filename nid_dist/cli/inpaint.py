@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, help="cut to a square of this many pixels first")
     parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of known pixels, white being 1")
     parser.add_argument("--against", nargs="*", choices=AGAINST, help="others to compare with (default: all there are)")
-    parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of launch/compare.py's run_dir")
+    parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of nid-compare's run_dir")
     parser.add_argument("--seconds", type=float, default=20.0, help="that a network may take")
     return parser
 
@@ -89,7 +89,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     _draw(options, clean, given, filled)
     rows = _rows(clean, given, known, filled)
     table = Table(_COLUMNS, [list(row.values()) for row in rows])
-    given_words = shlex.join(["python", "launch/inpaint.py", *(sys.argv[1:] if arguments is None else arguments)])
+    given_words = shlex.join(["nid-inpaint", *(sys.argv[1:] if arguments is None else arguments)])
     write_json(options.out / "results.json", {"command": given_words, "machine": machine(), "rows": rows})
     with replacing(options.out / "table.md") as temporary:
         temporary.write_text(f"`{given_words}`\n\n{table.markdown()}\n", encoding="utf-8", errors="backslashreplace")
@@ -141,7 +141,7 @@ def _others(options: argparse.Namespace, masked: bool) -> dict[str, Filler]:
                 "--against meta",
                 found="no --meta-start",
                 expected="its learned initialisation",
-                hint="run launch/compare.py once, and give meta.safetensors of its run_dir",
+                hint="run nid-compare once, and give meta.safetensors of its run_dir",
             )
         config = load_baseline("baselines/meta")
         baseline = Baseline(config, read_start(config, options.meta_start))
@@ -179,3 +179,6 @@ def _rows(
 
 
 main = guarded("nid-inpaint", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -3,6 +3,7 @@
 import argparse
 import math
 import shlex
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -254,7 +255,7 @@ def _next(options: argparse.Namespace, best: Estimate | None, used: int) -> str:
         return shlex.join(["nid-train", *train, "--single-process"])
     many = ["--nnodes", str(options.nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", "FIRST_NODE:29500"]
     where = ["--standalone"] if options.nodes == 1 else many
-    start = ["torchrun", *where, "--nproc-per-node", str(options.gpus_per_node), "launch/train.py", *train]
+    start = ["torchrun", *where, "--nproc-per-node", str(options.gpus_per_node), "-m", "nid_dist.cli.train", *train]
     return shlex.join(start) + ("" if options.nodes == 1 else "   (on every node)")
 
 
@@ -284,3 +285,6 @@ def _as_json(
 
 
 main = guarded("nid-plan", command)
+
+if __name__ == "__main__":
+    sys.exit(main())
