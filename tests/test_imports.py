@@ -53,8 +53,6 @@ ALLOWED = {
     ("data.sources", "tasks.images.celeba"),
     ("data.sources", "tasks.ct.phantoms"),
     ("tasks.base", "tasks.batch"),
-    *((f"tasks.{name}", "comparison.*") for name in ("ct.*", "images.*", "shapes.*", "video.*")),
-    ("tasks.video.separations", "benchmarks.harness"),
 }
 
 
