@@ -4,12 +4,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nid_dist.cli.train import train
 from nid_dist.config import load_config
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.fitting import Method
 from nid_dist.tasks.images.task import ImageTask, fit_image
+from nid_dist.training.run import train
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 MODES = {
@@ -53,7 +53,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
                     f"logging.run_dir={folder}/run",
                 ],
             )
-            trainer, _ = train(config)
+            trainer = train(config)
         model = trainer.model.eval().requires_grad_(False)
         _, image = next(ImageTask(config).images("test"))
         fits = fit_image(model, image, [Method("init"), Method("ridge"), Method("omp")])

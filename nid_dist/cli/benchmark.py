@@ -11,7 +11,8 @@ import torch
 from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step, video
 from nid_dist.cli.entry import guarded
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import machine, replacing, write_json
+from nid_dist.evaluation.report import machine
+from nid_dist.files import replacing, write_json
 from nid_dist.memory import keep_freed_memory
 
 BENCHMARKS = {

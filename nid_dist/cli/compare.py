@@ -10,7 +10,8 @@ from nid_dist.cli.entry import guarded, new_folder, without_result
 from nid_dist.comparison.base import Request, Results
 from nid_dist.comparison.factory import KINDS, load_comparison
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import machine, replacing, write_json
+from nid_dist.evaluation.report import machine
+from nid_dist.files import replacing, write_json
 from nid_dist.memory import keep_freed_memory
 
 

@@ -19,8 +19,9 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
+from nid_dist.files import replacing, write_json
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, corrupt
 from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, kept, network_filler
 from nid_dist.tasks.images.inpainting import check_mask, inpaint

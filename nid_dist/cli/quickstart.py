@@ -13,19 +13,20 @@ import numpy as np
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.cli.entry import guarded
-from nid_dist.cli.train import train
 from nid_dist.config import load_config
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
+from nid_dist.files import replacing, write_json
 from nid_dist.fitting import Method
 from nid_dist.model import Model
 from nid_dist.parallel.launch.network import free_port
 from nid_dist.tasks.images import dct, pca
 from nid_dist.tasks.images.task import ImageArray, ImageFit, ImageTask, fit_image
 from nid_dist.tasks.images.tiling import Tiling
+from nid_dist.training.run import train
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
 _LABELS = {

@@ -12,10 +12,11 @@ import numpy as np
 from skimage.io import imsave
 
 from nid_dist.cli.entry import guarded, new_folder
-from nid_dist.coding.storage import save_codes
+from nid_dist.code import save_codes
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import machine, replacing, write_json
+from nid_dist.evaluation.report import machine
 from nid_dist.export import load
+from nid_dist.files import replacing, write_json
 from nid_dist.model import Model
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 from nid_dist.tasks.shapes.mesh_reading import read_mesh

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from nid_dist.cli.entry import guarded, new_folder
-from nid_dist.coding.storage import save_codes
+from nid_dist.code import save_codes
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
+from nid_dist.files import replacing, write_json
 from nid_dist.fitting import Fit, Method
 from nid_dist.model import Model
 from nid_dist.tasks.ct.reconstruction import MODEL_ERROR, Reconstructor

@@ -8,12 +8,12 @@ import pytest
 
 from nid_dist.cli.prepare import main as prepare
 from nid_dist.cli.reconstruct import main, place_cloud
-from nid_dist.cli.train import train
 from nid_dist.config import load_config
 from nid_dist.errors import UserError
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from nid_dist.tasks.shapes.point_clouds import Cloud
 from nid_dist.tasks.shapes.prepared import PreparedShapes
+from nid_dist.training.run import train
 
 SIZES = """
 signals: {source: shapes, augment: true, stretch: 0.1, turn: 0, cloud: 64, lattice: 8}

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.solvers import LastPrepared
-from nid_dist.coding.storage import save_codes, stored_bytes
 from nid_dist.data.raster import MAX_PIXELS
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import comparison, save_image
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.evaluation.report import Column, Table, machine
+from nid_dist.files import replacing, write_json
 from nid_dist.fitting import Method
 from nid_dist.model import Model
 from nid_dist.tasks.images.task import ImageArray, ImageFit, fit_image

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import nid_dist
-from nid_dist.coding.storage import load_codes
+from nid_dist.code import load_codes
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.fitting import Method

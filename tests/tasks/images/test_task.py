@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 import nid_dist
-from nid_dist.cli.train import train
 from nid_dist.data.reading import to_colour
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
@@ -19,6 +18,7 @@ from nid_dist.parallel.world import World
 from nid_dist.tasks.base import split_to_evaluate
 from nid_dist.tasks.images import task as module
 from nid_dist.tasks.images.task import ImageTask, fit_image, methods_of
+from nid_dist.training.run import train
 from tests.tiny import picture, tiny, write_pictures
 
 OMP = [Method("omp")]
@@ -218,8 +218,8 @@ def test_the_frames_of_a_video(tmp_path: Path, modes: list[str]) -> None:
     phases = f"coding.phases=[{', '.join(f'{{mode: {mode}}}' for mode in modes)}]"
     lasting = ["coding.gate.kind=codebook", phases, "training.coordinates=50", "training.steps=60", "training.batch=8"]
     rates = ["optimizer.gate_lr=3e-2", "optimizer.lr=1e-2"]
-    trainer, figures = train(tiny(frames, tmp_path / "run", *whole, *lasting, *rates))
-    assert "train/db_omp2" in figures and trainer.model.signals == 8
+    trainer = train(tiny(frames, tmp_path / "run", *whole, *lasting, *rates))
+    assert "train/db_omp2" in trainer.figures and trainer.model.signals == 8
     codes = nid_dist.load(tmp_path / "run")
     every = torch.arange(8)
     values = trainer.task.batch(0, 0, ALONE).values.new_zeros(8, 144, 3)  # a codebook does not look
