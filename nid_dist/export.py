@@ -18,6 +18,7 @@ from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.files import write_json
 from nid_dist.model import Model
+from nid_dist.tasks.registry import fitter_of
 
 FORMAT = 1
 _WEIGHTS, _CONFIG, _FACTS = "model.safetensors", "config.yaml", "model.json"
@@ -60,7 +61,7 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Model:
     """Open a trained model, without a process group.
 
     Args:
-        path: a folder written by `launch/export.py`, a run folder (its newest good checkpoint is used), or one
+        path: a folder written by `export`, a run folder (its newest good checkpoint is used), or one
             checkpoint of a run.
         device: where it computes: `auto` (the GPU where there is one), `cpu`, `cuda` or `cuda:N`.
 
@@ -84,7 +85,7 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Model:
             str(path),
             found="no model" if path.exists() else "nothing",
             expected="a run folder, a checkpoint or an exported dictionary",
-            hint="name the folder that launch/train.py or launch/export.py wrote",
+            hint="name the folder that a training or an export wrote",
         )
     return model.to(device).eval().requires_grad_(False)
 
@@ -142,7 +143,9 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _build(config: Config, facts: dict[str, Any]) -> Model:
-    return Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
+    model = Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
+    model.fitter = fitter_of(config)
+    return model
 
 
 def _digest(path: Path) -> str:

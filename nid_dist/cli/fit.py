@@ -11,15 +11,15 @@ from typing import get_args
 from tqdm import tqdm
 
 from nid_dist.cli.entry import guarded, new_folder, without_result
+from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.reading import read_image
 from nid_dist.data.sources import named_files
 from nid_dist.errors import UserError
 from nid_dist.export import load
-from nid_dist.fitting import METHODS, Method
 from nid_dist.model import Model
+from nid_dist.tasks.images.fit import ImageArray, require_images
 from nid_dist.tasks.images.report import report_images
-from nid_dist.tasks.images.task import ImageArray, require_images
 
 _RANGES = {
     "steps": (1, 100_000),

@@ -24,9 +24,9 @@ from nid_dist.export import load
 from nid_dist.files import replacing, write_json
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, corrupt
 from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, kept, network_filler
+from nid_dist.tasks.images.fit import ImageArray, require_images
 from nid_dist.tasks.images.inpainting import check_mask, inpaint
 from nid_dist.tasks.images.preparation import prepare
-from nid_dist.tasks.images.task import ImageArray, require_images
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "baselines"
 AGAINST = ("siren", "meta", "biharmonic")

@@ -12,7 +12,7 @@ from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.setup import make_engine, open_world
 from nid_dist.parallel.world import World
-from nid_dist.tasks.registry import make_task
+from nid_dist.tasks.registry import fitter_of, make_task
 from nid_dist.training.branching import set_aside_later
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.trainer import Trainer
@@ -44,6 +44,7 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine) -> 
     source = world.on_rank_zero(lambda: _source(resume, run_dir))
     task = world.raise_on_all_ranks(lambda: make_task(config))
     model = task.model(world.exchange).to(world.device)
+    model.fitter = fitter_of(config)
     if config.parallel.checkpoint_gate and model.gate is not None:
         from nid_dist.parallel.engines.fairscale_engine import checkpoint_gate
 

@@ -16,7 +16,7 @@ from nid_dist.export import export
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.tasks.images.task import fit_image
+from nid_dist.tasks.images.fit import fit_image
 from nid_dist.tasks.shapes.task import ShapeTask
 from nid_dist.training.run import train
 
