@@ -62,7 +62,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     fits = model.fit(scan, methods, model_error=options.model_error)
     given = shlex.join(["nid-reconstruct-ct", *(sys.argv[1:] if arguments is None else arguments)])
     with files.new_folder(options.out) as folder:
-        rows = write_fits(folder, fits, options.size, command=given, machine=machine())
+        rows = write_fits(folder, fits, options.size, command=given, machine=machine())["rows"]
     print(Table(_COLUMNS, [list(row.values()) for row in rows]).text())
     names = ", ".join(f"{label}.png and .npy" for label in fits)
     print(f"wrote {options.out}: comparison.png, {names}, back-projection.png, codes.safetensors, results.json")

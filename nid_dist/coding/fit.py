@@ -65,5 +65,5 @@ class Fit(ABC):
         return Path(folder)
 
     @abstractmethod
-    def write(self, folder: Path, **options: Any) -> None:
-        """Write all that belongs to it into a folder that exists."""
+    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+        """Write all that belongs to it into a folder that exists; the figures of its JSON file."""

@@ -61,9 +61,9 @@ class ScanFit(Fit):
         picture: np.ndarray = self.reconstructor.render(self.solution, size)[0]
         return picture
 
-    def write(self, folder: Path, **options: Any) -> None:
+    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
         """As `write_fits`."""
-        write_fits(folder, {self.method.label: self}, **options)
+        return write_fits(folder, {self.method.label: self}, **options)
 
 
 def fit(
@@ -106,9 +106,7 @@ def usual_methods(model: Model, ridge: float = RIDGE) -> list[Method]:
     return [Method(name, ridge=ridge) for name in names or ["omp"]]
 
 
-def write_fits(
-    folder: Path, fits: Mapping[str, ScanFit], size: int | None = None, **facts: Any
-) -> list[dict[str, Any]]:
+def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = None, **facts: Any) -> dict[str, Any]:
     """Write codes, each slice as PNG and NPY, the filtered back-projection, all of them side by side, and figures.
 
     Args:
@@ -118,7 +116,7 @@ def write_fits(
         facts: for `results.json`.
 
     Returns:
-        The figures, one row a fit.
+        What is in `results.json`: its `rows` are one for each fit.
     """
     one = next(iter(fits.values()))
     reconstructor, scan, geometry = one.reconstructor, one.scan, one.scan.geometry
@@ -139,8 +137,9 @@ def write_fits(
     told = {"views": geometry.views, "bins": geometry.bins, "beam": geometry.beam, "photons": scan.dose.photons}
     codes = {label: each.code for label, each in fits.items()}
     save_codes(folder / "codes.safetensors", codes, reconstructor.model.dictionary.num_experts, told)
-    write_json(folder / "results.json", {**facts, **told, "seconds_prepared": reconstructor.seconds, "rows": rows})
-    return rows
+    figures = {**facts, **told, "seconds_prepared": reconstructor.seconds, "rows": rows}
+    write_json(folder / "results.json", figures)
+    return figures
 
 
 def require_slices(model: Model, name: str = "the dictionary") -> None:

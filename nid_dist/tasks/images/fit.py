@@ -98,12 +98,14 @@ class ImageFit(Fit):
             "ms_per_signal": 1e3 * self.seconds / self.code.signals,
         }
 
-    def write(self, folder: Path, **facts: Any) -> None:
+    def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
         """Write `codes.safetensors`, the picture as PNG and `results.json`."""
         picture, label = self.render(), self.method.label
+        figures = {**facts, "solver": label, **self.figures(picture)}
         write_codes(folder, {label: self}, **facts)
         save_image(folder / f"{label}.png", picture)
-        write_json(folder / "results.json", {**facts, "solver": label, **self.figures(picture)})
+        write_json(folder / "results.json", figures)
+        return figures
 
 
 def write_codes(folder: Path, fits: Mapping[str, ImageFit], **facts: Any) -> None:

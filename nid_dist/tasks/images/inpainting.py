@@ -68,9 +68,13 @@ class InpaintedFit(ImageFit):
         """As of any image, but for what no one knows without the truth."""
         return {**super().figures(picture), "psnr_db": self._psnr(picture), "ssim": None}
 
-    def write(self, folder: Path, **facts: Any) -> None:
+    def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
         """As of any image, and `trusted.png` and `deviation.png`, white where f is uncertain by a quarter or more."""
-        super().write(folder, **facts)
+        self.write_maps(folder)
+        return super().write(folder, **facts)
+
+    def write_maps(self, folder: Path) -> None:
+        """Write how far each pixel was believed, and how uncertain f is."""
         save_image(folder / "trusted.png", self.trusted[..., None])
         if self.deviation is not None:
             save_image(folder / "deviation.png", np.clip(4 * self.deviation, 0, 1)[..., None])
