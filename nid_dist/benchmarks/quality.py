@@ -1,7 +1,6 @@
 """`quality`: dB on the held-out photograph after a fixed time of training, for each training mode."""
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from nid_dist.coding.method import Method
@@ -12,7 +11,7 @@ from nid_dist.tasks.images.fit import fit_image
 from nid_dist.tasks.images.task import ImageTask
 from nid_dist.training.run import train
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+CONFIG = "quickstart"
 MODES = {
     "gate": ["coding.phases=[{mode: gate}]", "optimizer.gate_lr=1e-3"],
     "solve": ["coding.phases=[{mode: solve}]"],

@@ -29,7 +29,7 @@ from nid_dist.tasks.images.task import ImageTask
 from nid_dist.tasks.images.tiling import Tiling
 from nid_dist.training.run import train
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+CONFIG = "quickstart"
 _LABELS = {
     "omp": "NID, OMP",
     "ridge": "NID, ridge on the gate's support",
@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _train(overrides: Sequence[str], processes: int) -> None:
     """The training itself, as on a cluster: `deepspeed --num_gpus N ... --config FILE`."""
-    given = ["--config", str(CONFIG), "--resume", "auto", "--set", *overrides]
+    given = ["--config", CONFIG, "--resume", "auto", "--set", *overrides]
     if processes == 1:
         train(load_config(CONFIG, overrides), resume="auto")
         return

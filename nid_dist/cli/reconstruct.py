@@ -71,3 +71,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 main = guarded("nid-reconstruct", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -88,3 +88,6 @@ def _methods(options: argparse.Namespace, model: Model) -> list[Method]:
 
 
 main = guarded("nid-reconstruct-ct", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

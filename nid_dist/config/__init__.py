@@ -2,7 +2,8 @@
 
 from nid_dist.config.loading import load_as
 from nid_dist.config.schema import Config
+from nid_dist.config.shipped import find_config
 
 load_config = Config.from_yaml
 
-__all__ = ["Config", "load_as", "load_config"]
+__all__ = ["Config", "find_config", "load_as", "load_config"]

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from nid_dist.config.describing import KeyPath, Schema, dotted
 from nid_dist.config.explaining import Origin, explain, find_swallowed_bool
+from nid_dist.config.shipped import find_config
 from nid_dist.errors import UserError
 
 Root = TypeVar("Root", bound=BaseModel)
@@ -20,7 +21,7 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
 
     Args:
         root: the model of the whole file.
-        path: a YAML file with its sections; None: the defaults.
+        path: a YAML file with its sections, or (a string) the name of a shipped one; None: the defaults.
         overrides: `section.key=value`, value in YAML; lists are indexed by number (`coding.phases.0.mode=gate`).
 
     Returns:
@@ -29,7 +30,7 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
     Raises:
         UserError: the file or an override cannot be read, or a value is not allowed; one line with the first reason.
     """
-    path = None if path is None else Path(path)
+    path = find_config(path) if isinstance(path, str) else path
     raw, lines = ({}, {}) if path is None else _read(path, root)
     # A section whose keys are all commented out is a section of defaults.
     raw = {key: value for key, value in raw.items() if value is not None or key not in root.model_fields}

@@ -278,7 +278,7 @@ class Config(Section):
         """Read a configuration file.
 
         Args:
-            path: a YAML file; None: the defaults.
+            path: a YAML file, or (a string) the name of a shipped one; None: the defaults.
             overrides: `section.key=value`, as `load_as` takes them.
 
         Returns:
