@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.cli import compare, decompose, evaluate, fit, inpaint, reconstruct, reconstruct_ct
+from nid_dist.cli import decompose, evaluate, fit, inpaint, reconstruct, reconstruct_ct
 from tests.cli.test_reconstruct import chain, cloud  # noqa: F401
 from tests.cli.test_reconstruct_ct import write as write_scan
 from tests.device import simulated  # noqa: F401  # registers the device

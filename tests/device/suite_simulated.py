@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from tests.device.simulated import SimulatedTensor, counted, syncs
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from tests.device.simulated import SimulatedTensor, counted, syncs
 
 SIM = torch.device("sim")
 Function = Callable[..., Tensor]
