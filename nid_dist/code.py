@@ -169,15 +169,15 @@ def save_codes(
     """
     tensors = {}
     # Copies, as the format takes neither views nor memory under two names: methods may share a support or a bias.
-    copy = partial(torch.Tensor.to, copy=True, memory_format=torch.contiguous_format)
+    copy = partial(torch.Tensor.to, device="cpu", copy=True, memory_format=torch.contiguous_format)
     for method, code in codes.items():
         indices = code.indices
         if indices is None:
             indices = torch.arange(code.values.shape[1], device=code.device).expand_as(code.values)
         most = experts or (int(indices.max()) + 1 if indices.numel() else 1)
-        tensors[f"{method}.indices"] = copy(indices.detach(), _index_type(most))
-        tensors[f"{method}.values"] = copy(code.values.detach(), torch.float32)
-        tensors[f"{method}.bias"] = copy(code.bias.detach(), torch.float32)
+        tensors[f"{method}.indices"] = copy(indices.detach(), dtype=_index_type(most))
+        tensors[f"{method}.values"] = copy(code.values.detach(), dtype=torch.float32)
+        tensors[f"{method}.bias"] = copy(code.bias.detach(), dtype=torch.float32)
     header = {"nid_dist": json.dumps({"experts": experts, "methods": list(codes), **(facts or {})})}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)

@@ -119,7 +119,7 @@ def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray
     weight = code.dense(model.dictionary.num_experts).abs().sum(0) * atoms.flatten(1).norm(dim=1)
     order = weight.argsort(descending=True)[:count]
     shares = (100 * weight / weight.sum().clamp_min(1e-30))[order]
-    return atoms[order].unflatten(1, model.grid_shape).numpy(), [f"{share:.1f} %" for share in shares]
+    return atoms[order].unflatten(1, model.grid_shape).cpu().numpy(), [f"{share:.1f} %" for share in shares]
 
 
 def command(arguments: Sequence[str] | None = None) -> int:

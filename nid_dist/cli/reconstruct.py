@@ -6,11 +6,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist import files
-from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine
 from nid_dist.export import load
+from nid_dist.files import new_folder
 from nid_dist.tasks.shapes.fitting import no_surface, place_cloud, require_shapes
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from nid_dist.tasks.shapes.point_clouds import read_cloud
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", nargs="+", choices=_FORMATS, default=["ply"], help="of the mesh (default ply)")
     parser.add_argument("--noise", type=float, default=0.005, help="of the points, in units of the cube's half side")
     parser.add_argument("--truth", type=Path, help="the true mesh, in the cloud's units: metrics are written, too")
+    add_device_option(parser)
     return parser
 
 
@@ -45,21 +46,16 @@ def command(arguments: Sequence[str] | None = None) -> int:
             )
     cloud = read_cloud(options.points, options.normals)
     truth = None if options.truth is None else read_mesh(options.truth)
-    model = load(options.dictionary)
+    model = load(options.dictionary, device=chosen_device(options))
     require_shapes(model, str(options.dictionary))
     place_cloud(cloud, options.frame, str(options.points))
-    new_folder(options.out)
-    fit = model.fit(cloud, frame=options.frame, noise=options.noise)
-    given = shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)])
-    with files.new_folder(options.out) as folder:
-        facts = fit.write(
-            folder,
-            resolution=options.resolution,
-            formats=options.format,
-            truth=truth,
-            command=given,
-            machine=machine(),
-        )
+    facts = {
+        "command": shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)]),
+        "machine": machine(),
+    }
+    with new_folder(options.out) as folder:
+        fit = model.fit(cloud, frame=options.frame, noise=options.noise)
+        facts = fit.write(folder, resolution=options.resolution, formats=options.format, truth=truth, **facts)
     if not facts["faces"]:
         print(f"wrote {options.out}: codes and picture")
         raise no_surface(str(options.points))

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist import files
-from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.coding.method import Method
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
+from nid_dist.files import new_folder
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.tasks.ct.fitting import RIDGE, require_slices, usual_methods, write_fits
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
         default=MODEL_ERROR,
         help="standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise",
     )
+    add_device_option(parser)
     return parser
 
 
@@ -55,13 +56,12 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     _check(options)
     scan = read_scan(options.sinogram, options.geometry)
-    model = load(options.dictionary)
+    model = load(options.dictionary, device=chosen_device(options))
     require_slices(model, str(options.dictionary))
     methods = _methods(options, model)
-    new_folder(options.out)
-    fits = model.fit(scan, methods, model_error=options.model_error)
     given = shlex.join(["nid-reconstruct-ct", *(sys.argv[1:] if arguments is None else arguments)])
-    with files.new_folder(options.out) as folder:
+    with new_folder(options.out) as folder:
+        fits = model.fit(scan, methods, model_error=options.model_error)
         rows = write_fits(folder, fits, options.size, command=given, machine=machine())["rows"]
     print(Table(_COLUMNS, [list(row.values()) for row in rows]).text())
     names = ", ".join(f"{label}.png and .npy" for label in fits)

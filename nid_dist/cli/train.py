@@ -5,7 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from nid_dist.cli.entry import RankZeroArgumentParser, guarded
+from nid_dist.cli.entry import RankZeroArgumentParser, add_device_option, guarded
 from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch, detect_launch
 from nid_dist.training.run import train
@@ -23,12 +23,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
     )
+    add_device_option(parser, default=None)
     return parser
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
+    if options.device is not None:
+        options.overrides.append(f"parallel.device={options.device}")
     launch = detect_launch(single_process=options.single_process)
     config = load_config(options.config, options.overrides)
     trainer = train(config, options.resume, launch)

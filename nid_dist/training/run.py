@@ -5,6 +5,7 @@ from pathlib import Path
 
 from nid_dist.checkpoints.run_folder import RunFolder, create, resolve_resume, validate_run_dir
 from nid_dist.config.schema import Config
+from nid_dist.device import choose_device
 from nid_dist.export import describe
 from nid_dist.files import write_json
 from nid_dist.memory import keep_freed_memory
@@ -36,10 +37,11 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
     launch = Launch() if launch is None else launch
     keep_freed_memory()
     with open_world(config, launch) as world:
-        return _train(config, resume, world, make_engine(config, launch, world))
+        device = choose_device(config.parallel.device, launch.local_rank, launch.local_size)
+        return _train(config, resume, world, make_engine(config, launch, world), str(device))
 
 
-def _train(config: Config, resume: str | None, world: World, engine: Engine) -> Trainer:
+def _train(config: Config, resume: str | None, world: World, engine: Engine, device: str) -> Trainer:
     run_dir = Path(config.logging.run_dir)
     source = world.on_rank_zero(lambda: _source(resume, run_dir))
     task = world.raise_on_all_ranks(lambda: make_task(config))
@@ -60,6 +62,7 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine) -> 
             trainer.folder, config.logging, config.training.steps, first_step=trainer.step, enabled=world.first
         )
         opened.enter_context(closing(monitor))
+        monitor.message(device)
         if start is not None:
             monitor.message(f"resumed {start} at step {trainer.step}")
         if aside:

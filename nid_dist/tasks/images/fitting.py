@@ -32,7 +32,7 @@ def fit(
 
     Args:
         model: of images.
-        signals: each the path of an image, or an array [H, W, d] (or [H, W]) of bool, uint8, uint16 or floats in [0, 1].
+        signals: each the path of an image, or an array [H, W, d] or [H, W] of bool, uint8, uint16, or floats in [0, 1].
         methods: None: `omp`; with a mask, `map` where there is a prior, otherwise `irls`.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
         mask: the pixels to believe, [H, W], or an image that is white there: the others are filled in from a dictionary
@@ -51,7 +51,9 @@ def fit(
             yield fit_image(model, _image(signal, model), chosen, stride, prepared)
         return
     if stride is not None:
-        raise UserError("stride", found=f"{stride} with a mask", expected="none, as patches overlap", hint="leave it out")
+        raise UserError(
+            "stride", found=f"{stride} with a mask", expected="none, as patches overlap", hint="leave it out"
+        )
     chosen = [Method.of(method) for method in methods or ["map" if model.prior is not None else "irls"]]
     for method in chosen:
         if method.name not in ("map", "irls"):
