@@ -58,6 +58,24 @@ def choose_device(name: str | torch.device, local_rank: int = 0, local_size: int
     return DeviceChoice(choice.device, reason)
 
 
+def use_device(name: str) -> DeviceChoice:
+    """Say what `auto` means from here on, in this process and in those that it starts.
+
+    Args:
+        name: as for `choose_device`.
+
+    Returns:
+        The device that a single process takes, and the reason.
+
+    Raises:
+        UserError: as for `choose_device`.
+    """
+    choice = choose_device(name)
+    if name != "auto":
+        os.environ[AUTO_VARIABLE] = name
+    return choice
+
+
 def decide_device(
     name: str, visible: int, local_rank: int = 0, local_size: int = 1, *, cuda_build: bool = True
 ) -> DeviceChoice:

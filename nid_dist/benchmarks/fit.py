@@ -16,6 +16,7 @@ import torch
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline, Network
 from nid_dist.benchmarks.harness import QUIET
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import PreparedDictionary
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.factory import load_comparison
@@ -25,13 +26,13 @@ from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.sources import list_images
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.fitting import Method, fit_signals
+from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.comparison import ComparedMethod, Reconstruction
 from nid_dist.tasks.images.comparison import ImageComparison
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.preparation import prepare
-from nid_dist.tasks.images.task import ImageArray
 from nid_dist.tasks.images.tiling import Tiling
 
 CONFIG = find_config("compare_images")
@@ -116,7 +117,7 @@ def dictionary_methods(
         found = fit_signals(model, values, tiling.coords, [method], gate_input, prepared=prepared)[method.label]
 
         def pictures() -> list[np.ndarray]:
-            f = model.dictionary(found.solution.code, tiling.coords).split(len(tiling))
+            f = model.dictionary(found.code, tiling.coords).split(len(tiling))
             return [tiling.assemble(part).clamp(0, 1).numpy() for part in f]
 
         return Reconstruction(pictures, {"seconds": found.seconds})

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from nid_dist.baselines.inr import Baseline, Network
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.config import Config
 from nid_dist.config.schema import PositiveInt
@@ -23,7 +24,6 @@ from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.lpips import Perceptual, load_lpips
 from nid_dist.evaluation.operations import image_operations, stored_numbers
 from nid_dist.evaluation.report import Column, Row, Table, means
-from nid_dist.fitting import Method
 from nid_dist.model import Model
 from nid_dist.tasks.comparison import (
     Cells,
@@ -39,9 +39,9 @@ from nid_dist.tasks.comparison import (
     Trained,
     Trial,
 )
+from nid_dist.tasks.images.fit import ImageArray, fit_image
 from nid_dist.tasks.images.photographs import PhotographComparison, photographs
 from nid_dist.tasks.images.preparation import prepare
-from nid_dist.tasks.images.task import ImageArray, fit_image
 
 METHODS = (Method("init"), Method("adam", 5), Method("adam", 10), Method("ridge"), Method("omp", 32))
 _WORDS = {"init": "init", "adam5": "+ 5 steps", "adam10": "+ 10 steps", "ridge": "ridge", "omp32": "OMP"}
@@ -125,13 +125,13 @@ def dictionary_methods(name: str, model: Model, *, whole: bool = False) -> list[
         fitted = fit_image(model, image, [method], prepared=prepared, whole=whole)[method.label]
         operations = image_operations(model, len(fitted.tiling), len(fitted.tiling.coords))
         costs = {
-            "seconds": fitted.fit.seconds,
-            "numbers": stored_numbers(fitted.fit.solution.code),
+            "seconds": fitted.seconds,
+            "numbers": stored_numbers(fitted.code),
             "shared": shared,
             "gmac": (operations.decode + (operations.encode if method.needs_gate else 0)) / 1e9,
             "trace": [],
         }
-        return Reconstruction(lambda: fitted.render(model), costs)
+        return Reconstruction(fitted.render, costs)
 
     return [
         ComparedMethod(f"{name}, {_WORDS[method.label]}", partial(fit, method=method), repeats=_REPEATS, family=name)

@@ -30,9 +30,9 @@ from nid_dist.tasks.comparison import (
 from nid_dist.tasks.images.comparison import show
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, Corrupted, corrupt
 from nid_dist.tasks.images.fillers import Filler, classical_filler, dictionary_filler, network_filler
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.photographs import PhotographComparison, photographs
 from nid_dist.tasks.images.preparation import prepare
-from nid_dist.tasks.images.task import ImageArray
 
 BLIND = "NID, mask unknown"
 

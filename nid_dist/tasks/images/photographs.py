@@ -18,8 +18,8 @@ from nid_dist.data.sampler import batch_ids, symmetries
 from nid_dist.data.sources import list_images, named_files
 from nid_dist.errors import UserError
 from nid_dist.tasks.comparison import Comparison, Request
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.signals import ImageSignals
-from nid_dist.tasks.images.task import ImageArray
 
 _META_SIDE = 128
 """Side of the squares of training photographs that an initialisation is learned from; it serves any side."""

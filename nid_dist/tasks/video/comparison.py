@@ -17,7 +17,8 @@ from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config import load_config
 from nid_dist.config.schema import PositiveInt
 from nid_dist.evaluation.image_metrics import psnr
-from nid_dist.evaluation.report import Column, Row, Table, replacing, write_json
+from nid_dist.evaluation.report import Column, Row, Table
+from nid_dist.files import replacing, write_json
 from nid_dist.tasks.comparison import (
     Cells,
     ComparedMethod,
