@@ -20,9 +20,8 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.evaluation.report import Column, Table, machine
+from nid_dist.evaluation.report import Column, Table, write_results
 from nid_dist.export import load
-from nid_dist.files import replacing, write_json
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, corrupt
 from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, network_filler
 from nid_dist.tasks.images.fit import ImageArray, require_images
@@ -32,11 +31,11 @@ from nid_dist.tasks.images.preparation import prepare
 AGAINST = ("siren", "meta", "biharmonic")
 _META_STEPS = 10
 _COLUMNS = [
-    Column("method"),
-    Column("PSNR", "dB", ".2f"),
-    Column("SSIM", "", ".4f"),
-    Column("unknown pixels", "dB", ".2f"),
-    Column("time", "s", ".2f"),
+    Column("method", key="method"),
+    Column("PSNR", "dB", ".2f", "psnr_db"),
+    Column("SSIM", "", ".4f", "ssim"),
+    Column("unknown pixels", "dB", ".2f", "psnr_unknown_db"),
+    Column("time", "s", ".2f", "seconds"),
 ]
 
 
@@ -90,11 +89,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     result.write_maps(options.out)
     _draw(options, clean, given, filled)
     rows = _rows(clean, given, known, filled)
-    table = Table(_COLUMNS, [list(row.values()) for row in rows])
+    table = Table.of(_COLUMNS, rows)
     given_words = shlex.join(["nid-inpaint", *(sys.argv[1:] if arguments is None else arguments)])
-    write_json(options.out / "results.json", {"command": given_words, "machine": machine(), "rows": rows})
-    with replacing(options.out / "table.md") as temporary:
-        temporary.write_text(f"`{given_words}`\n\n{table.markdown()}\n", encoding="utf-8", errors="backslashreplace")
+    write_results(options.out / "results.json", given_words, {"rows": rows}, table)
     print(table.text())
     print(
         f"\nwrote {options.out}: comparison.png, inpainted.png, trusted.png (white: believed), table.md, results.json"
