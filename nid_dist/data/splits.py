@@ -21,13 +21,8 @@ def assign_splits(
     adding images never moves others.
 
     Args:
-        names: of all images.
         val: globs, or the share of images, for validation.
         test: globs, or the share of images, for test.
-        where: the source of the names, for the messages.
-
-    Returns:
-        Names of each split in the given order.
 
     Raises:
         UserError: a glob without a match, a name that both lists match, a share that gets no image, or no image
@@ -62,7 +57,6 @@ def folder_splits(names: Sequence[str], val: list[str] | float, *, where: str) -
     Args:
         names: relative posix paths of all images.
         val: globs, or the share of the images in `train`, for validation where there is no folder `val`.
-        where: the folder, for the messages.
 
     Returns:
         Names of each split in the given order, or None without top folders `train` and `test`.
@@ -95,9 +89,6 @@ def folder_splits(names: Sequence[str], val: list[str] | float, *, where: str) -
 
 def stable_fraction(name: str) -> float:
     """Map a name to a number in [0, 1) that depends on nothing else.
-
-    Args:
-        name: of an image.
 
     Returns:
         A fraction, uniform over names (SHA-256), the same on every machine.

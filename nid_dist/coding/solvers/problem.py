@@ -149,7 +149,7 @@ def measured_atoms(
     """
     tensors = [tensor if chosen is None else tensor[chosen] for tensor in dictionary.experts.tensors]
     experts, channels = len(tensors[0]), dictionary.channels
-    rows = max(1, NUMBERS // max(1, experts * dictionary.experts.numbers_per_coordinate))
+    rows = max(1, NUMBERS // max(1, experts * dictionary.experts.floats_per_coordinate))
 
     def atoms(coords: Tensor) -> Tensor:
         return dictionary.experts.evaluate(dictionary.trunk(coords), tensors).transpose(0, 1).flatten(1)
