@@ -178,9 +178,10 @@ def figures(perceptual: Perceptual | None, picture: ImageArray, _: Any, image: I
     return {"psnr_db": psnr(picture, image), "ssim": ssim(picture, image), "lpips": lpips}
 
 
-def show(subject: Subject, picture: ImageArray, _: Any, __: ImageArray, row: Row) -> Cells:
-    """A picture and its PSNR."""
-    return {subject.label: {row["method"]: (picture, f"{row['psnr_db']:.2f} dB")}}
+def show(subject: Subject, picture: ImageArray, _: Any, __: Any, row: Row) -> Cells:
+    """A picture and its PSNR, where that is known."""
+    caption = "" if row["psnr_db"] is None else f"{row['psnr_db']:.2f} dB"
+    return {subject.label: {row["method"]: (picture, caption)}}
 
 
 def _original(subject: Subject, image: ImageArray, _: Any) -> Cells:
