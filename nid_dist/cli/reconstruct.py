@@ -5,6 +5,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.errors import UserError
@@ -49,7 +50,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     model = load(options.dictionary, device=chosen_device(options))
     require_shapes(model, str(options.dictionary))
     place_cloud(cloud, options.frame, str(options.points))
-    facts = {
+    facts: dict[str, Any] = {
         "command": shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)]),
         "machine": machine(),
     }
