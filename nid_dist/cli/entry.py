@@ -17,6 +17,7 @@ import torch
 
 from nid_dist.device import DeviceChoice, choose_device, use_device
 from nid_dist.errors import UserError
+from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
 
 _WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
@@ -128,8 +129,7 @@ def _message(error: BaseException) -> tuple[str, int] | None:
     """What to say of an error, and the exit code; None: it is a mistake of the program's."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
-    if isinstance(error, MemoryError | RuntimeError) and _out_of_memory(error):
-        error = _memory_error(error)
+    error = out_of_memory(error) or error
     return (f"error: {error}", 2) if isinstance(error, UserError) else None
 
 
@@ -197,17 +197,3 @@ def new_folder(path: Path) -> None:
         raise UserError(
             f"--out {path}", found="a folder with files", expected="a new or empty one", hint="choose another"
         )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # PyTorch's allocator on the CPU has no exception of its own.
-    return isinstance(error, MemoryError) or "not enough memory" in str(error) or "can't allocate memory" in str(error)
-
-
-def _memory_error(error: Exception) -> UserError:
-    return UserError(
-        "memory",
-        found=f"too little of it ({str(error).splitlines()[0] if str(error) else 'MemoryError'})",
-        expected="room for this configuration",
-        hint="lower dictionary.experts, training.batch, training.coordinates, dictionary.chunk_mb or the image's size",
-    )

@@ -1,3 +1,4 @@
-"""What the trainings and commands on the device work on: fixtures of other folders."""
+"""What the trainings and commands on the device work on: fixtures of other files."""
 
-from tests.tasks.video.decomposition.conftest import clip, trained_clip  # noqa: F401
+from tests.cli.test_decompose import video_run  # noqa: F401
+from tests.cli.test_reconstruct import chain  # noqa: F401

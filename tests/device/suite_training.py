@@ -76,11 +76,11 @@ def test_a_training_on_shapes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("gate", ["codebook", "temporal"])
-def test_a_training_on_a_video(trained_clip: Path, tmp_path: Path, gate: str) -> None:
+def test_a_training_on_a_video(video_run: Path, tmp_path: Path, gate: str) -> None:
     few = [f"coding.gate.kind={gate}", "training.steps=4", "dictionary.width=16"]
 
     def make(device: str, run: Path) -> Config:
-        return configured(trained_clip, *few, f"parallel.device={device}", f"logging.run_dir={run}")
+        return configured(video_run, *few, f"parallel.device={device}", f"logging.run_dir={run}")
 
     assert_alike(make, tmp_path)
 
