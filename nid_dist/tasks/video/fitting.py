@@ -109,7 +109,9 @@ def fit(
             raise UserError("the method", found=found, expected="irls, for a video", hint="leave it out")
     for signal in signals:
         task = _task(model.config, signal)
-        _require_same(model, task)
+        _require_same(
+            model, task, "the video" if isinstance(signal, np.ndarray | torch.Tensor) else str(task.video.path)
+        )
         watch = Stopwatch(model.device)
         decomposition = Decomposition(copy.deepcopy(model), task, rounds)
         background = decomposition.background
@@ -150,11 +152,11 @@ def require_video(model: Model, name: str = "the dictionary") -> None:
         )
 
 
-def _require_same(model: Model, task: VideoTask) -> None:
+def _require_same(model: Model, task: VideoTask, name: str) -> None:
     frames, grid = model.signals, model.grid_shape
     if (frames, grid) != (len(task.video), task.grid_shape):
         raise UserError(
-            str(task.video.path),
+            name,
             found=f"{len(task.video)} frames of {task.grid_shape[0]}x{task.grid_shape[1]}",
             expected=f"{frames} of {grid[0]}x{grid[1]}, those that the dictionary was trained on",
             hint="name the video it was trained on, or train on this one",
