@@ -31,10 +31,10 @@ def initialise(model: Model, task: Task, world: World) -> None:
         sample = world.raise_on_all_ranks(lambda: task.sample(count)).to(world.device)
     if config.whiten:
         wanted = sample if config.init == "principal" else None
-        if wanted is None or not principal_features(dictionary, model.coords, wanted):
+        if wanted is None or not principal_features(dictionary, wanted.coords, wanted.values):
             whiten_features(dictionary, model.coords)
     if config.init != "random" and sample is not None:
-        initialise_heads(dictionary, model.coords, sample, config.init, seeded(model.config.training.seed))
+        initialise_heads(dictionary, sample.coords, sample.values, config.init, seeded(model.config.training.seed))
     # Computed alike everywhere, but machines of several kinds round differently.
     for name, tensor in model.state_dict().items():
         world.replicate(tensor, sharded=is_sharded(name, tensor))

@@ -16,14 +16,13 @@ from torch import Tensor
 from nid_dist.code import Code
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
-from nid_dist.coding.solvers import solve_codes, solve_codes_per_signal
+from nid_dist.coding.solvers import solve_codes
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
 from nid_dist.config.schema import Config
-from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.objectives import data_loss, importance, ordered_sparsity, sparsity, squared_variation
 from nid_dist.parallel.world import World
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
 
 Statistics: TypeAlias = dict[str, Tensor]
 
@@ -78,12 +77,12 @@ def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool
         Solved codes and batch statistics.
     """
     statistics: Statistics = {}
-    coords, target = _measured(model, batch)
     solved = None
     if mode == "solve" or (mode == "distill" and trains_gate(model, config, "solve")):
-        solved = _solve(model, coords, target, config)
+        solved = _solve(model, batch.samples, config)
     if mode == "distill":
-        statistics["mean"], statistics["square"] = target.double().mean(), target.double().square().mean()
+        target = batch.samples.values.double()
+        statistics["mean"], statistics["square"] = target.mean(), target.square().mean()
     if solved is not None and trains_gate(model, config, "solve"):
         statistics["code"] = solved.values.square().sum(1).mean() / model.dictionary.num_experts
         statistics["bias"] = solved.bias.square().mean()
@@ -132,8 +131,7 @@ def gate_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config:
     shared = shared or average([own], [batch.weight], world)
     # The value is the whole batch's, and so are the gradients of all micro-batches and ranks together.
     usage = {name: shared[name] + value - value.detach() for name, value in own.items()}
-    coords, target = _measured(model, batch)
-    data = _data_loss(model.dictionary(code, coords), target, batch, config)
+    data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     balance = torch.stack([squared_variation(value) for value in usage.values()]).sum()
     total = data + objective.balance * balance
     parts = {"data": data.item(), "balance": balance.item()}
@@ -164,13 +162,12 @@ def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config
     Returns:
         Data loss, plus the gate's regression.
     """
-    code = prepared.solved
+    code, batch = prepared.solved, prepared.batch
     assert code is not None
-    coords, target = _measured(model, prepared.batch)
-    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
+    data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     total, parts = data, {"data": data.item()}
     if trains_gate(model, config, "solve"):
-        output = model.gate_output(prepared.batch.gate_input, prepared.batch.ids)
+        output = model.gate_output(batch.gate_input, batch.ids)
         regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
         parts["distill"] = regression.item()
@@ -190,10 +187,10 @@ def distill_loss(model: Model, prepared: PreparedBatch, shared: Statistics, conf
     Returns:
         The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
     """
-    coords, target = _measured(model, prepared.batch)
-    output = model.gate_output(prepared.batch.gate_input, prepared.batch.ids)
+    batch = prepared.batch
+    output = model.gate_output(batch.gate_input, batch.ids)
     code = signed_top_k(output.logits, output.bias, model.support)
-    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
+    data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
     total, parts = data / variance, {"data": data.item()}
     if prepared.solved is not None:
@@ -276,30 +273,16 @@ def trains_gate(model: Model, config: Config, mode: str) -> bool:
     return learns and config.objective.distill > 0
 
 
-def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"], Float[Tensor, "T C d"]]:
-    if batch.coords is not None:
-        return batch.coords, batch.values
-    if batch.subset is None:
-        return model.coords, batch.values
-    return model.coords[batch.subset], batch.values[:, batch.subset]
-
-
-def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -> Float[Tensor, ""]:
-    weights, objective = batch.weights, config.objective
+def _data_loss(estimate: Float[Tensor, "T C d"], samples: Samples, config: Config) -> Float[Tensor, ""]:
+    objective, target = config.objective, samples.values
     if objective.clamp is not None:
         estimate, target = (values.clamp(-objective.clamp, objective.clamp) for values in (estimate, target))
-    if weights is not None and batch.subset is not None:
-        weights = weights[:, batch.subset]
     delta = objective.welsch if objective.loss == "welsch" else objective.huber
-    return data_loss(estimate, target, objective.loss, delta, weights)
+    return data_loss(estimate, target, objective.loss, delta, samples.weights if samples.weighted else None)
 
 
-def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:
+def _solve(model: Model, samples: Samples, config: Config) -> Code:
     coding = config.coding
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
-    with torch.autocast(coords.device.type, enabled=False):
-        if coords.dim() == 3:
-            return solve_codes_per_signal(
-                model.dictionary, coords, target, model.support, coding.blocks, coding.ridge
-            ).code
-        return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code
+    with torch.autocast(samples.device.type, enabled=False):
+        return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code

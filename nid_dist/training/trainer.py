@@ -19,8 +19,8 @@ from nid_dist.model import Model
 from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
+from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
-from nid_dist.tasks.batch import Batch
 from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import effective_rank, pictures
 from nid_dist.training.initialization import initialise, is_sharded, make_optimizer

@@ -38,18 +38,12 @@ class Design:
         self._constant = constant_measured(measurement, measured)
         self._kept = list(self._evaluate()) if indices.numel() * measured.shape[1] * measured.shape[2] <= KEPT else None
 
-    def solve(
-        self,
-        weights: Float[Tensor, "T M"],
-        ridge: float,
-        penalty: tuple[Float[Tensor, "T p p"], Float[Tensor, "T p"]] | None = None,
-    ) -> tuple[Float[Tensor, "T k"], Float[Tensor, "T d"]]:
+    def solve(self, weights: Float[Tensor, "T M"], ridge: float) -> tuple[Float[Tensor, "T k"], Float[Tensor, "T d"]]:
         """Minimise sum_i w_i |f(i) - y_i|^2 + ridge * (mean squared norm of the support's atoms) * |alpha|^2.
 
         Args:
             weights: of the measurements, not negative.
             ridge: relative.
-            penalty: a quadratic form and a linear form of (alpha, beta) that are added to the normal equations.
 
         Returns:
             Coefficients and biases, in float64.
@@ -70,8 +64,6 @@ class Design:
         diagonal[:, :support] += ridge * torch.where(energy > 0, energy, torch.ones_like(energy))
         # A signal without measurements has no bias either: zero, rather than a singular system.
         diagonal[:, support:] += 1e-12 * diagonal[:, support:].clamp_min(1e-12)
-        if penalty is not None:
-            system, right = system + penalty[0], right + penalty[1]
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed.any():
             raise SingularSystem(int(failed.nonzero()[0, 0]))

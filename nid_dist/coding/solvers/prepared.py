@@ -82,7 +82,7 @@ class PreparedDictionary:
             assert isinstance(heads, LinearHeads)
             known = gather_statistics(trunk, self.measurement, none)
             factor, inverse = factorise(known.gram)
-            self._map = problem_of(heads, known, factor, inverse)
+            self._map = problem_of(heads, known, factor, none.new_zeros(0, none.shape[2], len(inverse)))
             constant = constant_measured(self.measurement, none)
             features = none.new_zeros(size, len(inverse))
             for part, phi in self.measurement.chunks(trunk, max(1, _FEATURES // trunk.out_dim)):

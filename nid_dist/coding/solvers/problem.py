@@ -186,14 +186,14 @@ def _through_features(
     weights: Tensor | None = None,
 ) -> Problem:
     known = gather_statistics(dictionary.trunk, measurement, measured, weights)
-    return problem_of(heads, known, *factorise(known.gram, dictionary.exchange))
+    factor, inverse = factorise(known.gram, dictionary.exchange)
+    return problem_of(heads, known, factor, torch.einsum("hj,thd->tdj", inverse.t(), known.cross))
 
 
 def problem_of(
-    heads: LinearHeads, known: Statistics, factor: Float[Tensor, "h q"], inverse: Float[Tensor, "q h"]
+    heads: LinearHeads, known: Statistics, factor: Float[Tensor, "h q"], reduced: Float[Tensor, "T d q"]
 ) -> Problem:
-    """The problem of linear heads, from the statistics of their features and what `factorise` made of these."""
-    reduced = torch.einsum("hj,thd->tdj", inverse.t(), known.cross)
+    """The problem of linear heads, from statistics of their features, a factor L of inner products, and L^-1 z."""
     dtype = heads.rows.dtype
     atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
     atom_means = torch.einsum("ndh,h->nd", heads.weight, known.means.to(dtype)) + heads.offset
