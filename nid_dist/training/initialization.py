@@ -16,11 +16,6 @@ _NUMBERS = 2**25  # of the sample for initial values: 128 MiB
 def initialise(model: Model, task: Task, world: World) -> None:
     """Give a new model its data-dependent initial values, the same on all ranks.
 
-    Args:
-        model: changed in place.
-        task: its signals.
-        world: all ranks that train it.
-
     Raises:
         UserError: when a signal cannot be read.
     """
@@ -46,15 +41,7 @@ def is_sharded(name: str, tensor: Tensor) -> bool:
 
 
 def make_optimizer(model: Model, config: Optimizer) -> torch.optim.Optimizer:
-    """Adam or AdamW, with one group of parameters for each learning rate.
-
-    Args:
-        model: whose parameters.
-        config: the `optimizer` section.
-
-    Returns:
-        The optimiser; groups have `name`, and `sharded` as an engine wants it.
-    """
+    """Adam or AdamW, with a group of parameters for each learning rate: it has `name`, and `sharded` for an engine."""
     parts = {"experts": model.dictionary.experts, "trunk": model.dictionary.trunk, "gate": model.gate}
     groups = [
         {"params": list(part.parameters()), "name": name, "sharded": name == "experts"}

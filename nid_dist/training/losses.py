@@ -31,50 +31,29 @@ _NOISE = 0.3  # of the noisy top-k, relative to the standard deviation of a sign
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """What a micro-batch's loss needs besides the model.
-
-    Args:
-        batch: signals.
-        solved: their codes for the present dictionary, where the mode needs them.
-        statistics: means over the micro-batch's signals, to be averaged over micro-batches.
-        warm: whether the warm-up is on: dense codes with an L1 penalty.
-    """
+    """What a micro-batch's loss needs besides the model."""
 
     batch: Batch
-    solved: Code | None
-    statistics: Statistics
-    warm: bool
+    solved: Code | None  # codes for the present dictionary, where the mode needs them
+    statistics: Statistics  # means over the micro-batch's signals, to be averaged over micro-batches
+    warm: bool  # whether the warm-up is on: dense codes with an L1 penalty
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with its parts.
+    """A loss with its parts."""
 
-    Args:
-        total: to be differentiated.
-        code: the codes that the experts were evaluated with.
-        parts: for the log.
-    """
-
-    total: Float[Tensor, ""]
-    code: Code
-    parts: dict[str, float] = field(default_factory=dict)
+    total: Float[Tensor, ""]  # to be differentiated
+    code: Code  # that the experts were evaluated with
+    parts: dict[str, float] = field(default_factory=dict)  # for the log
 
 
 @torch.no_grad()
 def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool, alone: bool) -> PreparedBatch:
-    """The first pass over a micro-batch, on all ranks.
+    """The first pass over a micro-batch, on all ranks: solved codes and batch statistics.
 
-    Args:
-        model: trained.
-        batch: signals.
-        config: the configuration.
-        mode: of the phase.
-        warm: whether the warm-up is on (mode `gate`).
-        alone: whether it is the only micro-batch: then `gate_loss` needs no first pass.
-
-    Returns:
-        Solved codes and batch statistics.
+    `warm` says whether the warm-up is on (mode `gate`), `alone` whether this is the only micro-batch: then `gate_loss`
+    needs no first pass.
     """
     statistics: Statistics = {}
     solved = None
@@ -92,15 +71,9 @@ def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool
 
 
 def average(statistics: Sequence[Statistics], weights: Sequence[float], world: World) -> Statistics:
-    """The statistics of a whole batch.
+    """The statistics of a whole batch: means over all signals, without gradient, the same on all ranks.
 
-    Args:
-        statistics: of this rank's micro-batches, which are of equal size over all ranks.
-        weights: of this rank's parts of them.
-        world: all ranks, which get the same.
-
-    Returns:
-        Means over all signals, without gradient.
+    Given are those of this rank's parts of the micro-batches, all of equal size over all ranks, and their weights.
     """
     shapes = {name: value.shape for name, value in statistics[0].items()}
     if not shapes:
@@ -116,15 +89,8 @@ def average(statistics: Sequence[Statistics], weights: Sequence[float], world: W
 def gate_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `gate`, the paper's: gate and experts learn together through the code (Wang et al. 2022, eq. 7 to 9).
 
-    Args:
-        model: trained.
-        prepared: a micro-batch.
-        shared: statistics of the whole batch, or none where there is one micro-batch: then they are taken here.
-        config: the configuration.
-        world: all ranks.
-
-    Returns:
-        Data loss plus penalties.
+    Data loss plus penalties. With one micro-batch `shared`, the statistics of the whole batch, is empty: they are taken
+    here.
     """
     objective, batch = config.objective, prepared.batch
     code, own = _gate_code(model, batch, config, prepared.warm)
@@ -151,16 +117,6 @@ def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config
 
     At the solved code the loss is stationary in the code, so its gradient in the dictionary alone is the gradient of
     the minimum (envelope theorem). A gate that learns by regression learns the solved codes meanwhile.
-
-    Args:
-        model: trained.
-        prepared: a micro-batch with solved codes.
-        shared: statistics of the whole batch.
-        config: the configuration.
-        world: not asked.
-
-    Returns:
-        Data loss, plus the gate's regression.
     """
     code, batch = prepared.solved, prepared.batch
     assert code is not None
@@ -177,15 +133,7 @@ def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config
 def distill_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `distill`: the gate alone learns the frozen dictionary's codes, by regression and by what f they give.
 
-    Args:
-        model: only its gate is trained.
-        prepared: a micro-batch.
-        shared: statistics of the whole batch.
-        config: the configuration.
-        world: not asked.
-
-    Returns:
-        The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
+    The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
     """
     batch = prepared.batch
     output = model.gate_output(batch.gate_input, batch.ids)
@@ -210,16 +158,9 @@ LOSSES: dict[str, Callable[[Model, PreparedBatch, Statistics, Config, World], Lo
 def code_regression(
     output: GateOutput, solved: Code, code_square: Float[Tensor, ""], bias_square: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """Squared distance of the gate's logits and biases from a solved code, relative to the codes' own squares.
+    """Squared distance of the gate's logits and biases from solved codes, relative to the mean squares of these.
 
-    Args:
-        output: the gate's, dense.
-        solved: the target, sparse.
-        code_square: mean square of the solved codes, zeros included.
-        bias_square: mean square of their biases.
-
-    Returns:
-        0 when equal; 2, one for logits and one for biases, on average for a gate that outputs zero.
+    0 when equal; 2, one for logits and one for biases, on average for a gate that outputs zero.
     """
     target = solved.dense(output.logits.shape[1])
     logits = (output.logits - target).square().mean() / code_square.clamp_min(1e-12)
@@ -255,17 +196,9 @@ def _noise(logits: Float[Tensor, "T n"], batch: Batch) -> Float[Tensor, "T n"]:
 
 
 def trains_gate(model: Model, config: Config, mode: str) -> bool:
-    """Whether the gate learns in a mode.
+    """Whether the loss of a mode has a gradient in the gate's parameters.
 
-    In `solve` it does by regression, but an unrolled gate learns only from what f its codes give.
-
-    Args:
-        model: which has it.
-        config: the configuration.
-        mode: of the phase.
-
-    Returns:
-        True where the loss has a gradient in the gate's parameters.
+    In `solve` it has by regression, but an unrolled gate learns only from what f its codes give.
     """
     if mode != "solve":
         return model.gate is not None

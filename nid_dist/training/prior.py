@@ -12,13 +12,7 @@ from nid_dist.tasks.base import Task
 
 @torch.no_grad()
 def update_prior(model: Model, task: Task, world: World) -> None:
-    """Learn the prior from solved codes of training signals, the same on any number of ranks.
-
-    Args:
-        model: its stored prior is changed; nothing else is.
-        task: the signals.
-        world: all ranks that train it, and call this together.
-    """
+    """Learn the model's prior from solved codes of training signals, the same on all ranks, to be called on all."""
     experts, dictionary, coding = model.dictionary.experts, model.dictionary, model.config.coding
     if model.stored_prior is None or not isinstance(experts, LinearHeads):
         return

@@ -50,11 +50,8 @@ class GrowingRefits:
         if not bool(((failed == 0) & (pivots > self._limit).all(1)).all()):
             return None
         right = self._right.gather(1, new).double()[..., None] - across @ self._values[:, : self._size, None]
-        rows = torch.linalg.solve_triangular(
-            corner,
-            torch.cat([-(factor @ known), torch.eye(total - self._size).to(system).expand_as(system)], 2),
-            upper=False,
-        )
+        eye = torch.eye(total - self._size, dtype=system.dtype, device=system.device).expand_as(system)
+        rows = torch.linalg.solve_triangular(corner, torch.cat([-(factor @ known), eye], 2), upper=False)
         step = torch.linalg.solve_triangular(corner, right, upper=False)
         self._inverse[:, self._size : total, :total] = rows
         self._values[:, :total] += (rows.transpose(1, 2) @ step)[..., 0]

@@ -87,7 +87,7 @@ class _CodeFit:
     def __init__(self, model: Model, task: VideoTask, experts: Sequence[int]) -> None:
         self._model, self._task = model, task
         self._experts = torch.tensor(list(experts), device=model.device)
-        pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED)
+        pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED).to(model.device)
         self._pixels, self._measurement = pixels, Sampling(model.coords[pixels])
         self._kept, self._atoms = model.coords.new_zeros(0, 0), model.coords.new_zeros(0, 0, 0)
 
