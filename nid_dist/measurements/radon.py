@@ -53,14 +53,10 @@ class Radon:
         return torch.stack([rows, columns], -1), half * weight
 
     def chunks(self, field: Field, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        """Integrals of every component of a field; it is evaluated at about `rows` points at a time.
+        """Integrals of every component of a field, which is evaluated at about `rows` points at a time.
 
-        Args:
-            field: from coordinates [C, 2] in float32 to [C, p]; gradients pass through.
-            rows: points at a time.
-
-        Yields:
-            Which lines, and their integrals [M', p].
+        A field takes coordinates [C, 2] in float32 to [C, p]; gradients pass through. Yields which lines, and their
+        integrals.
         """
         lines = max(1, rows // self.nodes)
         for first in range(0, self.size, lines):
@@ -100,13 +96,6 @@ def _rule(nodes: int) -> tuple[Tensor, Tensor]:
 
 
 def nodes_for(side: int) -> int:
-    """Nodes on a chord that integrate what a grid of `side` pixels can show.
-
-    Args:
-        side: pixels across the disc; the finest wave has one period per two of them.
-
-    Returns:
-        Q.
-    """
+    """Nodes on a chord that integrate the finest wave of a grid of `side` pixels, one period per two of them."""
     # The rule has to resolve w = pi * side / 2 radians per unit with more than w / 2 nodes: 0.79 * side, and some.
     return max(16, math.ceil(1.2 * side))

@@ -1,4 +1,10 @@
-"""Solvers: pure functions that fit codes to a frozen dictionary, most of them through a reduced `Problem`."""
+"""Solvers: pure functions that fit codes to a frozen dictionary, most of them through a reduced `Problem`.
+
+What they take is called the same everywhere: `measurement` is R, the same for all T signals of all ranks, `measured`
+what R gave for each; `dictionary` has all experts here, unless it is said otherwise; `indices` are supports without
+repeats, of at most `k` experts, chosen in `blocks` rounds, 1 to k (None: k); `ridge` is relative to the mean squared
+norm of the atoms; `weights` are those of measurements, not negative (None: all alike).
+"""
 
 from nid_dist.coding.solvers.adam import solve_adam
 from nid_dist.coding.solvers.codes import solve_codes

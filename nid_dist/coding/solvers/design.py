@@ -17,14 +17,7 @@ KEPT = 2**26
 
 
 class Design:
-    """R b_j for the support of each signal, and R 1 in each channel, as the columns of T least-squares problems.
-
-    Args:
-        dictionary: frozen, with all experts here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        indices: the supports.
-    """
+    """R b_j for the support of each signal, and R 1 in each channel, as the columns of T least-squares problems."""
 
     def __init__(
         self,
@@ -41,12 +34,7 @@ class Design:
     def solve(self, weights: Float[Tensor, "T M"], ridge: float) -> tuple[Float[Tensor, "T k"], Float[Tensor, "T d"]]:
         """Minimise sum_i w_i |f(i) - y_i|^2 + ridge * (mean squared norm of the support's atoms) * |alpha|^2.
 
-        Args:
-            weights: of the measurements, not negative.
-            ridge: relative.
-
-        Returns:
-            Coefficients and biases, in float64.
+        Coefficients and biases are in float64.
 
         Raises:
             SingularSystem: when a signal's system is.
@@ -71,15 +59,7 @@ class Design:
         return found[:, :support], found[:, support:]
 
     def residuals(self, values: Float[Tensor, "T k"], bias: Float[Tensor, "T d"]) -> Float[Tensor, "T M d"]:
-        """R f - y, in float64.
-
-        Args:
-            values: coefficients on the supports.
-            bias: of each signal.
-
-        Returns:
-            One number per measurement and channel.
-        """
+        """R f - y, in float64."""
         found = torch.cat([values, bias], 1).double()
         parts = [torch.einsum("tp,tpcd->tcd", found, columns) for _, columns in self._parts()]
         return torch.cat(parts, 1) - self.measured

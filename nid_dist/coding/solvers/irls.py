@@ -21,14 +21,11 @@ _SMOOTHING = 1e-3  # of the absolute value, relative to the largest residual's s
 
 @dataclass(frozen=True)
 class RobustSolution(Solution):
-    """A `Solution` with what became of the measurements.
+    """A `Solution` with what became of the measurements."""
 
-    Args:
-        weights: of each measurement, 0 for what was masked; robust ones lie in [0, 1].
-        scale: of the residuals, the loss's delta point, in the signal's units.
-    """
-
+    # Of each measurement, 0 for what was masked; robust ones lie in [0, 1].
     weights: Float[Tensor, "T M"] = field(default_factory=lambda: torch.zeros(0, 0))
+    # Of the residuals, the loss's delta point, in the signal's units.
     scale: Float[Tensor, "T"] = field(default_factory=lambda: torch.zeros(0))
 
 
@@ -51,25 +48,13 @@ def solve_irls(
     """Minimise sum_i m_i rho(|r_i| / s) over codes of k coefficients, r the residuals (Holland and Welsch 1977).
 
     |r_i| is the root mean square over the channels of a measurement: they are trusted together. The redescending
-    losses, which forget outliers altogether, start from the convex one's result.
+    losses, which forget outliers altogether, start from the convex one's result. The solution's residuals are under m,
+    and its log has the mean of |r| per iteration.
 
-    Args:
-        dictionary: frozen, with all experts here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        k: size of the supports.
-        loss: `l2` (weights given only), `l1`, `huber`, `tukey` (biweight) or `welsch`.
-        scale: s: where Huber's loss turns linear, and Tukey's and Welsch's turn down; None: for each signal 1.345,
-            4.685 or 2.985 times its residuals' spread (1.4826 times their median): 95 % efficiency on Gaussians.
-        weights: m, 0 where a measurement is missing; None: one.
-        indices: the supports, where they are given; else they are chosen, and chosen again while weights settle.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative ridge.
-        iterations: the most.
-        tolerance: ends when no residual moves by more than this share of the signal's scale.
-
-    Returns:
-        Codes, the mean squares of the residuals under m, the weights, and per iteration the mean of |r|.
+    s is where Huber's loss turns linear, and Tukey's (biweight) and Welsch's turn down; None: for each signal 1.345,
+    4.685 or 2.985 times its residuals' spread (1.4826 times their median): 95 % efficiency on Gaussians. m is 0 where a
+    measurement is missing; None: one. Supports that are not given are chosen, and chosen again while weights settle. It
+    ends when no residual moves by more than `tolerance` of the signal's scale.
 
     Raises:
         SingularSystem: when a signal's system is.
@@ -92,16 +77,7 @@ def solve_irls(
 
 
 def robust_weights(size: Float[Tensor, "T M"], scale: Float[Tensor, "T 1"], loss: RobustLoss) -> Float[Tensor, "T M"]:
-    """rho'(t) / t at t = |r| / s, the weight that makes a square of the loss, at most one.
-
-    Args:
-        size: |r|, not negative.
-        scale: s, positive.
-        loss: which.
-
-    Returns:
-        The weights.
-    """
+    """rho'(t) / t at t = |r| / s, the weight that makes a square of the loss, at most one."""
     ratio = size / scale
     if loss == "l2":
         return torch.ones_like(size)

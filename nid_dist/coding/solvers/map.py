@@ -20,17 +20,11 @@ from nid_dist.measurements.sampling import Measurement
 
 @dataclass(frozen=True)
 class Posterior:
-    """N(mean, precision^-1) over the merged heads of T signals that were measured alike.
+    """N(mean, precision^-1) over the merged heads of T signals that were measured alike."""
 
-    Args:
-        means: one merged head per signal.
-        precision: of all of them.
-        statistics: of the measurements.
-    """
-
-    means: Float[Tensor, "T r"]
-    precision: Float[Tensor, "r r"]
-    statistics: Statistics
+    means: Float[Tensor, "T r"]  # one merged head per signal
+    precision: Float[Tensor, "r r"]  # of all of them
+    statistics: Statistics  # of the measurements
 
 
 @torch.no_grad()
@@ -42,16 +36,6 @@ def posterior(
     noise: float,
 ) -> Posterior:
     """The merged heads that measurements with independent Gaussian noise leave probable.
-
-    Args:
-        dictionary: frozen, of linear heads.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        prior: on merged heads.
-        noise: standard deviation of the noise, in units of the measurements.
-
-    Returns:
-        The posterior.
 
     Raises:
         UserError: for deep experts, which have no merged head.
@@ -94,19 +78,7 @@ def solve_map(
 
     Up to a constant, minus twice the log-posterior of a merged head u is (u - u*)^T Lambda (u - u*), with mean u* and
     precision Lambda. So the code is found by matching pursuit of u* among the experts' rows, in that inner product.
-
-    Args:
-        dictionary: frozen, of linear heads, with all experts here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        prior: on merged heads.
-        noise: standard deviation of the noise, in units of the measurements.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative, against dependent rows.
-
-    Returns:
-        The solution; its residual is that of the measurements.
+    `noise` is the standard deviation of the measurements' noise; the solution's residual is that of the measurements.
     """
     known = posterior(dictionary, measurement, measured, prior, noise)
     problem = _problem_of_heads(dictionary, known.means, known.precision)
@@ -172,17 +144,5 @@ def code_of_head(
     blocks: int | None = 8,
     ridge: float = 1e-9,
 ) -> Code:
-    """The code of k coefficients that is closest to a merged head, in the inner product of a precision.
-
-    Args:
-        dictionary: frozen, of linear heads, with all experts here.
-        head: of one signal.
-        precision: of its posterior.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative, against dependent rows.
-
-    Returns:
-        The code.
-    """
+    """The code of k coefficients closest to one merged head, in the inner product of a posterior's precision."""
     return solve_omp(_problem_of_heads(dictionary, head[None], precision), k, blocks, ridge).code

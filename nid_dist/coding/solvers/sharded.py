@@ -90,20 +90,9 @@ def fetching_is_cheaper(
 
     Each rank sends to each of the R - 1 others: when gathering, its n / R experts; else, in four messages per block,
     for each signal, a residual per block, the score and index of k candidates and the index of k choices, and its share
-    of the rows chosen. A message counts as `LATENCY` numbers more.
-
-    Args:
-        experts: n.
-        ranks: R.
-        signals: the largest batch of a rank.
-        support: k.
-        blocks: rounds of selection.
-        expert_numbers: parameters of an expert.
-        atom_numbers: D + d, of a reduced atom and its means.
-        common_numbers: sent besides, once.
-
-    Returns:
-        True for many experts and few signals.
+    of the rows chosen. A message counts as `LATENCY` numbers more. `signals` is the largest batch of a rank,
+    `expert_numbers` are the parameters of an expert, `atom_numbers` D + d of a reduced atom and its means, and
+    `common_numbers` are sent besides, once.
     """
     rows = min(signals * support, experts) * atom_numbers / ranks
     messages = signals * (blocks * atom_numbers + 3 * support) + 4 * blocks * LATENCY
