@@ -116,7 +116,9 @@ class Schema:
     def unknown(self, key: KeyPath) -> tuple[str, str, str]:
         """Found, expected and hint for a key that the schema lacks: the nearest name, or the section it belongs to."""
         section, name = key[:-1], str(key[-1])
-        known = list(self.at(section).get("properties", {}))
+        known = list(
+            next((form["properties"] for form in self._forms(*self._reach(section)) if "properties" in form), {})
+        )
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         choice = self._reach(section)[0].get("discriminator", {"mapping": {}})
         others = [

@@ -81,9 +81,12 @@ class SignalsSection(Section):
     def _leave_out_keys_of_other_tasks(cls, raw: Any) -> Any:
         if not isinstance(raw, dict):
             return raw
-        foreign = {key for key in raw if key in _VERSION_0_1 and key not in cls.model_fields}
-        for key in sorted(foreign):
-            if raw[key] is not None and raw[key] != _VERSION_0_1[key]:
+        foreign = [key for key in raw if key in _VERSION_0_1 and key not in cls.model_fields]
+        for key in foreign:
+            value, default = raw[key], _VERSION_0_1[key]
+            if isinstance(value, dict) and isinstance(default, dict):
+                value = {**default, **value}
+            if value is not None and value != default:
                 warnings.warn(
                     f"signals.{key} means nothing for source {raw.get('source')!r} and is left out", stacklevel=2
                 )
