@@ -162,7 +162,7 @@ def test_the_ranks_share_an_evaluation(task: ShapeTask, monkeypatch: pytest.Monk
     alone = task.evaluate(model, ALONE)
     worlds = [World(Topology(32, 2, rank)) for rank in range(2)]
     scores: list[torch.Tensor] = []
-    monkeypatch.setattr(World, "total", lambda self, values: scores.append(values) or values)
+    monkeypatch.setattr(World, "all_reduce_sum", lambda self, values: scores.append(values) or values)
     for world in worlds:
         task.evaluate(model, world)
     assert (sum(scores) / 2).sum(0).tolist() == pytest.approx(list(alone.values()))
