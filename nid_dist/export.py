@@ -60,7 +60,7 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Model:
     """Open a trained model, without a process group.
 
     Args:
-        path: a folder written by `launch/export.py`, a run folder (its newest good checkpoint is used), or one
+        path: a folder written by `export`, a run folder (its newest good checkpoint is used), or one
             checkpoint of a run.
         device: where it computes: `auto` (the GPU where there is one), `cpu`, `cuda` or `cuda:N`.
 
@@ -84,7 +84,7 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Model:
             str(path),
             found="no model" if path.exists() else "nothing",
             expected="a run folder, a checkpoint or an exported dictionary",
-            hint="name the folder that launch/train.py or launch/export.py wrote",
+            hint="name the folder that a training or an export wrote",
         )
     return model.to(device).eval().requires_grad_(False)
 
