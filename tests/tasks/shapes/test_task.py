@@ -181,7 +181,7 @@ def test_a_training_learns_and_is_kept(tmp_path: Path) -> None:
     assert 0 < figures["val/distance_omp2"] < 0.05 and 0.5 < figures["val/sign_omp2"] < 1
     loaded = nid_dist.load(tmp_path / "run")
     again = nid_dist.load(export(loaded, tmp_path / "exported"))
-    assert again.grid == (6, 6, 6) and again.dictionary.in_dim == 3
+    assert again.grid_shape == (6, 6, 6) and again.dictionary.in_dim == 3
     batch = trainer.task.batch(0, 0, ALONE)
     assert batch.coords is not None
     untrained, *outputs = (
