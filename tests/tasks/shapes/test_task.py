@@ -183,7 +183,6 @@ def test_a_training_learns_and_is_kept(tmp_path: Path) -> None:
     again = nid_dist.load(export(loaded, tmp_path / "exported"))
     assert again.grid_shape == (6, 6, 6) and again.dictionary.in_dim == 3
     batch = trainer.task.batch(0, 0, ALONE)
-    assert batch.coords is not None
     untrained, *outputs = (
         model.dictionary(model.encode(batch.samples.values, batch.ids), batch.samples.coords).detach()
         for model in (trainer.task.model(), trainer.model, loaded, again)
