@@ -188,7 +188,7 @@ def test_a_training_learns_and_is_kept(tmp_path: Path) -> None:
         for model in (trainer.task.model(), trainer.model, loaded, again)
     )
     assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[1], outputs[2])
-    errors = [(values - batch.values).square().mean() for values in (untrained, outputs[0])]
+    errors = [(values - batch.samples.values).square().mean() for values in (untrained, outputs[0])]
     assert errors[1] < 0.5 * errors[0]
 
 
