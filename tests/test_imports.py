@@ -52,7 +52,6 @@ ALLOWED = {
     ("comparison.dictionaries", "cli.train"),
     ("data.sources", "tasks.images.celeba"),
     ("data.sources", "tasks.ct.phantoms"),
-    ("tasks.base", "tasks.batch"),
     *((f"tasks.{name}", "comparison.*") for name in ("ct.*", "images.*", "shapes.*", "video.*")),
     ("tasks.video.separations", "benchmarks.harness"),
 }

@@ -92,7 +92,7 @@ CASES: list[tuple[dict[str, Any], str, bool, bool]] = [
 def step(config: Config, mode: str, is_warmup: bool, per_signal: bool, exchange: AllToAllExchange, rank: int) -> None:
     """What a training step does with the dictionary, gradients included."""
     world = exchange.topology.world_size
-    model = Model(config, channels=D, grid=GRID, signals=20, exchange=exchange)
+    model = Model(config, channels=D, grid_shape=GRID, signals=20, exchange=exchange)
     model.dictionary.requires_grad_(mode != "distill")
     generator = torch.Generator().manual_seed(rank)
     if mode == "gate":

@@ -162,7 +162,7 @@ def test_the_ranks_share_an_evaluation(task: ShapeTask, monkeypatch: pytest.Monk
     alone = task.evaluate(model, ALONE)
     worlds = [World(Topology(32, 2, rank)) for rank in range(2)]
     scores: list[torch.Tensor] = []
-    monkeypatch.setattr(World, "total", lambda self, values: scores.append(values) or values)
+    monkeypatch.setattr(World, "all_reduce_sum", lambda self, values: scores.append(values) or values)
     for world in worlds:
         task.evaluate(model, world)
     assert (sum(scores) / 2).sum(0).tolist() == pytest.approx(list(alone.values()))
@@ -181,15 +181,14 @@ def test_a_training_learns_and_is_kept(tmp_path: Path) -> None:
     assert 0 < figures["val/distance_omp2"] < 0.05 and 0.5 < figures["val/sign_omp2"] < 1
     loaded = nid_dist.load(tmp_path / "run")
     again = nid_dist.load(export(loaded, tmp_path / "exported"))
-    assert again.grid == (6, 6, 6) and again.dictionary.in_dim == 3
+    assert again.grid_shape == (6, 6, 6) and again.dictionary.in_dim == 3
     batch = trainer.task.batch(0, 0, ALONE)
-    assert batch.coords is not None
     untrained, *outputs = (
         model.dictionary(model.encode(batch.samples.values, batch.ids), batch.samples.coords).detach()
         for model in (trainer.task.model(), trainer.model, loaded, again)
     )
     assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[1], outputs[2])
-    errors = [(values - batch.values).square().mean() for values in (untrained, outputs[0])]
+    errors = [(values - batch.samples.values).square().mean() for values in (untrained, outputs[0])]
     assert errors[1] < 0.5 * errors[0]
 
 
