@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from nid_dist.checkpoints import checkpoint
 from nid_dist.checkpoints.run_folder import CHECKPOINTS, RunFolder
 from nid_dist.config import Config, dump_config, load_config
+from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import write_json
 from nid_dist.model import Model
@@ -54,20 +56,21 @@ def export(model: Model, folder: Path) -> Path:
     return folder
 
 
-def load(path: str | Path) -> Model:
-    """Open a trained model on the CPU, without a process group.
+def load(path: str | Path, device: str | torch.device = "auto") -> Model:
+    """Open a trained model, without a process group.
 
     Args:
-        path: a folder written by `launch/export.py`, a run folder (its newest good checkpoint is used), or one
+        path: a folder written by `export`, a run folder (its newest good checkpoint is used), or one
             checkpoint of a run.
+        device: where it computes: `auto` (the GPU where there is one), `cpu`, `cuda` or `cuda:N`.
 
     Returns:
         The model, in evaluation mode, without gradients.
 
     Raises:
-        UserError: when there is no model, or it is damaged.
+        UserError: when there is no model, it is damaged, or there is no such device.
     """
-    path = Path(path)
+    path, device = Path(path), resolve_device(device)
     place = path.absolute()
     if (place / CHECKPOINTS).is_dir():
         model = _load_run(RunFolder(path), path / CHECKPOINTS)
@@ -81,9 +84,9 @@ def load(path: str | Path) -> Model:
             str(path),
             found="no model" if path.exists() else "nothing",
             expected="a run folder, a checkpoint or an exported dictionary",
-            hint="name the folder that launch/train.py or launch/export.py wrote",
+            hint="name the folder that a training or an export wrote",
         )
-    return model.eval().requires_grad_(False)
+    return model.to(device).eval().requires_grad_(False)
 
 
 def describe(model: Model, run: RunFolder) -> None:

@@ -12,6 +12,9 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # What is compared here is one process with several, not one kernel with another.
 os.environ["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
 
+# On a machine with a GPU, too: several processes cannot share it, and figures are compared with the CPU's.
+os.environ["NID_DIST_DEVICE"] = "cpu"
+
 import numpy as np
 import pytest
 import torch

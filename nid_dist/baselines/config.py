@@ -52,11 +52,11 @@ class Inr(Section):
         return self
 
 
-def load_baseline(path: Path, overrides: list[str] | None = None) -> Inr:
+def load_baseline(path: str | Path, overrides: list[str] | None = None) -> Inr:
     """Read the configuration of a baseline.
 
     Args:
-        path: of `configs/baselines/`.
+        path: of `configs/baselines/`, or its name, as `baselines/siren`.
         overrides: `key=value`.
 
     Returns:

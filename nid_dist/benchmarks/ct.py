@@ -8,12 +8,13 @@ import torch
 
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.factory import load_comparison
+from nid_dist.config import find_config
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.tasks.ct.comparison import HELD_OUT, compare_ct
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "compare_ct.yaml"
+CONFIG = find_config("compare_ct")
 VIEWS = (8, 16)
 # SIREN has a minute, in which it does not come as far as the dictionary does.
 _FEW = ["views=[8, 16]", "photons=[null]", "slices=[]", "baselines=[baselines/siren_ct.yaml]", "seconds=60"]

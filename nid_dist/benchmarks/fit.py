@@ -20,6 +20,7 @@ from nid_dist.coding.solvers import PreparedDictionary
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.factory import load_comparison
+from nid_dist.config import find_config
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
@@ -33,7 +34,7 @@ from nid_dist.tasks.images.sources import list_images
 from nid_dist.tasks.images.task import ImageArray
 from nid_dist.tasks.images.tiling import Tiling
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "compare_images.yaml"
+CONFIG = find_config("compare_images")
 METHODS = (
     Method("init"),
     Method("adam", 5),
@@ -168,7 +169,7 @@ def network_fit(name: str, image: ImageArray, goal: float, seconds: Sequence[flo
     def watch(network: Network) -> float:
         return psnr(network(coords).clamp(0, 1).numpy(), values.numpy())
 
-    baseline = Baseline(load_baseline(CONFIG.parent / "baselines" / f"{name}.yaml"))
+    baseline = Baseline(load_baseline(find_config(f"baselines/{name}.yaml", CONFIG.parent)))
     for limit in seconds:
         fitted = baseline.fit(coords, values, steps=10**6, max_seconds=limit, watch=watch, until=goal)
         if fitted.trace[-1][1] >= goal:

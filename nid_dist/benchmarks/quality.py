@@ -1,7 +1,6 @@
 """`quality`: dB on the held-out photograph after a fixed time of training, for each training mode."""
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from nid_dist.cli.train import train
@@ -11,7 +10,7 @@ from nid_dist.evaluation.report import Column, Table
 from nid_dist.fitting import Method
 from nid_dist.tasks.images.task import ImageTask, fit_image
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+CONFIG = "quickstart"
 MODES = {
     "gate": ["coding.phases=[{mode: gate}]", "optimizer.gate_lr=1e-3"],
     "solve": ["coding.phases=[{mode: solve}]"],

@@ -15,6 +15,7 @@ import numpy as np
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.factory import load_comparison
+from nid_dist.config import find_config
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.parallel.pool import open_pool
 from nid_dist.tasks.shapes.comparison import ShapeComparison, compare_shapes, held_out, sparse_cloud
@@ -28,7 +29,7 @@ from nid_dist.tasks.shapes.signals import ProceduralShapes
 from nid_dist.tasks.shapes.surfaces import fit_cloud, mesh_code
 from nid_dist.tasks.shapes.task import ShapeTask
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "compare_shapes.yaml"
+CONFIG = find_config("compare_shapes")
 _FACES = 5000  # of the meshes whose preparation is timed
 _COLUMNS = [Column("figure"), Column("value", "", ".4g"), Column("expected")]
 

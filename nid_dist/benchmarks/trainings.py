@@ -19,7 +19,7 @@ from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.world import JSON
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+CONFIG = "quickstart"
 MODES = {
     "solve": ("coding.phases=[{mode: solve}]",),
     "distill": ("coding.phases=[{mode: distill}]",),

@@ -8,7 +8,7 @@ from nid_dist.benchmarks.harness import peak_bytes
 from nid_dist.cli.train import train
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.factory import load_comparison
-from nid_dist.config import Config, load_config
+from nid_dist.config import Config, find_config, load_config
 from nid_dist.evaluation.report import Table
 from nid_dist.export import load
 from nid_dist.parallel.launch.launching import Launch
@@ -21,7 +21,6 @@ from nid_dist.tasks.video.decomposition.writing import writing
 from nid_dist.tasks.video.synthetic_clip import synthetic_clip
 from nid_dist.tasks.video.task import VideoTask
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 _SHORT = "signals.short_side=null, training.steps=5, dictionary.width=16"
 _TINY = (
     "frames=12",
@@ -44,7 +43,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
         and the comparison's table.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = CONFIGS / "compare_video.yaml"
+        path = find_config("compare_video")
         _, config = load_comparison(path, [f"run_dir={folder}/compare", *(_TINY if quick else ())])
         assert isinstance(config, VideoComparison)
         results = compare_videos(config, Request(path, None, Path(folder)))
@@ -81,7 +80,7 @@ def _memory(launch: Launch, folder: str, frames: int, quick: bool) -> JSON:
     path = place / "video.mkv"
     _write_video(path, frames)
     config = load_config(
-        CONFIGS / "video_rpca.yaml",
+        "video_rpca",
         [
             f"signals.path={path}",
             "signals.short_side=null",

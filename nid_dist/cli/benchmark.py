@@ -45,15 +45,15 @@ def command(arguments: Sequence[str] | None = None) -> int:
             raise UserError("--threads", found=str(options.threads), expected="1 or more", hint="choose such a number")
         torch.set_num_threads(options.threads)
     _check_output(options.json)
-    given = shlex.join(["launch/benchmark.py", *(sys.argv[1:] if arguments is None else arguments)])
+    given = shlex.join(["nid-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts = machine()
-    write_json(options.json, {"name": options.name, "command": f"python {given}", "machine": facts, "figures": figures})
+    write_json(options.json, {"name": options.name, "command": given, "machine": facts, "figures": figures})
     print(table.text())
     words = ", ".join(f"{key} {value}" for key, value in facts.items())
     with replacing(options.json.with_suffix(".md")) as temporary:
-        temporary.write_text(f"# {options.name}\n\n`python {given}`\n\n{words}\n\n{table.markdown()}\n")
+        temporary.write_text(f"# {options.name}\n\n`{given}`\n\n{words}\n\n{table.markdown()}\n")
     print(f"wrote {options.json} and {options.json.with_suffix('.md')}")
     return 0
 
@@ -70,3 +70,6 @@ def _check_output(path: Path) -> None:
 
 
 main = guarded("nid-benchmark", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -9,6 +9,7 @@ from pathlib import Path
 from nid_dist.cli.entry import guarded, new_folder, without_result
 from nid_dist.comparison.base import Request, Results
 from nid_dist.comparison.factory import KINDS, load_comparison
+from nid_dist.config import find_config
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
 from nid_dist.memory import keep_freed_memory
@@ -19,7 +20,7 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nid-compare", description=f"Compare on the same signals: {', '.join(KINDS)}, as the configuration says."
     )
-    parser.add_argument("--config", type=Path, required=True, help="YAML configuration (configs/compare_*.yaml)")
+    parser.add_argument("--config", required=True, metavar="NAME|FILE", help="compare_images, ...; or a YAML file")
     parser.add_argument("--input", type=Path, nargs="+", help="your own signals; default: those kept apart for test")
     parser.add_argument(
         "--out", type=Path, help="a new folder for the results; default: `results-TASK` in run_dir, renewed"
@@ -33,7 +34,8 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    kind, config = load_comparison(options.config, options.overrides)
+    path = find_config(options.config)
+    kind, config = load_comparison(path, options.overrides)
     out = Path(config.run_dir) / f"results-{config.task}" if options.out is None else options.out
     if options.out is not None:
         new_folder(out)
@@ -41,8 +43,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         if not path.exists():
             raise UserError(f"--input {path}", found="nothing", expected="a file or a folder", hint="check the path")
     keep_freed_memory()
-    results = kind.run(config, Request(options.config, options.input, out))
-    given = shlex.join(["python", "launch/compare.py", *(sys.argv[1:] if arguments is None else arguments)])
+    results = kind.run(config, Request(path, options.input, out))
+    given = shlex.join(["nid-compare", *(sys.argv[1:] if arguments is None else arguments)])
     if results.rows:
         _write(results, out, given)
         print(results.table.text())
@@ -71,3 +73,6 @@ def _write(results: Results, out: Path, command: str) -> None:
 
 
 main = guarded("nid-compare", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -63,3 +63,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 main = guarded("nid-evaluate", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

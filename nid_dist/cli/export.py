@@ -1,6 +1,7 @@
 """`nid-export`: a trained dictionary as one folder that `nid_dist.load` opens."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,3 +28,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 main = guarded("nid-export", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

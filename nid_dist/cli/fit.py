@@ -156,3 +156,6 @@ def _check_stride(stride: int | None, patch: int | None) -> None:
 
 
 main = guarded("nid-fit", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,7 +28,6 @@ from nid_dist.tasks.images.inpainting import check_mask, inpaint
 from nid_dist.tasks.images.preparation import prepare
 from nid_dist.tasks.images.task import ImageArray, require_images
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "baselines"
 AGAINST = ("siren", "meta", "biharmonic")
 _META_STEPS = 10
 _COLUMNS = [
@@ -55,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--size", type=int, help="cut to a square of this many pixels first")
     parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of known pixels, white being 1")
     parser.add_argument("--against", nargs="*", choices=AGAINST, help="others to compare with (default: all there are)")
-    parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of launch/compare.py's run_dir")
+    parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of nid-compare's run_dir")
     parser.add_argument("--seconds", type=float, default=20.0, help="that a network may take")
     return parser
 
@@ -91,7 +90,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     _draw(options, clean, given, filled)
     rows = _rows(clean, given, known, filled)
     table = Table(_COLUMNS, [list(row.values()) for row in rows])
-    given_words = shlex.join(["python", "launch/inpaint.py", *(sys.argv[1:] if arguments is None else arguments)])
+    given_words = shlex.join(["nid-inpaint", *(sys.argv[1:] if arguments is None else arguments)])
     write_json(options.out / "results.json", {"command": given_words, "machine": machine(), "rows": rows})
     with replacing(options.out / "table.md") as temporary:
         temporary.write_text(f"`{given_words}`\n\n{table.markdown()}\n", encoding="utf-8", errors="backslashreplace")
@@ -136,16 +135,16 @@ def _others(options: argparse.Namespace, masked: bool) -> dict[str, Filler]:
         return {}
     found: dict[str, Filler] = {}
     if "siren" in wanted:
-        found["SIREN"] = network_filler(Baseline(load_baseline(CONFIGS / "siren.yaml")), seconds=options.seconds)
+        found["SIREN"] = network_filler(Baseline(load_baseline("baselines/siren")), seconds=options.seconds)
     if "meta" in wanted and (options.meta_start is not None or options.against is not None):
         if options.meta_start is None:
             raise UserError(
                 "--against meta",
                 found="no --meta-start",
                 expected="its learned initialisation",
-                hint="run launch/compare.py once, and give meta.safetensors of its run_dir",
+                hint="run nid-compare once, and give meta.safetensors of its run_dir",
             )
-        config = load_baseline(CONFIGS / "meta.yaml")
+        config = load_baseline("baselines/meta")
         baseline = Baseline(config, read_start(config, options.meta_start))
         found[f"Meta + {_META_STEPS} steps"] = network_filler(baseline, steps=_META_STEPS)
     if "biharmonic" in wanted:
@@ -181,3 +180,6 @@ def _rows(
 
 
 main = guarded("nid-inpaint", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

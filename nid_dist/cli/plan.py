@@ -3,6 +3,7 @@
 import argparse
 import math
 import shlex
+import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -29,7 +30,7 @@ _KINDS = ("codes", "coordinates", "sums", "atoms", "gradients")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-plan", description="What a run will need, on paper.")
-    parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
+    parser.add_argument("--config", required=True, metavar="NAME|FILE", help="large/images_4096, ...; or a YAML file")
     parser.add_argument("--nodes", type=int, required=True, help="machines")
     parser.add_argument("--gpus-per-node", type=int, required=True, help="ranks on each")
     parser.add_argument(
@@ -242,7 +243,7 @@ def _next(options: argparse.Namespace, best: Estimate | None, used: int) -> str:
         return shlex.join(["nid-train", *train, "--single-process"])
     many = ["--nnodes", str(options.nodes), "--rdzv-backend", "c10d", "--rdzv-endpoint", "FIRST_NODE:29500"]
     where = ["--standalone"] if options.nodes == 1 else many
-    start = ["torchrun", *where, "--nproc-per-node", str(options.gpus_per_node), "launch/train.py", *train]
+    start = ["torchrun", *where, "--nproc-per-node", str(options.gpus_per_node), "-m", "nid_dist.cli.train", *train]
     return shlex.join(start) + ("" if options.nodes == 1 else "   (on every node)")
 
 
@@ -272,3 +273,6 @@ def _as_json(
 
 
 main = guarded("nid-plan", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

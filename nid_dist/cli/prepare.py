@@ -1,6 +1,7 @@
 """`nid-prepare`: make training data of raw data, once."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 
 from nid_dist.cli import prepare_shapes
@@ -26,3 +27,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 main = guarded("nid-prepare", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

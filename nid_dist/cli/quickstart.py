@@ -27,7 +27,7 @@ from nid_dist.tasks.images import dct, pca
 from nid_dist.tasks.images.task import ImageArray, ImageFit, ImageTask, fit_image
 from nid_dist.tasks.images.tiling import Tiling
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.yaml"
+CONFIG = "quickstart"
 _LABELS = {
     "omp": "NID, OMP",
     "ridge": "NID, ridge on the gate's support",
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def _train(overrides: Sequence[str], processes: int) -> None:
     """The training itself, as on a cluster: `deepspeed --num_gpus N ... --config FILE`."""
-    given = ["--config", str(CONFIG), "--resume", "auto", "--set", *overrides]
+    given = ["--config", CONFIG, "--resume", "auto", "--set", *overrides]
     if processes == 1:
         train(load_config(CONFIG, overrides), resume="auto")
         return

@@ -167,3 +167,6 @@ def _write(result: _Result, truth: Mesh | None, options: argparse.Namespace, exp
 
 
 main = guarded("nid-reconstruct", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

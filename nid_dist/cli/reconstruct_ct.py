@@ -147,3 +147,6 @@ def _require_slices(model: Model, path: Path) -> None:
 
 
 main = guarded("nid-reconstruct-ct", command)
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -34,7 +34,7 @@ _NEXT = {
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = RankZeroArgumentParser(prog="nid-train", description="Train a neural implicit dictionary.")
-    parser.add_argument("--config", type=Path, required=True, help="YAML configuration")
+    parser.add_argument("--config", required=True, metavar="NAME|FILE", help="quickstart, images, ...; or a YAML file")
     parser.add_argument("--single-process", action="store_true", help="one process, no launcher (debugging, tests)")
     parser.add_argument(
         "--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from nid_dist.config.section import Section
+from nid_dist.config.shipped import find_config
 from nid_dist.evaluation.report import Table
 
 
@@ -15,7 +16,7 @@ class Trained(Section):
     """A dictionary that is trained once and then found again."""
 
     name: str = Field(description="in the tables; the run is kept in run_dir, in a folder of this name")
-    config: str = Field(description="a training configuration, relative to the comparison's file")
+    config: str = Field(description="a training configuration: a path relative to the comparison's file, or a name")
     set: list[str] = Field([], description="overrides, section.key=value")
 
 
@@ -41,8 +42,8 @@ class Request:
     out: Path
 
     def beside(self, name: str) -> Path:
-        """A file that the configuration names."""
-        return self.path.parent / name
+        """A configuration that this one names: a file beside it, or a shipped one."""
+        return find_config(name, self.path.parent)
 
 
 @dataclass(frozen=True)

@@ -12,16 +12,17 @@ from pydantic import BaseModel, ValidationError
 from nid_dist.config.describing import KeyPath, Schema, dotted
 from nid_dist.config.explaining import Origin, explain, find_swallowed_bool
 from nid_dist.config.schema import Config
+from nid_dist.config.shipped import find_config
 from nid_dist.errors import UserError
 
 Root = TypeVar("Root", bound=BaseModel)
 
 
-def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
     """Reads a configuration file, applies the overrides in their order and checks everything.
 
     Args:
-        path: a YAML file with the sections of `Config`; None: the defaults.
+        path: a YAML file with the sections of `Config`, or (a string) the name of a shipped one; None: the defaults.
         overrides: `section.key=value`, value in YAML; lists are indexed by number (`coding.phases.0.mode=gate`).
 
     Returns:
@@ -33,12 +34,12 @@ def load_config(path: Path | None, overrides: Sequence[str] = ()) -> Config:
     return load_as(Config, path, overrides)
 
 
-def load_as(root: type[Root], path: Path | None, overrides: Sequence[str] = ()) -> Root:
+def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] = ()) -> Root:
     """Reads a configuration of any kind, as `load_config` reads that of a run.
 
     Args:
         root: the model of the whole file.
-        path: a YAML file; None: the defaults.
+        path: as for `load_config`.
         overrides: `key=value`, as for `load_config`.
 
     Returns:
@@ -47,6 +48,7 @@ def load_as(root: type[Root], path: Path | None, overrides: Sequence[str] = ()) 
     Raises:
         UserError: as `load_config`.
     """
+    path = find_config(path) if isinstance(path, str) else path
     raw, lines = ({}, {}) if path is None else _read(path, root)
     # A section whose keys are all commented out is a section of defaults.
     raw = {key: value for key, value in raw.items() if value is not None or key not in root.model_fields}

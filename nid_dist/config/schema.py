@@ -174,6 +174,9 @@ class Training(Section):
 class Parallel(Section):
     """Where it runs."""
 
+    device: str = Field(
+        "auto", description="auto: the GPU where there is one, for each process its own; cpu, cuda, cuda:N"
+    )
     engine: Literal["auto", "local", "deepspeed", "fairscale"] = Field(
         "auto", description="auto: local for one process, deepspeed for several"
     )

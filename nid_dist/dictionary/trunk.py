@@ -6,8 +6,7 @@ from torch import Tensor, nn
 
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.activations import initialise_linear, make_activation
-from nid_dist.dictionary.encodings import make_encoding
-from nid_dist.dictionary.splines import Splines
+from nid_dist.dictionary.encodings import Splines, make_encoding
 
 
 class Trunk(nn.Module):

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import torch
 
 from nid_dist.config.schema import Config
+from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.parallel.engines.engine import Engine, LocalEngine
 from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
@@ -61,15 +62,19 @@ def open_world(config: Config, launch: Launch) -> Iterator[World]:
         The world.
 
     Raises:
-        UserError: when the processes do not fit the configuration, or do not find each other.
+        UserError: when the processes do not fit the configuration, or do not find each other, or there is no such
+            device for each.
     """
     topology, engine = make_topology(config, launch), _engine_name(config, launch)
+    device = resolve_device(config.parallel.device, launch.local_rank, launch.local_size)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
     elif launch.local_size > 1:
         torch.set_num_threads(threads_for(launch))
     if engine == "local":
-        yield World(topology)
+        yield World(topology, device=device)
         return
     from nid_dist.parallel.process_group_world import ProcessGroupWorld
 
@@ -77,8 +82,8 @@ def open_world(config: Config, launch: Launch) -> Iterator[World]:
         launch,
         timeout_seconds=config.parallel.timeout_seconds,
         rendezvous_seconds=config.parallel.rendezvous_seconds,
+        device=device,
     )
-    device = torch.device("cuda", launch.local_rank) if torch.cuda.is_available() else torch.device("cpu")
     rows = math.ceil(config.training.batch // config.optimizer.accumulation / launch.size)
     world = ProcessGroupWorld(topology, "fairscale" if engine == "fairscale" else "deepspeed", rows, device)
     yield world

@@ -14,7 +14,7 @@ from nid_dist.coding.solvers.omp import block_sizes
 from nid_dist.coding.solvers.sharded import fetching_is_cheaper
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
-from nid_dist.dictionary.splines import spline_side
+from nid_dist.dictionary.encodings import spline_side
 
 NUMBER = 4
 """Bytes of a parameter, a gradient, an index on its way, and, in fp32, of everything else."""

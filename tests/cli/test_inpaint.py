@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nid_dist.baselines.config import load_baseline
 from nid_dist.cli import inpaint as command
 from nid_dist.cli.inpaint import main
 from tests.tiny import picture
@@ -16,7 +17,7 @@ from tests.tiny import picture
 def _few_steps(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Tiny networks, and figures drawn elsewhere."""
     (tmp_path / "siren.yaml").write_text("{kind: siren, width: 8, hidden_layers: 1, output: unit, steps: 3}")
-    monkeypatch.setattr(command, "CONFIGS", tmp_path)
+    monkeypatch.setattr(command, "load_baseline", lambda name: load_baseline(tmp_path / f"{Path(name).name}.yaml"))
 
 
 @pytest.fixture

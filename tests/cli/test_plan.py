@@ -63,7 +63,8 @@ def test_what_does_not_fit_is_said(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 @pytest.mark.parametrize(
-    ("gpus", "start"), [(1, "nid-train --config"), (4, "torchrun --standalone --nproc-per-node 4 launch/train.py")]
+    ("gpus", "start"),
+    [(1, "nid-train --config"), (4, "torchrun --standalone --nproc-per-node 4 -m nid_dist.cli.train")],
 )
 def test_one_node(gpus: int, start: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(CONFIG), "--nodes", "1", "--gpus-per-node", str(gpus)]) == 0

@@ -135,9 +135,9 @@ def test_over_the_processes_of_mpirun(meshes: Path, tmp_path: Path) -> None:
     mpirun = Path(sys.executable).with_name("mpirun")
     if not mpirun.exists():
         pytest.skip("no mpirun beside this Python")
-    launch = Path(__file__).parents[2] / "launch" / "prepare.py"
-    command = [str(mpirun), "--allow-run-as-root", "--oversubscribe", "-n", "2", sys.executable, str(launch), "shapes"]
-    command += ["--input", str(meshes), "--layout", "shapenet-v2", "--out", str(tmp_path / "out"), *FEW]
+    command = [str(mpirun), "--allow-run-as-root", "--oversubscribe", "-n", "2"]
+    command += [sys.executable, "-m", "nid_dist.cli.prepare", "shapes", "--input", str(meshes)]
+    command += ["--layout", "shapenet-v2", "--out", str(tmp_path / "out"), *FEW]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("prepared 3 shapes") == 1

@@ -6,8 +6,7 @@ from torch import nn
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
 from nid_dist.coordinate_grid import coordinate_grid
-from nid_dist.dictionary.encodings import make_encoding
-from nid_dist.dictionary.splines import Splines, spline_side
+from nid_dist.dictionary.encodings import Splines, make_encoding, spline_side
 from nid_dist.dictionary.trunk import Trunk
 from nid_dist.planning.cost import encoding_width
 

@@ -3,8 +3,8 @@
 import importlib
 import os
 
-# The trainings are on the CPU: with GPUs there would have to be one for each of their processes.
-os.environ |= {"CUDA_VISIBLE_DEVICES": "", "DS_ACCELERATOR": "cpu"}
+# DeepSpeed chooses a device when it is imported; the trainings' configuration says that it is the CPU.
+os.environ["DS_ACCELERATOR"] = "cpu"
 
 _MODULES = """
     nid_dist.cli.train nid_dist.tasks.images.task nid_dist.parallel.launch.failures

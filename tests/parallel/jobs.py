@@ -178,7 +178,7 @@ def _take_part(job: Job) -> None:
     launch = detect_launch()
     if job.scenario == "before":
         raise error
-    join(launch, timeout_seconds=job.timeout, rendezvous_seconds=job.rendezvous, backend="gloo")
+    join(launch, timeout_seconds=job.timeout, rendezvous_seconds=job.rendezvous)
     alone = [dist.new_group([rank]) for rank in range(launch.size)][launch.rank]
     total = torch.ones(1)
     dist.all_reduce(total)

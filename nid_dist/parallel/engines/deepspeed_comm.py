@@ -2,7 +2,6 @@
 
 import os
 
-import torch
 import torch.distributed as dist
 
 
@@ -13,8 +12,8 @@ def adopt_process_group() -> None:
     hangs on the lock that a killed build leaves behind. Nothing here uses it, nor any other of DeepSpeed's operators:
     the table of those that could be built is left empty, since to fill it DeepSpeed runs a compiler in every process.
     """
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or it warns, in every process, that it has found no other
+    if dist.get_backend() == "gloo":
+        os.environ["DS_ACCELERATOR"] = "cpu"  # or it takes a GPU that is there, or warns that it has found none
 
     import deepspeed
     import deepspeed.ops

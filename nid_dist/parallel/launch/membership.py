@@ -28,6 +28,7 @@ class Process:
         machine: its kernel and the namespace of its pid: where they are the same, processes see each other.
         pid: its number.
         began: when it began, so that another process with a reused number is not taken for it.
+        gpu: that it computes on, by a name that no other GPU has; empty: none.
     """
 
     rank: int
@@ -35,11 +36,12 @@ class Process:
     machine: str
     pid: int
     began: int
+    gpu: str = ""
 
     @classmethod
-    def this(cls, rank: int) -> "Process":
+    def this(cls, rank: int, gpu: str = "") -> "Process":
         """The one that runs this."""
-        return cls(rank, socket.gethostname(), _machine(), os.getpid(), _began(os.getpid()) or 0)
+        return cls(rank, socket.gethostname(), _machine(), os.getpid(), _began(os.getpid()) or 0, gpu)
 
     def ended(self) -> bool:
         """Whether it is seen to have ended; of other machines' processes that is never known."""

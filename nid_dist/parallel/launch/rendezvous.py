@@ -3,6 +3,7 @@
 import os
 import socket
 import uuid
+from collections import Counter
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -10,33 +11,40 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from nid_dist.device import gpu_identity, too_few_gpus
 from nid_dist.errors import UserError
 from nid_dist.parallel.launch import failures
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.membership import Job, Process, answer_within, open_sockets, wait_until
 from nid_dist.parallel.launch.network import LOOPBACK, interface_towards
 
+_CPU = torch.device("cpu")
 _LIMIT = "parallel.rendezvous_seconds"
 _LOOK_UP = 20.0  # seconds
 
 
-def join(launch: Launch, *, timeout_seconds: float, rendezvous_seconds: float, backend: str | None = None) -> None:
+def join(
+    launch: Launch,
+    *,
+    timeout_seconds: float,
+    rendezvous_seconds: float,
+    device: torch.device = _CPU,
+) -> None:
     """Initialise the default process group of `torch.distributed`; all processes call this.
 
     Args:
         launch: this process's place.
         timeout_seconds: after which a rank that does not answer ends the job, in this group and all later ones.
         rendezvous_seconds: to wait for each other here.
-        backend: None: nccl where there are GPUs, otherwise gloo.
+        device: of this process; GPUs speak by nccl, CPUs by gloo.
 
     Raises:
-        UserError: when the processes do not find each other, or there are fewer GPUs than processes on this machine.
+        UserError: when the processes do not find each other, or two of them have the same GPU.
     """
-    backend = backend or ("nccl" if torch.cuda.is_available() else "gloo")
-    if backend == "nccl":
-        _take_gpu(launch)
+    backend = "nccl" if device.type == "cuda" else "gloo"
     job = _meet(launch, timeout_seconds, rendezvous_seconds)
-    _assemble(job, launch, rendezvous_seconds)
+    _assemble(job, launch, rendezvous_seconds, gpu_identity(device))
+    _refuse_shared_gpus(job)
     if backend == "gloo" and "GLOO_SOCKET_IFNAME" not in os.environ:
         alone = launch.local_size == launch.size
         interface = "lo" if alone else interface_towards(launch.address)
@@ -56,15 +64,13 @@ def leave() -> None:
         failures.depart()
 
 
-def _take_gpu(launch: Launch) -> None:
-    if launch.local_rank >= torch.cuda.device_count():
-        raise UserError(
-            "the number of processes on this machine",
-            found=f"{launch.local_size} with {torch.cuda.device_count()} visible GPU(s)",
-            expected="a GPU for each",
-            hint="start fewer processes, or make all of the machine's GPUs visible to each of them",
-        )
-    torch.cuda.set_device(launch.local_rank)
+def _refuse_shared_gpus(job: Job) -> None:
+    """Raise, on all ranks, where launchers have shown the same GPU to two processes."""
+    shared = [gpu for gpu, count in Counter(each.gpu for each in job.processes).items() if gpu and count > 1]
+    machine = next((each.machine for each in job.processes if each.gpu in shared), None)
+    if machine is not None:
+        here = [each.gpu for each in job.processes if each.machine == machine]
+        raise too_few_gpus(len(here), len(set(here)))
 
 
 def _meet(launch: Launch, timeout_seconds: float, rendezvous_seconds: float) -> Job:
@@ -145,11 +151,11 @@ def _connect(address: str, port: int, seconds: float, waiting: timedelta) -> Any
         ) from error
 
 
-def _assemble(job: Job, launch: Launch, seconds: float) -> None:
+def _assemble(job: Job, launch: Launch, seconds: float, gpu: str) -> None:
     """Wait until all processes have come, and learn who they are."""
     meeting = f"{launch.address}, port {launch.port}"
     try:
-        if not job.publish(Process.this(job.rank)):
+        if not job.publish(Process.this(job.rank, gpu)):
             raise UserError(
                 f"rank {job.rank} at {meeting}",
                 found="another process with this rank",

@@ -99,9 +99,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         found = f"format {index['format']}"
     except (OSError, ValueError, KeyError, TypeError) as error:
         found = "no index of prepared shapes" if isinstance(error, OSError) else f"a damaged index ({error})"
-    raise UserError(
-        str(path), found=found, expected="what launch/prepare.py shapes wrote", hint="prepare the shapes (again)"
-    )
+    raise UserError(str(path), found=found, expected="prepared shapes", hint="prepare the shapes (again)")
 
 
 class PreparedShapes:

@@ -12,8 +12,9 @@ import torch.distributed as dist
 from torch.distributed import distributed_c10d
 
 from nid_dist.errors import UserError
-from nid_dist.parallel.launch import failures
+from nid_dist.parallel.launch import failures, rendezvous
 from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.launch.membership import Process
 from nid_dist.parallel.launch.network import free_port
 from nid_dist.parallel.launch.rendezvous import join, leave
 from tests.parallel.jobs import Job, Outcome, run_jobs
@@ -81,7 +82,7 @@ def test_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
     for name in ("default_pg_timeout", "default_pg_nccl_timeout"):
         monkeypatch.setattr(distributed_c10d, name, getattr(distributed_c10d, name))
-    join(Launch(), timeout_seconds=5.0, rendezvous_seconds=5.0, backend="gloo")
+    join(Launch(), timeout_seconds=5.0, rendezvous_seconds=5.0)
     total = torch.ones(2)
     dist.all_reduce(total)
     assert total.tolist() == [1.0, 1.0]
@@ -91,7 +92,14 @@ def test_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     leave()
 
 
-def test_a_gpu_for_each_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UserError, match="found 2 with 1 visible GPU.s., expected a GPU for each"):
-        join(Launch("torchrun", 1, 2, 1, 2), timeout_seconds=5.0, rendezvous_seconds=5.0, backend="nccl")
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_gpu_for_each_process(shared: bool) -> None:
+    # As srun --gpus-per-task=1 has it: each process knows one GPU, as number 0.
+    job = rendezvous.Job(dist.HashStore(), "job", 0, 1, 0, 1.0)
+    job.processes = [Process(rank, "node", "node", 1, 1, "a" if shared else f"{rank}") for rank in range(2)]
+    job.processes.append(Process(2, "other", "other", 1, 1, "c"))
+    if not shared:
+        rendezvous._refuse_shared_gpus(job)
+        return
+    with pytest.raises(UserError, match="found 2 with 1 GPU, expected a GPU for each"):
+        rendezvous._refuse_shared_gpus(job)
