@@ -12,7 +12,8 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine
 from nid_dist.export import load
 from nid_dist.files import new_folder
-from nid_dist.tasks.shapes.fitting import no_surface, place_cloud, require_shapes
+from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.shapes.fitting import no_surface, place_cloud
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from nid_dist.tasks.shapes.point_clouds import read_cloud
 
@@ -48,7 +49,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     cloud = read_cloud(options.points, options.normals)
     truth = None if options.truth is None else read_mesh(options.truth)
     model = load(options.dictionary, device=chosen_device(options))
-    require_shapes(model, str(options.dictionary))
+    model.config.signals_of(ShapesSection, str(options.dictionary))
     place_cloud(cloud, options.frame, str(options.points))
     facts: dict[str, Any] = {
         "command": shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)]),

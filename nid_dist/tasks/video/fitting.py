@@ -18,6 +18,7 @@ from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decomposition.decompose import Decomposition, Moment
 from nid_dist.tasks.video.decomposition.results import decompose
 from nid_dist.tasks.video.task import VideoTask
@@ -101,7 +102,7 @@ def fit(
     Raises:
         UserError: for anything else than that video, another method, or a dictionary of other signals.
     """
-    require_video(model)
+    model.config.signals_of(VideoSection)
     method = Method("irls", loss="tukey")
     for asked in methods or []:
         if Method.of(asked).name != "irls":
@@ -124,32 +125,13 @@ def _task(config: Config, signal: Any) -> VideoTask:
     if signal is None:
         return VideoTask(config)
     if isinstance(signal, str | Path):
-        signals = config.signals.model_copy(update={"path": str(signal)})
+        signals = config.signals_of(VideoSection).model_copy(update={"path": str(signal)})
         return VideoTask(config.model_copy(update={"signals": signals}))
     if isinstance(signal, torch.Tensor):
         signal = signal.detach().cpu().numpy()
     if not isinstance(signal, np.ndarray) or signal.ndim != 4:
         raise wrong_kind(signal, "a video or its frames [N, H, W, d], as this dictionary is of a video")
     return VideoTask(config, signal)
-
-
-def require_video(model: Model, name: str = "the dictionary") -> None:
-    """Refuse a dictionary of anything else.
-
-    Args:
-        model: any.
-        name: of it, for the message.
-
-    Raises:
-        UserError: for a dictionary of other signals.
-    """
-    if model.config.signals.source != "video":
-        raise UserError(
-            name,
-            found=f"a dictionary of signals.source {model.config.signals.source}",
-            expected="one of a video",
-            hint="train one with configs/video_rpca.yaml",
-        )
 
 
 def _require_same(model: Model, task: VideoTask, name: str) -> None:
