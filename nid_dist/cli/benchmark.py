@@ -48,7 +48,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
     given = shlex.join(["nid-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
-    chosen_device(options, everywhere=True)
+    print(chosen_device(options, everywhere=True), file=sys.stderr)
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts = machine()

@@ -37,10 +37,12 @@ def command(arguments: Sequence[str] | None = None) -> int:
             "--fps", found=f"{options.fps:g}", expected="above 0 and at most 1000", hint="choose such a rate"
         )
     keep_freed_memory()
-    model = load(options.run, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.run, device=device.device)
     model.config.signals_of(VideoSection, str(options.run))
     with new_folder(options.out) as folder:
         fit = model.fit(options.input)
+        print(device)
         written = fit.write(folder, rate=options.fps, size=size, lossless=options.lossless)["files"]
     found = fit.decomposition
     rank = len(found.background.experts)

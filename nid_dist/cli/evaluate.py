@@ -36,7 +36,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     check_ranges(options)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     refs = list_images(model.config.signals_of(ImagesSection))[options.split][: options.limit]
@@ -48,6 +49,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             hint="choose the other --split, train with signals.val or signals.test, or fit images with nid-fit",
         )
     new_folder(options.out)
+    print(device)
     images: Iterable[tuple[str, Callable[[], ImageArray]]]
     images = [(ref.name, partial(prepared, ref, model.config)) for ref in refs]
     report = report_images(

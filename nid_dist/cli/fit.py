@@ -104,12 +104,14 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     check_ranges(options)
     paths = named_files(options.input, EXTENSIONS)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     with in_options(stride="--stride"):
         require_stride(options.stride, model.config.signals_of(ImagesSection).patch)
     new_folder(options.out)
+    print(device)
     colour = model.config.signals_of(ImagesSection).colour
     images: Iterable[tuple[str, Callable[[], ImageArray]]]
     images = [(name, partial(read_image, path, colour)) for name, path in paths]

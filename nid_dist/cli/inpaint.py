@@ -66,7 +66,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     _check(options)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
     image = read_image(options.input, model.config.signals_of(ImagesSection).colour)
     if options.size is not None:
@@ -74,6 +75,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     clean, given, known = _spoilt(options, image)
     others = _others(options, known is not None)
     new_folder(options.out)
+    print(device)
     mask = None if options.blind else known
     print(f"refitting {given.shape[0]}x{given.shape[1]} pixels", file=sys.stderr)
     fitted: dict[str, Any] = {}

@@ -48,7 +48,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
             )
     cloud = read_cloud(options.points, options.normals)
     truth = None if options.truth is None else read_mesh(options.truth)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     model.config.signals_of(ShapesSection, str(options.dictionary))
     place_cloud(cloud, options.frame, str(options.points))
     facts: dict[str, Any] = {
@@ -56,6 +57,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         "machine": machine(),
     }
     with new_folder(options.out) as folder:
+        print(device)
         fit = model.fit(cloud, frame=options.frame, noise=options.noise)
         facts = fit.write(folder, resolution=options.resolution, formats=options.format, truth=truth, **facts)
     if not facts["faces"]:
