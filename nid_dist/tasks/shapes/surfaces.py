@@ -23,6 +23,7 @@ from nid_dist.code import Code
 from nid_dist.coding.solvers.robust_map import solve_robust_map
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.meshing import extract_surface
 from nid_dist.tasks.shapes.point_clouds import Cloud
@@ -119,8 +120,8 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
 def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[np.ndarray, "P"]]:
     """The code, and how far each point of the cloud is trusted."""
     known = _both_halves(cloud, model.config.dictionary.encoding.mirror)
-    measured = measure_cloud(cloud, model.config.signals.truncation, options, known)
-    device = model.coords.device
+    measured = measure_cloud(cloud, model.config.signals_of(ShapesSection).truncation, options, known)
+    device = model.device
     coords, values, weights = (
         torch.from_numpy(part).float().to(device) for part in (measured.coords, measured.values, measured.weights)
     )
@@ -150,7 +151,7 @@ def init_code(model: Model, cloud: Cloud) -> Code:
     """
     normals = np.zeros_like(cloud.points) if cloud.normals is None else cloud.normals
     gate_input = torch.from_numpy(np.concatenate([cloud.points, normals], 1)).float()
-    return model.encode(gate_input[None].to(model.coords.device))
+    return model.encode(gate_input[None].to(model.device))
 
 
 def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: Cloud | None = None) -> Measured:
@@ -263,13 +264,15 @@ def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
     Returns:
         The mesh in the cube; None where f has no zero level.
     """
-    return extract_surface(lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals.truncation)
+    return extract_surface(
+        lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals_of(ShapesSection).truncation
+    )
 
 
 @torch.no_grad()
 def evaluate_code(model: Model, code: Code, points: Points) -> Float[np.ndarray, "P"]:
     """f of one code at points, in units of the truncation."""
-    coords = torch.from_numpy(np.ascontiguousarray(points)).float().to(model.coords.device)
+    coords = torch.from_numpy(np.ascontiguousarray(points)).float().to(model.device)
     found: Tensor = model.dictionary(code, coords)[0, :, 0]
     values: np.ndarray = found.cpu().numpy()
     return values
