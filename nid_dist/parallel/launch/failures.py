@@ -32,7 +32,7 @@ _GONE = (
     "broken pipe",
     "socket closed",
     "no route to host",
-    "network is residual_floor",
+    "network is unreachable",
     "connectfullmesh failed",
     "monitoredbarrier",
     "ncclremoteerror",

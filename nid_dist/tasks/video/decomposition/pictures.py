@@ -60,7 +60,7 @@ def component_sheet(path: Path, found: Decomposition) -> None:
     axes = figure.subplots(len(chosen), 2, squeeze=False, width_ratios=[1, 4])
     height = float(np.abs(active).max()) or 1.0
     for (picture, curve), expert in zip(axes, chosen, strict=True):
-        atom = model.dictionary.atoms(model.coords, expert, expert + 1)[0].unflatten(0, model.grid_shape).numpy()
+        atom = model.dictionary.atoms(model.coords, expert, expert + 1)[0].unflatten(0, model.grid_shape).cpu().numpy()
         # Each by its own magnitude, around mid grey, and the way up it has most of the time.
         sign = 1.0 if active[:, expert].sum() >= 0 else -1.0
         picture.axis("off")
