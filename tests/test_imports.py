@@ -50,8 +50,6 @@ ALLOWED = {
     ("benchmarks.video", "cli.train"),
     ("coding.storage", "evaluation.report"),
     ("comparison.dictionaries", "cli.train"),
-    ("data.sources", "tasks.images.celeba"),
-    ("data.sources", "tasks.ct.phantoms"),
     *((f"tasks.{name}", "comparison.*") for name in ("ct.*", "images.*", "shapes.*", "video.*")),
     ("tasks.video.separations", "benchmarks.harness"),
 }

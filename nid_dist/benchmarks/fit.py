@@ -22,14 +22,15 @@ from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import find_config
 from nid_dist.coordinate_grid import coordinate_grid
-from nid_dist.data.sources import list_images
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.fitting import Method, fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images.comparison import ImageComparison
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.sources import list_images
 from nid_dist.tasks.images.task import ImageArray
 from nid_dist.tasks.images.tiling import Tiling
 
@@ -126,7 +127,7 @@ def dictionary_fits(model: Model, images: Sequence[ImageArray], *, whole: bool, 
     Returns:
         PSNR and seconds.
     """
-    patch = None if whole else model.config.signals.patch
+    patch = None if whole else model.config.signals_of(ImagesSection).patch
     tiling = Tiling(images[0].shape[0], images[0].shape[1], patch, patch)
     values = torch.cat([tiling.split(image) for image in images])
     gate_input = _shrunk(images, model) if whole and model.grid_shape != images[0].shape[:2] else values
@@ -183,7 +184,7 @@ def _material(config: ImageComparison, whole: bool, quick: bool) -> tuple[Model,
     chosen = chosen.model_copy(update={"set": [*config.set, *chosen.set, *short]})
     with tempfile.TemporaryDirectory() as folder:
         model, training = trained(chosen, Request(CONFIG, None, Path(folder)), folder if quick else config.run_dir)
-    photographs = [ref.load() for ref in list_images(training.signals)["test"]]
+    photographs = [ref.load() for ref in list_images(training.signals_of(ImagesSection))["test"]]
     return model, squares(photographs, 3 if quick else _IMAGES)
 
 

@@ -40,9 +40,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     out = Path(config.run_dir) / f"results-{config.task}" if options.out is None else options.out
     if options.out is not None:
         new_folder(out)
-    for path in options.input or []:
-        if not path.exists():
-            raise UserError(f"--input {path}", found="nothing", expected="a file or a folder", hint="check the path")
+    for own in options.input or []:
+        if not own.exists():
+            raise UserError(f"--input {own}", found="nothing", expected="a file or a folder", hint="check the path")
     chosen_device(options, everywhere=True)
     keep_freed_memory()
     results = kind.run(config, Request(path, options.input, out))

@@ -9,6 +9,7 @@ from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_fo
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.memory import keep_freed_memory
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.results import decompose
 from nid_dist.tasks.video.task import VideoTask
@@ -40,15 +41,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     keep_freed_memory()
     model = load(options.run, device=chosen_device(options))
     config = model.config
-    if config.signals.source != "video":
-        raise UserError(
-            str(options.run),
-            found=f"a dictionary of signals.source {config.signals.source}",
-            expected="one of a video",
-            hint="train one with configs/video_rpca.yaml",
-        )
+    signals = config.signals_of(VideoSection, str(options.run))
     if options.input is not None:
-        signals = config.signals.model_copy(update={"path": str(options.input)})
+        signals = signals.model_copy(update={"path": str(options.input)})
         config = config.model_copy(update={"signals": signals})
     task = VideoTask(config)
     _require_same(model.signals, model.grid_shape, task, options.run)

@@ -11,10 +11,11 @@ from tqdm import tqdm
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
 from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
-from nid_dist.data.sources import list_images
 from nid_dist.errors import UserError
 from nid_dist.export import load
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.report import report_images
+from nid_dist.tasks.images.sources import list_images
 from nid_dist.tasks.images.task import ImageArray, prepared, require_images
 
 
@@ -37,7 +38,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     model = load(options.dictionary, device=chosen_device(options))
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
-    refs = list_images(model.config.signals)[options.split][: options.limit]
+    refs = list_images(model.config.signals_of(ImagesSection))[options.split][: options.limit]
     if not refs:
         raise UserError(
             f"signals.{options.split} of {options.dictionary}",

@@ -12,12 +12,13 @@ from tqdm import tqdm
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
 from nid_dist.coding.solvers.irls import RobustLoss
-from nid_dist.data.reading import read_image
-from nid_dist.data.sources import named_files
+from nid_dist.data.files import named_files
+from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.fitting import METHODS, Method
 from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.report import report_images
 from nid_dist.tasks.images.task import ImageArray, require_images
 
@@ -103,13 +104,13 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     check_ranges(options)
-    paths = named_files(options.input)
+    paths = named_files(options.input, EXTENSIONS)
     model = load(options.dictionary, device=chosen_device(options))
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
-    _check_stride(options.stride, model.config.signals.patch)
+    _check_stride(options.stride, model.config.signals_of(ImagesSection).patch)
     new_folder(options.out)
-    colour = model.config.signals.colour
+    colour = model.config.signals_of(ImagesSection).colour
     images: Iterable[tuple[str, Callable[[], ImageArray]]]
     images = [(name, partial(read_image, path, colour)) for name, path in paths]
     report = report_images(

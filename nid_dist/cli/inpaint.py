@@ -21,6 +21,7 @@ from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
 from nid_dist.export import load
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, corrupt
 from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, kept, network_filler
 from nid_dist.tasks.images.inpainting import check_mask, inpaint
@@ -65,7 +66,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     _check(options)
     model = load(options.dictionary, device=chosen_device(options))
     require_images(model, str(options.dictionary))
-    image = read_image(options.input, model.config.signals.colour)
+    image = read_image(options.input, model.config.signals_of(ImagesSection).colour)
     if options.size is not None:
         image = prepare(image, size=options.size, name=str(options.input))
     clean, given, known = _spoilt(options, image)

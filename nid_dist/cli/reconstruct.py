@@ -17,6 +17,7 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
 from nid_dist.export import load
 from nid_dist.model import Model
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from nid_dist.tasks.shapes.mesh_writing import write_mesh
@@ -72,7 +73,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     placement = place_cloud(cloud, options.frame, str(options.points))
     new_folder(options.out)
     inside = Cloud(placement.to_cube(cloud.points), cloud.normals)
-    fit = fit_cloud(model, inside, FitOptions(noise=options.noise / model.config.signals.truncation))
+    fit = fit_cloud(model, inside, FitOptions(noise=options.noise / model.config.signals_of(ShapesSection).truncation))
     result = _Result(fit, mesh_code(model, fit.code, options.resolution), inside, placement)
     given = shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)])
     _write(result, truth, options, model.dictionary.num_experts, given)
@@ -98,13 +99,7 @@ def require_shapes(model: Model, name: str) -> None:
     Raises:
         UserError: for a dictionary of images.
     """
-    if model.config.signals.source != "shapes":
-        raise UserError(
-            name,
-            found=f"a dictionary of {model.config.signals.source} images",
-            expected="one of shapes",
-            hint="train one with configs/sdf_shapenet.yaml",
-        )
+    model.config.signals_of(ShapesSection, name)
 
 
 def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:

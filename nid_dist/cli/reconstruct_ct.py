@@ -21,6 +21,7 @@ from nid_dist.fitting import Fit, Method
 from nid_dist.model import Model
 from nid_dist.tasks.ct.reconstruction import MODEL_ERROR, Reconstructor
 from nid_dist.tasks.ct.sinograms import Scan, read_scan
+from nid_dist.tasks.images.config import ImagesSection
 
 SOLVERS = ("map", "ridge", "omp", "fista", "init")
 _COLUMNS = [Column("solver"), Column("non-zeros"), Column("residual", "rms", ".4f"), Column("time", "s", ".3f")]
@@ -136,13 +137,8 @@ def _methods(options: argparse.Namespace, model: Model) -> list[Method]:
 
 
 def _require_slices(model: Model, path: Path) -> None:
-    signals = model.config.signals
-    if (
-        signals.source == "shapes"
-        or signals.patch is not None
-        or model.channels != 1
-        or len(set(model.grid_shape)) != 1
-    ):
+    signals = model.config.signals_of(ImagesSection, str(path))
+    if signals.patch is not None or model.channels != 1:
         raise UserError(
             str(path),
             found=f"a dictionary of {model.channels} channel(s), signals.patch {signals.patch}",

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
-from nid_dist.config.schema import Section
+from nid_dist.config.section import Section
 from nid_dist.config.shipped import find_config
 from nid_dist.evaluation.report import Table
 

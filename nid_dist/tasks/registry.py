@@ -1,11 +1,21 @@
-"""From a configuration to its task."""
+"""The tasks there are, one line each, and from a configuration to its own."""
+
+from importlib import import_module
 
 from nid_dist.config.schema import Config
 from nid_dist.tasks.base import Task
 
+# Imported when they are needed: a dictionary of images is used without what reads meshes.
+TASKS = {
+    "images": "nid_dist.tasks.images.task:ImageTask",
+    "video": "nid_dist.tasks.video.task:VideoTask",
+    "ct": "nid_dist.tasks.ct.task:CTTask",
+    "shapes": "nid_dist.tasks.shapes.task:ShapeTask",
+}
+
 
 def make_task(config: Config) -> Task:
-    """Make the task that `signals.source` asks for.
+    """Make the task that a configuration asks for.
 
     Args:
         config: the whole configuration.
@@ -16,18 +26,6 @@ def make_task(config: Config) -> Task:
     Raises:
         UserError: when the signals cannot be listed, or do not fit the configuration.
     """
-    if config.signals.source == "shapes":
-        from nid_dist.tasks.shapes.task import ShapeTask
-
-        return ShapeTask(config)
-    if config.signals.source == "video":
-        from nid_dist.tasks.video.task import VideoTask
-
-        return VideoTask(config)
-    if config.tomography is not None:
-        from nid_dist.tasks.ct.task import CTTask
-
-        return CTTask(config)
-    from nid_dist.tasks.images.task import ImageTask
-
-    return ImageTask(config)
+    module, _, name = TASKS[config.task].partition(":")
+    task: Task = getattr(import_module(module), name)(config)
+    return task

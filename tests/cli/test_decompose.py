@@ -10,8 +10,8 @@ from safetensors.numpy import load_file
 import nid_dist
 from nid_dist.cli.decompose import main
 from nid_dist.cli.train import train
-from nid_dist.config.schema import Signals
 from nid_dist.tasks.video.comparison import write_clip
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.frames import Video
 from nid_dist.tasks.video.synthetic_clip import synthetic_clip
 from tests.tasks.video.decomposition.conftest import configured
@@ -29,7 +29,7 @@ def video_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def read(path: Path) -> Video:
-    return Video(Signals.model_validate({"source": "video", "path": str(path)}))
+    return Video(VideoSection.model_validate({"source": "video", "path": str(path)}))
 
 
 def test_everything(video_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

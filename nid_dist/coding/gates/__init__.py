@@ -49,9 +49,10 @@ def make_gate(
         )
     if config.kind == "pointnet":
         return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
-    if len(grid_shape) != 2:
+    if len(grid_shape) > 2:
         raise ValueError(f"the {config.kind} gate reads rows and columns, not a grid_shape of shape {grid_shape}")
-    height, width = grid_shape
+    *rows, width = grid_shape
+    height = rows[0] if rows else 1  # a signal along one axis is one row
     match config.kind:
         case "light":
             made: type[LightGate | ConvGate | ResNetGate] = LightGate

@@ -1,5 +1,6 @@
 """What a gate costs: its size, operations and memory, for any number of experts, without making it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -22,22 +23,34 @@ class GateCost:
     kept: int = 0  # bytes that the backward pass needs
 
 
-def gate_cost(config: Config, *, channels: int, grid_shape: tuple[int, int], signals: int, batch: int) -> GateCost:
+def gate_cost(
+    config: Config,
+    *,
+    channels: int,
+    grid_shape: tuple[int, ...],
+    gate_input: tuple[int, int] | None = None,
+    signals: int,
+    batch: int,
+) -> GateCost:
     """The cost of the gate that a configuration asks for.
 
     A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly; and a codebook has
-    one row per signal. `batch` are signals at a time. The kind `none` costs nothing.
+    one row per signal. `gate_input` are rows and columns of what the gate is given of a signal (None: its values on
+    the grid), `batch` are signals at a time. The kind `none` costs nothing.
     """
     if config.coding.gate.kind == "none":
         return GateCost()
-    two, three = (_measure(config, experts, channels, grid_shape, batch) for experts in (2, 3))
+    gate_input = gate_input or (math.prod(grid_shape), channels)
+    two, three = (_measure(config, experts, channels, grid_shape, gate_input, batch) for experts in (2, 3))
     at = [a + (config.dictionary.experts - 2) * (b - a) for a, b in zip(two, three, strict=True)]
     buffers, forward, backward, kept = at[:4]
     tensors = [numbers * (signals if config.coding.gate.kind == "codebook" else 1) for numbers in at[4:]]
     return GateCost(sum(tensors), buffers, max(tensors), forward, backward, kept)
 
 
-def _measure(config: Config, experts: int, channels: int, grid_shape: tuple[int, int], batch: int) -> list[int]:
+def _measure(
+    config: Config, experts: int, channels: int, grid_shape: tuple[int, ...], gate_input: tuple[int, int], batch: int
+) -> list[int]:
     """Numbers of buffers, operations forward and backward, bytes kept; then the numbers of each parameter."""
     gate = make_gate(
         config.coding.gate,
@@ -59,7 +72,7 @@ def _measure(config: Config, experts: int, channels: int, grid_shape: tuple[int,
             kept[place] = tensor
         return tensor
 
-    values = torch.zeros(batch, grid_shape[0] * grid_shape[1], channels, device=device)
+    values = torch.zeros(batch, *gate_input, device=device)
     ids = torch.zeros(batch, dtype=torch.long, device=device)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         output = gate(values, ids)

@@ -23,11 +23,7 @@ def run_local(function: Callable[..., JSON], processes: int, *arguments: Any) ->
 
     Args:
         function: at the top level of a module; what it returns is a JSON value.
-        processes: how many.
         arguments: the same for all.
-
-    Returns:
-        What each rank returned.
 
     Raises:
         UserError: that of the first process that failed; the others are ended.

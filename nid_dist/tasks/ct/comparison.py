@@ -21,9 +21,9 @@ from nid_dist.baselines.inr import Baseline
 from nid_dist.comparison.base import Comparison, Request, Results, Trained
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveFloat, PositiveInt
-from nid_dist.data.reading import read_image
-from nid_dist.data.sources import ImageRef, list_images, named_files
+from nid_dist.config.section import PositiveFloat, PositiveInt
+from nid_dist.data.files import named_files
+from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr, ssim
@@ -36,6 +36,8 @@ from nid_dist.tasks.ct.methods import classical_ways, dictionary_ways, network_w
 from nid_dist.tasks.ct.phantoms import STANDARD
 from nid_dist.tasks.ct.scans import scan, scan_geometry, within_disc
 from nid_dist.tasks.ct.slices import named_slice
+from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.sources import ImageRef, list_images
 from nid_dist.tasks.images.task import prepared
 
 HELD_OUT = "held-out phantoms"
@@ -71,7 +73,7 @@ class _Subject:
         return image
 
     def sinogram(self, geometry: Geometry, dose: Dose, seed: int) -> Float[np.ndarray, "M"]:
-        clean = scan(self.ref, self.config.signals, geometry)
+        clean = scan(self.ref, self.config.signals_of(ImagesSection), geometry)
         return dose.measure(clean, np.random.default_rng([seed, geometry.views]))
 
 
@@ -97,7 +99,7 @@ def compare_ct(config: CTComparison, request: Request) -> Results:
             hint="add it to its configuration, as in configs/ct_shepp_logan.yaml",
         )
     subjects, failed = _subjects(config, request, made)
-    kept = [_Subject(ref, made, "val") for ref in list_images(made.signals)["val"][: config.tuned_on]]
+    kept = [_Subject(ref, made, "val") for ref in list_images(made.signals_of(ImagesSection))["val"][: config.tuned_on]]
     rows: list[dict[str, Any]] = []
     pictures: dict[tuple[str, int, str, str], Float[np.ndarray, "S S"]] = {}
     doses = [Dose(photons, made.tomography.attenuation, made.tomography.electronic) for photons in config.photons]
@@ -167,7 +169,7 @@ def _network_name(path: Path) -> str:
 
 def _subjects(config: CTComparison, request: Request, made: Config) -> tuple[list[_Subject], dict[str, str]]:
     """What is reconstructed, and why other slices are not."""
-    refs = list_images(made.signals)["test"]
+    refs = list_images(made.signals_of(ImagesSection))["test"]
     random = [ref for ref in refs if ref.name != STANDARD][: config.phantoms]
     if not random:
         raise UserError(
@@ -178,17 +180,15 @@ def _subjects(config: CTComparison, request: Request, made: Config) -> tuple[lis
         )
     subjects = [_Subject(ref, made, HELD_OUT) for ref in random]
     subjects += [_Subject(ref, made, STANDARD) for ref in refs if ref.name == STANDARD]
-    # Pictures are scanned as a training on a folder of them would.
-    own = made.model_copy(update={"signals": made.signals.model_copy(update={"source": "folder"})})
     failed: dict[str, str] = {}
     given = [named_slice(name) for name in config.slices]
-    for name, path in named_files(request.inputs or []):
+    for name, path in named_files(request.inputs or [], EXTENSIONS):
         try:
             image = read_image(path, "grey")
             given.append(ImageRef(name, lambda image=image: image))  # type: ignore[misc]
         except UserError as error:
             failed[name] = str(error)
-    return subjects + [_Subject(within_disc(ref), own, ref.name) for ref in given], failed
+    return subjects + [_Subject(within_disc(ref), made, ref.name) for ref in given], failed
 
 
 def means(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from nid_dist.config.schema import Signals
 from nid_dist.data.cache import ImageCache
-from nid_dist.data.sources import ImageRef
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.tasks.ct.config import Tomography
-from nid_dist.tasks.ct.phantoms import FINENESS, named_phantom
+from nid_dist.tasks.ct.phantoms import FINENESS
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.sources import ImageRef
 
 _FINER = 4  # times more pixels a side than the training's, at most, of a picture that is scanned
 
@@ -32,7 +32,7 @@ class Scans:
         tomography: how they are scanned.
     """
 
-    def __init__(self, refs: Sequence[ImageRef], signals: Signals, tomography: Tomography) -> None:
+    def __init__(self, refs: Sequence[ImageRef], signals: ImagesSection, tomography: Tomography) -> None:
         assert signals.size is not None, "the configuration requires signals.size with tomography"
         self._refs, self._signals, self._tomography = list(refs), signals, tomography
         self._size = signals.size
@@ -78,7 +78,7 @@ def scan_geometry(tomography: Tomography, size: int, views: int) -> Geometry:
     return Geometry.even(views, tomography.bins or size, tomography.source)
 
 
-def scan(ref: ImageRef, signals: Signals, geometry: Geometry) -> Float32[np.ndarray, "M"]:
+def scan(ref: ImageRef, signals: ImagesSection, geometry: Geometry) -> Float32[np.ndarray, "M"]:
     """Scan a signal without noise.
 
     Args:
@@ -92,8 +92,8 @@ def scan(ref: ImageRef, signals: Signals, geometry: Geometry) -> Float32[np.ndar
     Raises:
         UserError: when it cannot be read.
     """
-    if signals.source == "phantoms":
-        exact: np.ndarray = named_phantom(ref.name, signals.phantoms_seed).sinogram(geometry).astype(np.float32)
+    if ref.phantom is not None:
+        exact: np.ndarray = ref.phantom().sinogram(geometry).astype(np.float32)
         return exact
     assert signals.size is not None
     loaded = ref.load()

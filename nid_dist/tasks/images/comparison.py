@@ -20,7 +20,7 @@ from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.methods import Line, by_dictionary, by_network
 from nid_dist.comparison.outcome import Outcome, means, table
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveFloat, PositiveInt
+from nid_dist.config.section import PositiveFloat, PositiveInt
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.lpips import load_lpips
 from nid_dist.evaluation.pictures import curve

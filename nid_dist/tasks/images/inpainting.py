@@ -19,6 +19,7 @@ from nid_dist.coding.solvers.subspace import Subspace, observe, subspace
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.task import ImageArray, require_channels, require_images
 from nid_dist.tasks.images.tiling import Tiling
 
@@ -177,7 +178,7 @@ def _subspace(model: Model, tiling: Tiling) -> Subspace:
 
 
 def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) -> Tiling:
-    patch = model.config.signals.patch
+    patch = model.config.signals_of(ImagesSection).patch
     if patch is None:
         raise UserError(
             "the dictionary",

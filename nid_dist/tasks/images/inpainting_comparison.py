@@ -14,7 +14,7 @@ from nid_dist.baselines.inr import Baseline
 from nid_dist.comparison.base import Comparison, Request, Results, Trained
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveFloat, PositiveInt
+from nid_dist.config.section import PositiveFloat, PositiveInt
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.lpips import load_lpips

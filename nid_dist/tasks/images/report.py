@@ -17,6 +17,7 @@ from nid_dist.evaluation.pictures import comparison, save_image
 from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
 from nid_dist.fitting import Method
 from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.task import ImageArray, ImageFit, fit_image
 
 _COLUMNS = [
@@ -152,7 +153,7 @@ def _codes(fits: dict[str, ImageFit]) -> dict[str, Any]:
 
 
 def _facts(name: str, image: ImageArray, model: Model, stride: int | None) -> dict[str, Any]:
-    patch = model.config.signals.patch
+    patch = model.config.signals_of(ImagesSection).patch
     height, width = image.shape[:2]
     return {"image": name, "height": height, "width": width, "patch": patch, "stride": stride or patch}
 

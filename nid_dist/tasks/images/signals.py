@@ -9,12 +9,12 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from nid_dist.config.schema import Signals
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.cache import ImageCache
-from nid_dist.data.sources import ImageRef
 from nid_dist.errors import UserError
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.preparation import prepare, prepared_shape
+from nid_dist.tasks.images.sources import ImageRef
 
 
 class ImageSignals:
@@ -35,9 +35,8 @@ class ImageSignals:
         UserError: an image is smaller than a patch, or its size cannot be read.
     """
 
-    def __init__(self, refs: Sequence[ImageRef], config: Signals, *, channels: int) -> None:
-        side = config.patch if config.patch is not None else config.size
-        assert side is not None, "the configuration requires signals.size for whole images"
+    def __init__(self, refs: Sequence[ImageRef], config: ImagesSection, *, channels: int) -> None:
+        side = config.grid_shape[0]
         self._refs, self._config, self._channels, self._side = list(refs), config, channels, side
         self._stride = config.stride if config.patch is not None and config.stride is not None else side
         self._cache = ImageCache(config.cache_mb * 2**20)

@@ -12,7 +12,6 @@ from skimage.transform import resize
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.config.schema import Config
 from nid_dist.data.sampler import batch_ids, symmetries
-from nid_dist.data.sources import ImageRef, list_images
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
@@ -23,8 +22,10 @@ from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
 from nid_dist.tasks.base import Picture, draw, grid_prior_samples, split_to_evaluate
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.preparation import prepare
 from nid_dist.tasks.images.signals import ImageSignals
+from nid_dist.tasks.images.sources import ImageRef, list_images
 from nid_dist.tasks.images.tiling import Tiling
 
 _NUMBERS = 2**26  # of features evaluated at a time: 256 MiB
@@ -91,19 +92,18 @@ class ImageTask:
 
     def __init__(self, config: Config, refs: dict[Split, list[ImageRef]] | None = None) -> None:
         self.config = config
-        if config.signals.augment and config.coding.gate.kind == "codebook":
+        self.section = section = config.signals_of(ImagesSection)
+        if section.augment and config.coding.gate.kind == "codebook":
             raise UserError(
                 "signals.augment",
                 found="true with coding.gate.kind codebook",
                 expected="false, as a row of a codebook is the code of one signal in one orientation",
                 hint="set signals.augment to false, or choose another coding.gate.kind",
             )
-        self.channels = 3 if config.signals.colour == "rgb" else 1
-        self.refs = list_images(config.signals) if refs is None else refs
-        self.signals = ImageSignals(self.refs["train"], config.signals, channels=self.channels)
-        side = config.signals.patch or config.signals.size
-        assert side is not None
-        self.grid_shape = (side, side)
+        self.channels = section.channels
+        self.refs = list_images(section) if refs is None else refs
+        self.signals = ImageSignals(self.refs["train"], section, channels=self.channels)
+        self.grid_shape = section.grid_shape
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these images, all its values from the seed."""
@@ -118,8 +118,7 @@ class ImageTask:
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
         chosen, training = draw(self.config, step, micro, world, len(self.signals)), self.config.training
-        augment = self.config.signals.augment
-        turns = symmetries(training.seed, step, training.batch)[chosen.part] if augment else None
+        turns = symmetries(training.seed, step, training.batch)[chosen.part] if self.section.augment else None
         return chosen.batch(Samples(self.signals.coords, self.signals.values(chosen.ids, turns)))
 
     def prefetch(self, step: int, world: World) -> None:
@@ -171,7 +170,7 @@ class ImageTask:
         return {f"{split}/{name}": np.concatenate([image, result, np.broadcast_to(error[..., None], image.shape)], 1)}
 
     def _middle(self, image: ImageArray) -> Float32[np.ndarray, "h w d"]:
-        if self.config.signals.patch is None:
+        if self.section.patch is None:
             return image  # one signal, whose cost does not grow with its pixels
         height, width = image.shape[:2]
         top, left = max(0, height - _SIDE) // 2, max(0, width - _SIDE) // 2
@@ -186,7 +185,7 @@ def methods_of(model: Model, blocks: int) -> list[Method]:
 
 def prepared(ref: ImageRef, config: Config) -> ImageArray:
     """An image cropped and resized as the configuration says."""
-    signals = config.signals
+    signals = config.signals_of(ImagesSection)
     return prepare(ref.load(), crop=signals.crop, short_side=signals.short_side, size=signals.size, name=ref.name)
 
 
@@ -198,16 +197,9 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
         name: what to call it.
 
     Raises:
-        UserError: when it is one of shapes or of a video.
+        UserError: when it is one of another task.
     """
-    source = model.config.signals.source
-    if source in ("shapes", "video"):
-        raise UserError(
-            name,
-            found=f"one of {'shapes' if source == 'shapes' else 'a video'} (signals.source: {source})",
-            expected="one of images, to fit images with",
-            hint="choose another dictionary",
-        )
+    model.config.signals_of(ImagesSection, name)
 
 
 def require_channels(model: Model, image: ImageArray) -> None:
@@ -221,11 +213,12 @@ def require_channels(model: Model, image: ImageArray) -> None:
         UserError: when it has other channels.
     """
     if image.shape[2] != model.channels:
+        colour = model.config.signals_of(ImagesSection).colour
         raise UserError(
             "the image",
             found=f"{image.shape[2]} channel(s)",
-            expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
-            hint=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
+            expected=f"{model.channels}, as the dictionary's signals.colour is {colour}",
+            hint=f"convert it (nid_dist.data.reading.to_colour(image, {colour!r}) does)",
         )
 
 
@@ -256,7 +249,7 @@ def fit_image(
     """
     require_images(model)
     require_channels(model, image)
-    patch = None if whole else model.config.signals.patch
+    patch = None if whole else model.config.signals_of(ImagesSection).patch
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)
     device = model.device

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nid_dist.baselines.cache import found_again, keep
-from nid_dist.config.schema import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nid_dist.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
 
 
 class AutoDecoderConfig(Section):

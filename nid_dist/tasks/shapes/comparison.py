@@ -16,7 +16,7 @@ from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.comparison.base import Comparison, Request, Results, Trained
 from nid_dist.comparison.dictionaries import trained
-from nid_dist.config.schema import PositiveInt
+from nid_dist.config.section import PositiveInt
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.report import Column, Table
@@ -24,6 +24,7 @@ from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.shapes.auto_decoder import AutoDecoder, AutoDecoderConfig, train_auto_decoder
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.meshing import Field as Values
 from nid_dist.tasks.shapes.meshing import extract_surface
@@ -211,7 +212,7 @@ def by_dictionary(model: Model, how: FitOptions | None = None) -> Line:
         fit_cloud(model, cloud, how)
         fit = fit_cloud(model, cloud, how)
         numbers = 2 * int((fit.code.values != 0).sum()) + 1
-        slope = 1 / model.config.signals.truncation
+        slope = 1 / model.config.signals_of(ShapesSection).truncation
         return Found(lambda points: evaluate_code(model, fit.code, points), fit.seconds, numbers, slope)
 
     return line
@@ -226,7 +227,7 @@ def by_gate(model: Model) -> Line:
         code = init_code(model, cloud)
         seconds = time.perf_counter() - begin
         numbers = 2 * int((code.values != 0).sum()) + 1
-        slope = 1 / model.config.signals.truncation
+        slope = 1 / model.config.signals_of(ShapesSection).truncation
         return Found(lambda points: evaluate_code(model, code, points), seconds, numbers, slope)
 
     return line
@@ -327,7 +328,7 @@ def _lines(config: ShapeComparison, request: Request, model: Model, task: ShapeT
         world = World(Topology(1))
         sized = task.config.model_copy(deep=True)
         sized.training.batch = config.auto_decoder.batch
-        sized.signals.augment = False  # a latent vector for each shape does not follow its changes
+        sized.signals_of(ShapesSection).augment = False  # a latent vector for each shape does not follow its changes
         own = ShapeTask(sized)
 
         def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -337,7 +338,7 @@ def _lines(config: ShapeComparison, request: Request, model: Model, task: ShapeT
 
         kept = Path(config.run_dir) / "auto_decoder.safetensors"
         decoder = train_auto_decoder(config.auto_decoder, len(task.signals), batch, kept)
-        lines["auto-decoder"] = by_auto_decoder(decoder, model.config.signals.truncation)
+        lines["auto-decoder"] = by_auto_decoder(decoder, model.config.signals_of(ShapesSection).truncation)
     if config.rbf and config.normals:
         lines["RBF"] = by_rbf
     return lines

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from nid_dist.config.schema import Signals
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import SIDE
 from nid_dist.tasks.shapes.prepared import PreparedShapes
 from nid_dist.tasks.shapes.solids import Solid
@@ -94,7 +94,7 @@ class ProceduralShapes:
         return points, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def open_shapes(signals: Signals) -> ShapeSource:
+def open_shapes(signals: ShapesSection) -> ShapeSource:
     """The source of shapes that a configuration names.
 
     Args:

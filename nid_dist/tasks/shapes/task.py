@@ -22,10 +22,10 @@ from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
 from nid_dist.tasks.base import Picture, draw, split_to_evaluate
 from nid_dist.tasks.shapes.augmentation import change_samples, draw_change
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.prepared import PreparedShapes
 from nid_dist.tasks.shapes.signals import BothShapes, ShapeSource, open_shapes
 
-POINTS = 2048
 _BOX = 2000  # points of a surface that tell how large a changed shape is
 _SHAPES = 4  # that an evaluation fits
 _UNSEEN = 2**40  # the first of the steps whose batches no training draws
@@ -48,14 +48,15 @@ class ShapeTask:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, self.channels = config, 1
-        self.grid_shape: tuple[int, ...] = (config.signals.lattice,) * 3
-        self.source = open_shapes(config.signals)
+        self.config, self.section = config, config.signals_of(ShapesSection)
+        self.channels = self.section.channels
+        self.grid_shape: tuple[int, ...] = self.section.grid_shape
+        self.source = open_shapes(self.section)
         names = self.source.names
-        splits = _splits(self.source, config)
+        splits = _splits(self.source, self.section)
         places = {name: index for index, name in enumerate(names)}
         self.shapes: dict[Split, list[int]] = {
-            split: [places[name] for name in splits[split][: config.signals.limit]] for split in SPLITS
+            split: [places[name] for name in splits[split][: self.section.limit]] for split in SPLITS
         }
         """Indices in the source."""
         self.signals = self.shapes["train"]
@@ -81,7 +82,7 @@ class ShapeTask:
     @property
     def coordinates(self) -> int:
         """C, the points of a shape in a step."""
-        return self.config.training.coordinates or POINTS
+        return self.config.training.coordinates or self.section.points
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch; a shape's points depend on (seed, step, shape) only."""
@@ -125,7 +126,7 @@ class ShapeTask:
         for place in range(world.rank, len(shapes), world.size):
             coords, values = self._draw(shapes[place], _MEASURED)[:2]
             found = self._evaluate(model, self._fit(model, shapes[place]), coords)
-            scores[place, 0] = self.config.signals.truncation * (found - values).abs().mean()
+            scores[place, 0] = self.section.truncation * (found - values).abs().mean()
             scores[place, 1] = ((found < 0) == (values < 0)).double().mean()
         distance, sign = world.all_reduce_sum(scores).mean(0).tolist()
         return {f"{split}/distance_{method.label}": distance, f"{split}/sign_{method.label}": sign}
@@ -147,7 +148,7 @@ class ShapeTask:
         """Points of a shape, mostly near its surface, with f's values there; for a pointnet, also what it is shown."""
         sequence = np.random.SeedSequence(self.config.training.seed, spawn_key=(purpose, step, index))
         generator = np.random.Generator(np.random.PCG64(sequence))
-        signals, count = self.config.signals, self.coordinates
+        signals, count = self.section, self.coordinates
         change = None
         prepared = self.prepared
         if (
@@ -176,7 +177,7 @@ class ShapeTask:
         return self._cut(self.source.distance(index, coords.double().numpy()))
 
     def _cut(self, distances: Float[np.ndarray, "C"]) -> Float[Tensor, "C 1"]:
-        return torch.from_numpy(np.clip(distances / self.config.signals.truncation, -1, 1)).float()[:, None]
+        return torch.from_numpy(np.clip(distances / self.section.truncation, -1, 1)).float()[:, None]
 
     def _fit(self, model: Model, index: int) -> Code:
         coords, values = (part.to(model.device) for part in self._draw(index, _FITTED)[:2])
@@ -187,26 +188,26 @@ class ShapeTask:
         return model.dictionary(code, coords.to(model.device))[0].clamp(-1, 1).cpu()
 
 
-def _splits(source: ShapeSource, config: Config) -> dict[Split, list[str]]:
+def _splits(source: ShapeSource, signals: ShapesSection) -> dict[Split, list[str]]:
     """As the shapes were prepared for, where that was said; procedural shapes besides them are trained on."""
     prepared = source.prepared if isinstance(source, BothShapes) else source
     if not isinstance(prepared, PreparedShapes):
-        return assign_splits(source.names, config.signals.val, config.signals.test, where="the shapes")
+        return assign_splits(source.names, signals.val, signals.test, where="the shapes", noun="shape")
     said = [prepared.split(index) for index in range(len(prepared.names))]
     if any(said):
         named = list(zip(prepared.names, said, strict=True))
         splits: dict[Split, list[str]] = {split: [name for name, its in named if its == split] for split in SPLITS}
-        _require_training(splits, config)
+        _require_training(splits, signals)
     else:
-        splits = assign_splits(prepared.names, config.signals.val, config.signals.test, where="the shapes")
+        splits = assign_splits(prepared.names, signals.val, signals.test, where="the shapes", noun="shape")
     splits["train"] += source.names[len(prepared.names) :]
     return splits
 
 
-def _require_training(splits: dict[Split, list[str]], config: Config) -> None:
+def _require_training(splits: dict[Split, list[str]], signals: ShapesSection) -> None:
     if not splits["train"]:
         raise UserError(
-            f"signals.path {config.signals.path}",
+            f"signals.path {signals.path}",
             found="no shape of the split train",
             expected="shapes to train on",
             hint="prepare them with --splits, or without it and with signals.val and signals.test",

@@ -15,7 +15,8 @@ from pydantic import Field
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.comparison.base import Comparison, Request, Results, Trained
 from nid_dist.comparison.dictionaries import folder_of, trained
-from nid_dist.config.schema import Config, PositiveInt
+from nid_dist.config.schema import Config
+from nid_dist.config.section import PositiveInt
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Cell, Column, Table, replacing, write_json

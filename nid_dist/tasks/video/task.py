@@ -20,6 +20,7 @@ from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
 from nid_dist.tasks.base import Picture, draw, grid_prior_samples
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.frames import Video
 
 _FRAMES = 8  # that an evaluation looks at
@@ -41,8 +42,8 @@ class VideoTask:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
-        self.video = Video(config.signals)
+        self.config, self.section = config, config.signals_of(VideoSection)
+        self.video = Video(self.section)
         self.channels = self.video.channels
         self.grid_shape: tuple[int, ...] = self.video.grid_shape
         self.coords = coordinate_grid(self.grid_shape)
@@ -65,7 +66,7 @@ class VideoTask:
         chosen = draw(self.config, step, micro, world, len(self.signals))
         chosen = replace(chosen, ids=torch.tensor(self.signals)[chosen.ids])
         frames, weights = chosen.ids.tolist(), None
-        if self.config.signals.video.missing_pixels:
+        if self.section.video.missing_pixels:
             weights = torch.from_numpy(self.kept_pixels(frames)).float()
         return chosen.batch(Samples(self.coords, self.values(frames), weights))
 
@@ -87,7 +88,7 @@ class VideoTask:
 
     def kept_pixels(self, frames: Sequence[int]) -> Bool[np.ndarray, "T C"]:
         """Which pixels are fitted: all but those left out on purpose, which depend on (seed, frame) only."""
-        share, count = self.config.signals.video.missing_pixels, self.grid_shape[0] * self.grid_shape[1]
+        share, count = self.section.video.missing_pixels, self.grid_shape[0] * self.grid_shape[1]
         seed = self.config.training.seed
         rows = [_generator(seed, _LEFT_OUT_PIXELS, frame).random(count) >= share for frame in frames]
         return np.stack(rows) if rows else np.zeros((0, count), bool)
@@ -147,7 +148,7 @@ def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarr
         As many are left out as the share says, but never the last two.
     """
     frames = np.flatnonzero(present)
-    count = min(round(config.signals.video.missing_frames * len(frames)), max(0, len(frames) - 2))
+    count = min(round(config.signals_of(VideoSection).video.missing_frames * len(frames)), max(0, len(frames) - 2))
     left_out = _generator(config.training.seed, _LEFT_OUT_FRAMES, 0).choice(frames, count, replace=False)
     kept = present.copy()
     kept[left_out] = False

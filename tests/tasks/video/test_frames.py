@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nid_dist.config.schema import Signals
 from nid_dist.errors import UserError
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decomposition.writing import writing
 from nid_dist.tasks.video.frames import Video
 
@@ -39,7 +39,7 @@ def folder_of(path: Path, names: list[str], size: tuple[int, int] = SIZE) -> Pat
 
 def opened(path: Path, **changes: object) -> Video:
     video = {name: changes.pop(name) for name in ("start", "stop", "stride", "size") if name in changes}
-    return Video(Signals.model_validate({"source": "video", "path": str(path), "video": video, **changes}))
+    return Video(VideoSection.model_validate({"source": "video", "path": str(path), "video": video, **changes}))
 
 
 def greys(video: Video) -> list[int]:

@@ -26,7 +26,7 @@ class HeldOutPSNR:
         if moment.frame is None:
             return
         if frame in self._fitted:
-            if not self._task.config.signals.video.missing_pixels:
+            if not self._task.section.video.missing_pixels:
                 return
             out = ~self._task.kept_pixels([frame])[0].reshape(moment.foreground.shape)
         else:
