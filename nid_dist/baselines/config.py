@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from nid_dist.config.loading import load_as
-from nid_dist.config.schema import NonNegativeInt, PositiveFloat, PositiveInt, Section
+from nid_dist.config.section import NonNegativeInt, PositiveFloat, PositiveInt, Section
 
 
 class Meta(Section):

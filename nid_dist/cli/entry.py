@@ -13,8 +13,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
-import torch
-
 from nid_dist.device import DeviceChoice, choose_device, use_device
 from nid_dist.errors import UserError
 from nid_dist.memory import out_of_memory
@@ -47,8 +45,8 @@ def add_device_option(parser: argparse.ArgumentParser, *, default: str | None = 
     )
 
 
-def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> torch.device:
-    """The device asked for; it is said on stderr, with the reason.
+def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> DeviceChoice:
+    """The device asked for, with the reason, which a command prints when it begins to compute.
 
     Args:
         options: with that of `add_device_option`.
@@ -57,9 +55,7 @@ def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> t
     Raises:
         UserError: when there is no such device.
     """
-    choice: DeviceChoice = (use_device if everywhere else choose_device)(options.device)
-    print(choice, file=sys.stderr)
-    return choice.device
+    return (use_device if everywhere else choose_device)(options.device)
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from nid_dist.evaluation.report import Column, Table
 from nid_dist.export import load
 from nid_dist.tasks.comparison import ComparedMethod, Grid, Report, Specification, Subject, Trial
 from nid_dist.tasks.images.comparison import show
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, Corrupted, corrupt
 from nid_dist.tasks.images.fillers import Filler, classical_filler, filler, leave, network_filler
 from nid_dist.tasks.images.fit import ImageArray, require_images
@@ -67,14 +68,16 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     _check(options)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
-    image = read_image(options.input, model.config.signals.colour)
+    image = read_image(options.input, model.config.signals_of(ImagesSection).colour)
     if options.size is not None:
         image = prepare(image, size=options.size, name=str(options.input))
     clean, given, known = _spoilt(options, image)
     others = _others(options, known is not None)
     new_folder(options.out)
+    print(device)
     mask = None if options.blind else known
     print(f"refitting {given.shape[0]}x{given.shape[1]} pixels", file=sys.stderr)
     fitted: dict[str, Any] = {}

@@ -98,7 +98,7 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
     height, width = image.shape[:2]
     tiling = Tiling(height, width, side, side)
     patches = tiling.split(image).unflatten(1, task.grid_shape)
-    learned = pca.fit_pca(task.sample(len(task.signals)).unflatten(1, task.grid_shape), centre="patch")
+    learned = pca.fit_pca(task.sample(len(task.signals)).values.unflatten(1, task.grid_shape), centre="patch")
     results = {
         "pca": pca.truncate(learned, patches, k),
         "pca_best": pca.best_k(learned, patches, k),

@@ -18,7 +18,7 @@ from nid_dist.baselines.inr import Baseline, Network
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveInt
+from nid_dist.config.section import PositiveInt
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.lpips import Perceptual, load_lpips

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveFloat, PositiveInt
+from nid_dist.config.section import PositiveFloat, PositiveInt
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.lpips import Perceptual, load_lpips
 from nid_dist.evaluation.report import Row, means, pivot
