@@ -46,14 +46,12 @@ _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 class InpaintedFit(ImageFit):
     """A refitted image: overlapping patches, whose codes make the whole picture.
 
-    Args:
-        trusted: how far each pixel of the input was believed, 0 to 1.
-        deviation: standard deviation of f before the codes are made sparse, of the posterior and of what it leaves
-            unexplained of the known pixels, in units of the image; None without a prior.
+    The deviation is the standard deviation of f before the codes are made sparse, of the posterior and of what it
+    leaves unexplained of the known pixels, in units of the image.
     """
 
-    trusted: Float32[np.ndarray, "H W"]
-    deviation: Float32[np.ndarray, "H W"] | None
+    trusted: Float32[np.ndarray, "H W"]  # how far each pixel of the input was believed, 0 to 1
+    deviation: Float32[np.ndarray, "H W"] | None  # None without a prior
 
     @cached_property
     def psnr(self) -> float:
@@ -94,19 +92,15 @@ def inpaint(
     noise: float = 0.01,
     prior: bool | None = None,
 ) -> InpaintedFit:
-    """Refit an image from some of its pixels.
+    """Refit an image from some of its pixels, by a dictionary of patches.
 
     Args:
-        model: of patches of images.
         image: in [0, 1]; what is unknown in it does not matter, not even if it is not a number.
         known: the pixels to believe; None: they are found, as those that a robust fit explains (an L1 loss: what is
             wrong is sparse).
         noise: standard deviation of the known pixels.
         prior: whether the dictionary's prior fills in what is unknown; without, codes are fitted to the known pixels
             alone. None: where there is one.
-
-    Returns:
-        The refitted image.
 
     Raises:
         UserError: when the mask has another size than the image or leaves nothing, the dictionary is not of patches, or
@@ -155,15 +149,9 @@ def inpaint(
 
 @torch.no_grad()
 def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float[Tensor, "H W"]:
-    """Which pixels a robust fit of the dictionary explains.
+    """Which pixels a robust fit of a dictionary of patches explains: 1 for one to believe, 0 for one not to.
 
-    Args:
-        model: of patches.
-        image: with corrupted pixels, sparse in each patch.
-        noise: standard deviation of the others.
-
-    Returns:
-        1 for a pixel to believe, 0 for one not to.
+    Corrupted pixels are to be sparse in each patch; `noise` is the standard deviation of the others.
     """
     values = torch.from_numpy(image).to(model.device)
     if model.prior is None:
@@ -241,12 +229,7 @@ def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) 
 
 
 def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
-    """Refuse a mask that cannot be the image's.
-
-    Args:
-        known: the mask.
-        height: of the image.
-        width: of the image.
+    """Refuse a mask that cannot be that of an image of a height and width.
 
     Raises:
         UserError: when it has another size, or no pixel is known.

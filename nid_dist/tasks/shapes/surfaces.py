@@ -46,45 +46,26 @@ _INDEPENDENT = (
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How a cloud is fitted.
+    """How a cloud is fitted."""
 
-    Args:
-        noise: standard deviation of f on the points, in units of the truncation.
-        iterations: of reweighting.
-        off_weight: of all points off the surface together, relative to those on it.
-        loss: on the residuals.
-        seed: of the points off the surface.
-    """
-
-    noise: float = 0.05
-    iterations: int = 4
-    off_weight: float = 0.2
-    loss: Literal["l2", "l1", "huber", "tukey", "welsch"] = "huber"
-    seed: int = 0
+    noise: float = 0.05  # standard deviation of f on the points, in units of the truncation
+    iterations: int = 4  # of reweighting
+    off_weight: float = 0.2  # of all points off the surface together, relative to those on it
+    loss: Literal["l2", "l1", "huber", "tukey", "welsch"] = "huber"  # on the residuals
+    seed: int = 0  # of the points off the surface
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a cloud says of f.
-
-    Args:
-        coords: where.
-        values: of f, in units of the truncation.
-        weights: of each.
-    """
+    """What a cloud says of f."""
 
     coords: Points
-    values: Float[np.ndarray, "P"]
+    values: Float[np.ndarray, "P"]  # of f, in units of the truncation
     weights: Float[np.ndarray, "P"]
 
 
 def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> RobustSolution:
-    """Fit the code of a shape to points of its surface.
-
-    Args:
-        model: of shapes, frozen.
-        cloud: in the cube.
-        options: how.
+    """Fit the code of a shape to points of its surface, which lie in the cube.
 
     Returns:
         The code, of at most k coefficients; the mean square of f on the points that were believed; the weights of all
@@ -127,31 +108,19 @@ def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[n
 
 
 def init_code(model: Model, cloud: Cloud) -> Code:
-    """The gate's own code of a cloud.
-
-    Args:
-        model: with a pointnet gate.
-        cloud: in the cube.
-
-    Returns:
-        The code.
-    """
+    """The own code of a pointnet gate for a cloud in the cube."""
     normals = np.zeros_like(cloud.points) if cloud.normals is None else cloud.normals
     gate_input = torch.from_numpy(np.concatenate([cloud.points, normals], 1)).float()
     return model.encode(gate_input[None].to(model.device))
 
 
 def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: Cloud | None = None) -> Measured:
-    """What is known of f from a cloud.
+    """What is known of f from a cloud in the cube.
 
     Args:
-        cloud: in the cube.
         truncation: at which distances are cut, and by which they are divided.
         options: weights and seed.
         known: all points that are known to be on the surface, these and others; None: these.
-
-    Returns:
-        Places, values and weights.
     """
     from scipy.spatial import cKDTree
 
@@ -241,16 +210,7 @@ def _carved(cloud: Cloud, spacing: float) -> Bool[np.ndarray, "c c c"]:
 
 
 def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
-    """The surface of a code.
-
-    Args:
-        model: of shapes, with linear heads or deep experts.
-        code: of one shape.
-        side: cells along the cube.
-
-    Returns:
-        The mesh in the cube; None where f has no zero level.
-    """
+    """The surface of one shape's code in the cube, `side` cells along it; None where f has no zero level."""
     return extract_surface(
         lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals_of(ShapesSection).truncation
     )

@@ -20,28 +20,17 @@ _FOLDER_RATE = 25.0  # frames per second of a folder, whose frames have no times
 
 @dataclass(frozen=True)
 class Decoded:
-    """A frame.
+    """A frame."""
 
-    Args:
-        time: in seconds.
-        image: its pixels; None: they cannot be decoded.
-    """
-
-    time: float
-    image: Float32[np.ndarray, "H W d"] | None
+    time: float  # in seconds
+    image: Float32[np.ndarray, "H W d"] | None  # None: it cannot be decoded
 
 
 def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
-    """Decode all frames in the order in which they are shown.
+    """Decode all frames in the order in which they are shown; a damaged one keeps its place.
 
-    Frames of a folder are its images, in the order of their names with numbers in them read as numbers.
-
-    Args:
-        path: a file of any format that FFmpeg decodes, or a folder.
-        colour: as for images.
-
-    Yields:
-        The frames; a damaged one keeps its place.
+    The path is a file of any format that FFmpeg decodes, or a folder, whose frames are its images, in the order of
+    their names with numbers in them read as numbers.
 
     Raises:
         UserError: when there is no video.
@@ -52,14 +41,7 @@ def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
 
 
 def in_memory(frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
-    """The frames of an array, at the rate of a folder's.
-
-    Args:
-        frames: of bool, uint8, uint16, or floats in [0, 1].
-        colour: as for images.
-
-    Yields:
-        The frames.
+    """The frames of an array of bool, uint8, uint16, or floats in [0, 1], at the rate of a folder's.
 
     Raises:
         UserError: for other values.
