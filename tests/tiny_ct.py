@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
+from nid_dist.training.run import train
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "ct_shepp_logan.yaml"
 SMALL = [

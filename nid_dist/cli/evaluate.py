@@ -14,8 +14,9 @@ from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
 from nid_dist.data.sources import list_images
 from nid_dist.errors import UserError
 from nid_dist.export import load
+from nid_dist.tasks.images.fit import ImageArray, require_images
 from nid_dist.tasks.images.report import report_images
-from nid_dist.tasks.images.task import ImageArray, prepared, require_images
+from nid_dist.tasks.images.task import prepared
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,7 +1,23 @@
-"""From a configuration to its task."""
+"""The tasks there are, one line each, and from a configuration to its own."""
 
+from collections.abc import Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from nid_dist.coding.fit import Fit
+from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
+from nid_dist.model import Fitter, Model
 from nid_dist.tasks.base import Task
+
+# Imported when they are needed: a dictionary of images is used without what reads meshes.
+TASKS = {
+    "images": "nid_dist.tasks.images.task:ImageTask",
+    "video": "nid_dist.tasks.video.task:VideoTask",
+    "ct": "nid_dist.tasks.ct.task:CTTask",
+    "shapes": "nid_dist.tasks.shapes.task:ShapeTask",
+}
 
 
 def make_task(config: Config) -> Task:
@@ -16,18 +32,29 @@ def make_task(config: Config) -> Task:
     Raises:
         UserError: when the signals cannot be listed, or do not fit the configuration.
     """
-    if config.signals.source == "shapes":
-        from nid_dist.tasks.shapes.task import ShapeTask
+    module, _, name = TASKS[_name(config)].partition(":")
+    task: Task = getattr(import_module(module), name)(config)
+    return task
 
-        return ShapeTask(config)
-    if config.signals.source == "video":
-        from nid_dist.tasks.video.task import VideoTask
 
-        return VideoTask(config)
-    if config.tomography is not None:
-        from nid_dist.tasks.ct.task import CTTask
+def fitter_of(config: Config) -> Fitter:
+    """The way to fit signals of a configuration's task, whose room is entered with the first of them.
 
-        return CTTask(config)
-    from nid_dist.tasks.images.task import ImageTask
+    Args:
+        config: the whole configuration.
 
-    return ImageTask(config)
+    Returns:
+        What a model is bound to.
+    """
+    return partial(_fit, _name(config))
+
+
+def _name(config: Config) -> str:
+    source = config.signals.source
+    return source if source in ("shapes", "video") else "images" if config.tomography is None else "ct"
+
+
+def _fit(
+    task: str, model: Model, signals: Sequence[Any], methods: Sequence[str | Method] | None, **options: Any
+) -> Iterator[dict[str, Fit]]:
+    yield from import_module(f"nid_dist.tasks.{task}.fitting").fit(model, signals, methods, **options)

@@ -19,8 +19,8 @@ class Traffic:
     """What this rank has sent to others, and how long it waited for what they sent, since the last `reset`.
 
     Kinds: `codes` (to the owners, and their gradients back), `coordinates`, `sums` (back home, and their gradients to
-    the owners) and `atoms` (experts gathered or fetched for a solver). GPUs wait for each other while their processes go
-    on: seconds are those that the process waited.
+    the owners) and `atoms` (experts gathered or fetched for a solver). GPUs wait for each other while their processes
+    go on: seconds are those that the process waited.
     """
 
     bytes: dict[str, int] = field(default_factory=dict)

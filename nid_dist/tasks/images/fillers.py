@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,10 +10,12 @@ from jaxtyping import Bool
 
 from nid_dist.baselines.inr import Baseline
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.device import resolve_device
+from nid_dist.evaluation.measuring import timed
 from nid_dist.model import Model
 from nid_dist.tasks.images.biharmonic import biharmonic
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.inpainting import inpaint
-from nid_dist.tasks.images.task import ImageArray
 
 Filler = Callable[[ImageArray, Bool[np.ndarray, "H W"]], ImageArray]
 """Makes an image of a corrupted one and of which pixels are known."""
@@ -21,23 +23,17 @@ Filler = Callable[[ImageArray, Bool[np.ndarray, "H W"]], ImageArray]
 
 @dataclass(frozen=True)
 class Filled:
-    """What one of them made of an image.
+    """What one of them made of an image."""
 
-    Args:
-        picture: in [0, 1].
-        seconds: that it took.
-    """
-
-    picture: ImageArray
-    seconds: float
+    picture: ImageArray  # in [0, 1]
+    seconds: float  # that it took
 
 
 def dictionary_filler(model: Model, noise: float, *, blind: bool = False) -> Filler:
     """The dictionary: the mask known, or, when `blind`, found by a robust fit."""
 
     def fill(image: ImageArray, known: Bool[np.ndarray, "H W"]) -> ImageArray:
-        result = inpaint(model, image, None if blind else known, noise=noise)
-        return kept(result.picture, image, result.trusted > 0.5)
+        return inpaint(model, image, None if blind else known, noise=noise).filled()
 
     return fill
 
@@ -62,22 +58,9 @@ def classical_filler(image: ImageArray, known: Bool[np.ndarray, "H W"]) -> Image
 
 
 def fill_all(fillers: Mapping[str, Filler], image: ImageArray, known: Bool[np.ndarray, "H W"]) -> dict[str, Filled]:
-    """Let each of them fill an image.
-
-    Args:
-        fillers: by name.
-        image: corrupted.
-        known: its pixels that are known.
-
-    Returns:
-        Pictures and seconds by name.
-    """
-    results = {}
-    for name, fill in fillers.items():
-        begin = perf_counter()
-        picture = fill(image, known)
-        results[name] = Filled(picture, perf_counter() - begin)
-    return results
+    """Let each of them fill a corrupted image, given which of its pixels are known."""
+    device = resolve_device("auto")
+    return {name: Filled(*timed(partial(fill, image, known), device)) for name, fill in fillers.items()}
 
 
 def kept(picture: ImageArray, image: ImageArray, known: Bool[np.ndarray, "H W"]) -> ImageArray:

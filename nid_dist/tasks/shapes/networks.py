@@ -34,11 +34,12 @@ def fit_oriented_points(
     Returns:
         The network, negative inside where normals were given.
     """
-    generator = torch.Generator().manual_seed(seed)
+    generator, device = torch.Generator().manual_seed(seed), baseline.device
+    points, normals = points.to(device), None if normals is None else normals.to(device)
 
     def loss(network: Network) -> Tensor:
-        chosen = torch.randperm(len(points), generator=generator)[:off]
-        drawn = 2 * torch.rand(off, 3, generator=generator) - 1
+        chosen = torch.randperm(len(points), generator=generator)[:off].to(device)
+        drawn = (2 * torch.rand(off, 3, generator=generator) - 1).to(device)
         coords = torch.cat([points[chosen], drawn]).requires_grad_(True)
         values = network(coords)[:, 0]
         (slope,) = torch.autograd.grad(values.sum(), coords, create_graph=True)
