@@ -61,10 +61,13 @@ def test_decompose(video_run: Path, tmp_path: Path) -> None:
     assert_alike(decompose.main, tmp_path, "--run", video_run / "run", "--lossless")
 
 
-@pytest.mark.parametrize("kind", ["images", "inpainting"])
-def test_compare_images(folder: Path, tmp_path: Path, kind: str) -> None:
-    assert_alike(compare.main, tmp_path, "--config", folder / f"{kind}.yaml")
+@pytest.mark.parametrize(
+    ("kind", "given"), [("images", ["sides=[16]", "limit=1"]), ("inpainting", ["corruptions=[text]", "kept=[0.5]"])]
+)
+def test_compare_images(folder: Path, tmp_path: Path, kind: str, given: list[str]) -> None:
+    assert_alike(compare.main, tmp_path, "--config", folder / f"{kind}.yaml", "--set", *given)
 
 
 def test_compare_scans(config: Path, tmp_path: Path) -> None:
-    assert_alike(compare.main, tmp_path, "--config", config, "--set", "seconds=1e-6")
+    few = ["views=[4]", "photons=[null]", "slices=[]", "phantoms=1", "tuned_on=0", "seconds=1e-6"]
+    assert_alike(compare.main, tmp_path, "--config", config, "--set", *few)

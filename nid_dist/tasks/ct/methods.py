@@ -115,7 +115,7 @@ def network_method(
         draws = torch.Generator().manual_seed(baseline.config.seed)
 
         def loss(network: Network) -> torch.Tensor:
-            lines = torch.randperm(radon.size, generator=draws)[:_LINES].to(baseline.device)
+            lines = torch.randperm(radon.size, generator=draws)[:_LINES]
             points, weights = radon.points(lines)
             values = network(points.flatten(0, 1).float())[:, 0].unflatten(0, weights.shape)
             return ((weights.float() * values).sum(1) - measured[lines]).square().mean()
