@@ -115,7 +115,7 @@ def _side_by_side(gemm: Gemm) -> dict[str, float]:
     """What compares one n with another is timed in one loop, as the machine's speed changes over minutes."""
     cases = {n: StepCase(n, 256, 512) for n in (1024, 4096, 16384)}
     runs: dict[str, Callable[[], object]] = {str(n): case.step for n, case in cases.items()}
-    seconds = alternate({**runs, "gemm": gemm.run}, repeats=15, device=cases[1024].device)
+    seconds = alternate({**runs, "gemm": gemm.run}, repeats=15, device=resolve_device("auto"))
     rate = gemm.flops / seconds["gemm"]
     return {
         "gemm_gflops": rate / 1e9,
