@@ -43,8 +43,8 @@ class Code:
         return self.values.device
 
     def to(self, device: str | torch.device) -> "Code":
-        """The same code on another device: `auto`, `cpu`, `cuda` or `cuda:N`."""
-        chosen = resolve_device(device)
+        """The same code on another device, by its name `auto`, `cpu`, `cuda` or `cuda:N`."""
+        chosen = resolve_device(device) if isinstance(device, str) else device
         indices, present = (None if x is None else x.to(chosen) for x in (self.indices, self.present))
         return Code(self.values.to(chosen), self.bias.to(chosen), indices, present)
 

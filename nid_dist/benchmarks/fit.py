@@ -23,7 +23,6 @@ from nid_dist.comparison.factory import load_comparison
 from nid_dist.comparison.runner import run_method
 from nid_dist.config import find_config
 from nid_dist.coordinate_grid import coordinate_grid
-from nid_dist.data.sources import list_images
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.fitting import fit_signals
@@ -31,8 +30,10 @@ from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.comparison import ComparedMethod, Reconstruction
 from nid_dist.tasks.images.comparison import ImageComparison
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.sources import list_images
 from nid_dist.tasks.images.tiling import Tiling
 
 CONFIG = find_config("compare_images")
@@ -107,7 +108,7 @@ def dictionary_methods(
     model: Model, images: Sequence[ImageArray], *, whole: bool, repeats: int
 ) -> list[ComparedMethod]:
     """What fits images of one size, all of them together, by each method; `whole`: an image is one signal."""
-    patch = None if whole else model.config.signals.patch
+    patch = None if whole else model.config.signals_of(ImagesSection).patch
     tiling = Tiling(images[0].shape[0], images[0].shape[1], patch, patch)
     values, coords = (
         torch.cat([tiling.split(image) for image in images]).to(model.device),
@@ -156,7 +157,7 @@ def _material(comparison: ImageComparison, whole: bool, quick: bool) -> tuple[Mo
         chosen.set.extend(["training.steps=3", "training.batch=16", *QUIET])
     with tempfile.TemporaryDirectory() as folder:
         model, training = trained(chosen, CONFIG, folder if quick else comparison.run_dir)
-    photographs = [ref.load() for ref in list_images(training.signals)["test"]]
+    photographs = [ref.load() for ref in list_images(training.signals_of(ImagesSection))["test"]]
     return model, squares(photographs, 3 if quick else _IMAGES)
 
 

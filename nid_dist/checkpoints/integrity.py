@@ -40,9 +40,6 @@ def write_document(
         tensors: what the shards hold, by name; of expert tensors the whole counts, not this rank's part.
         facts: the caller's facts, JSON values.
         placement: how many ranks wrote the shards, and as what; for people, as no reader needs it.
-
-    Returns:
-        The path of the document.
     """
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
     contents = {
@@ -63,13 +60,7 @@ def write_document(
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Reads the JSON document of a checkpoint.
-
-    Args:
-        path: the folder of one checkpoint.
-
-    Returns:
-        `step`, `tensors`, `files` and `facts`, as `write_document` wrote them.
+    """Reads the JSON document of a checkpoint: `step`, `tensors`, `files` and `facts`, as `write_document` wrote them.
 
     Raises:
         DamagedCheckpoint: the document is missing, is not JSON or its checksum differs.
@@ -108,7 +99,6 @@ def check_files(path: Path, files: Mapping[str, Mapping[str, Any]], *, checksums
     """Compares the shards of a checkpoint with its document.
 
     Args:
-        path: the folder of one checkpoint.
         files: bytes and sha256 of each file, by name.
         checksums: whether to read the files, or only look at their sizes.
 
@@ -136,7 +126,6 @@ def check_tensors(
     """Compares the tensors of a checkpoint with those that it is to be loaded into.
 
     Args:
-        path: the folder of one checkpoint.
         saved: shape and dtype of each saved tensor, by name.
         into: the tensors to be overwritten.
         partial: whether the checkpoint may hold tensors that are not asked for.
@@ -150,7 +139,7 @@ def check_tensors(
             str(path),
             found=f"no tensor {_some(missing)}",
             expected="all tensors of the configured model and optimizer",
-            hint=_mend(missing[0], "a section of the configuration"),
+            hint=_hint(missing[0], "a section of the configuration"),
         )
     for name, tensor in into.items():
         shape, dtype = list(tensor.shape), _describe(tensor)["dtype"]
@@ -159,14 +148,14 @@ def check_tensors(
                 f"{path}: {name}",
                 found=f"shape {saved[name]['shape']}",
                 expected=f"shape {shape}, which the configuration asks for",
-                hint=_mend(name, "a size in the configuration"),
+                hint=_hint(name, "a size in the configuration"),
             )
         if saved[name]["dtype"] != dtype:
             raise UserError(
                 f"{path}: {name}",
                 found=saved[name]["dtype"],
                 expected=dtype,
-                hint=_mend(None, "training.precision"),
+                hint=_hint(None, "training.precision"),
             )
     extra = [name for name in saved if name not in into]
     if extra and not partial:
@@ -174,7 +163,7 @@ def check_tensors(
             str(path),
             found=f"a tensor {_some(extra)} that the configured model lacks",
             expected="only tensors of the configured model and optimizer",
-            hint=_mend(extra[0], "a section of the configuration"),
+            hint=_hint(extra[0], "a section of the configuration"),
         )
 
 
@@ -182,7 +171,7 @@ def _damaged(path: Path, found: str, expected: str) -> DamagedCheckpoint:
     return DamagedCheckpoint(str(path), found=found, expected=expected, hint="use an older checkpoint or a copy")
 
 
-def _mend(name: str | None, otherwise: str) -> str:
+def _hint(name: str | None, otherwise: str) -> str:
     key = next((key for part, key in _CONFIG_KEYS.items() if name is not None and part in name), otherwise)
     return f"{key} has probably changed: set it as in the config.yaml of the run, or start a new run"
 

@@ -10,7 +10,7 @@ from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.files import new_folder
 from nid_dist.memory import keep_freed_memory
-from nid_dist.tasks.video.fitting import require_video
+from nid_dist.tasks.video.config import VideoSection
 
 _MOST = 16384  # rows or columns that video players show
 
@@ -37,10 +37,12 @@ def command(arguments: Sequence[str] | None = None) -> int:
             "--fps", found=f"{options.fps:g}", expected="above 0 and at most 1000", hint="choose such a rate"
         )
     keep_freed_memory()
-    model = load(options.run, device=chosen_device(options))
-    require_video(model, str(options.run))
+    device = chosen_device(options)
+    model = load(options.run, device=device.device)
+    model.config.signals_of(VideoSection, str(options.run))
     with new_folder(options.out) as folder:
         fit = model.fit(options.input)
+        print(device)
         written = fit.write(folder, rate=options.fps, size=size, lossless=options.lossless)["files"]
     found = fit.decomposition
     rank = len(found.background.experts)

@@ -13,9 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
-import torch
-
-from nid_dist.device import use_device
+from nid_dist.device import DeviceChoice, use_device
 from nid_dist.errors import UserError
 from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
@@ -47,15 +45,13 @@ def add_device_option(parser: argparse.ArgumentParser, *, default: str | None = 
     )
 
 
-def chosen_device(options: argparse.Namespace) -> torch.device:
-    """The device asked for, of all that the command does and starts; it is said on stderr, with the reason.
+def chosen_device(options: argparse.Namespace) -> DeviceChoice:
+    """The device asked for, of all that the command does and starts; it prints the choice when it begins to compute.
 
     Raises:
         UserError: when there is no such device.
     """
-    choice = use_device(options.device)
-    print(choice, file=sys.stderr)
-    return choice.device
+    return use_device(options.device)
 
 
 @contextmanager

@@ -13,12 +13,13 @@ from tqdm import tqdm
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, new_folder, without_result
 from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
-from nid_dist.data.reading import read_image
-from nid_dist.data.sources import named_files
+from nid_dist.data.files import named_files
+from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, require_images, require_stride
 from nid_dist.tasks.images.report import report_images
 
@@ -102,14 +103,16 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     check_ranges(options)
-    paths = named_files(options.input)
-    model = load(options.dictionary, device=chosen_device(options))
+    paths = named_files(options.input, EXTENSIONS)
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     with in_options(stride="--stride"):
-        require_stride(options.stride, model.config.signals.patch)
+        require_stride(options.stride, model.config.signals_of(ImagesSection).patch)
     new_folder(options.out)
-    colour = model.config.signals.colour
+    print(device)
+    colour = model.config.signals_of(ImagesSection).colour
     images: Iterable[tuple[str, Callable[[], ImageArray]]]
     images = [(name, partial(read_image, path, colour)) for name, path in paths]
     report = report_images(

@@ -21,7 +21,6 @@ from nid_dist.planning.cost import rows
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
 from nid_dist.planning.workload import Run
 from nid_dist.tasks.registry import make_task
-from nid_dist.tasks.shapes.task import POINTS
 
 _MIB = 2**20
 # Attained, not peak, by an A100 or better; float32 is not TF32.
@@ -46,7 +45,7 @@ def parser() -> argparse.ArgumentParser:
         "--flops", type=float, metavar="TFLOP/s", help="that a rank attains (default 15; 150 with precision bf16)"
     )
     parser.add_argument("--memory", type=float, default=80.0, metavar="GB", help="of a rank (default 80)")
-    parser.add_argument("--signals", type=int, help="number of training signals, for a codebook without its images")
+    parser.add_argument("--signals", type=int, help="number of training signals, for a codebook without its signals")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, in bytes and seconds")
     parser.add_argument(
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
@@ -60,47 +59,36 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
     Args:
         config: the configuration.
         world: ranks in all.
-        signals: number of training signals; None: counted in the images, where a codebook needs it.
+        signals: number of training signals; None: counted, where a codebook needs it.
 
     Returns:
         The run; no model is made, however large it would be.
 
     Raises:
-        UserError: when signals have to be counted and cannot be.
+        UserError: when signals have to be counted or measured, and cannot be.
     """
-    shapes = config.signals.source == "shapes"
-    if config.signals.source == "video":
-        return _describe_video(config, world, signals)
-    side = config.signals.lattice if shapes else config.signals.patch or config.signals.size
-    assert side is not None, "the configuration requires signals.size for whole images"
-    channels = 3 if config.signals.colour == "rgb" and not shapes else 1
-    if config.coding.gate.kind == "codebook" and signals is None:
-        try:
-            signals = len(make_task(config).signals)
-        except UserError as error:
-            hint = f"{error.hint}; or say how many training signals there are (--signals)"
-            raise UserError(error.where, found=error.found, expected=error.expected, hint=hint) from error
-    gate = gate_cost(
-        config, channels=channels, grid_shape=(side, side), signals=signals or 1, batch=rows(config, world)
-    )
-    if shapes:
-        return Run(config, channels, config.training.coordinates or POINTS, world, gate, in_dim=3, per_signal=True)
-    return Run(config, channels, side * side, world, gate)
-
-
-def _describe_video(config: Config, world: int, signals: int | None) -> Run:
-    """Frames are read only where the configuration does not say how large they are, or a codebook how many."""
-    grid, counted = config.signals.video.size, config.coding.gate.kind == "codebook"
-    if grid is None or (counted and signals is None):
+    section, codebook = config.signals, config.coding.gate.kind == "codebook"
+    grid: tuple[int, ...] | None = section.grid_shape
+    if grid is None or (codebook and signals is None):
         try:
             task = make_task(config)
         except UserError as error:
-            hint = f"{error.hint}; or say signals.video.size, and how many frames there are (--signals)"
+            size = " and of which size" * (grid is None)
+            hint = f"{error.hint}; or say how many training signals there are (--signals){size}"
             raise UserError(error.where, found=error.found, expected=error.expected, hint=hint) from error
-        grid, signals = (task.grid_shape[0], task.grid_shape[1]), len(task.signals) if signals is None else signals
-    channels = 3 if config.signals.colour == "rgb" else 1
-    gate = gate_cost(config, channels=channels, grid_shape=grid, signals=signals or 1, batch=rows(config, world))
-    return Run(config, channels, grid[0] * grid[1], world, gate)
+        grid, signals = task.grid_shape, len(task.signals) if signals is None else signals
+    points = math.prod(grid)
+    if section.own_coordinates:
+        points = config.training.coordinates or section.points
+    gate = gate_cost(
+        config,
+        channels=section.channels,
+        grid_shape=grid,
+        gate_input=section.gate_input,
+        signals=signals or 1,
+        batch=rows(config, world),
+    )
+    return Run(config, section.channels, points, world, gate, len(grid), section.own_coordinates)
 
 
 def plan(run: Run, machine: Machine) -> list[Estimate]:

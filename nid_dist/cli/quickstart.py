@@ -19,9 +19,8 @@ from nid_dist.device import processes_for
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
-from nid_dist.evaluation.report import Column, Table, machine
+from nid_dist.evaluation.report import Column, Table, write_results
 from nid_dist.export import load
-from nid_dist.files import replacing, write_json
 from nid_dist.model import Model
 from nid_dist.parallel.launch.network import free_port
 from nid_dist.tasks.images import dct, pca
@@ -99,7 +98,7 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
     height, width = image.shape[:2]
     tiling = Tiling(height, width, side, side)
     patches = tiling.split(image).unflatten(1, task.grid_shape)
-    learned = pca.fit_pca(task.sample(len(task.signals)).unflatten(1, task.grid_shape), centre="patch")
+    learned = pca.fit_pca(task.sample(len(task.signals)).values.unflatten(1, task.grid_shape), centre="patch")
     results = {
         "pca": pca.truncate(learned, patches, k),
         "pca_best": pca.best_k(learned, patches, k),
@@ -160,9 +159,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     results |= {"seconds": seconds, "training_seconds": progress["seconds"], "held_out": name}
     results |= {"experts": model.dictionary.num_experts, "support": model.support, "processes": processes}
     given = shlex.join(["python", "-m", "nid_dist.cli.quickstart", *(sys.argv[1:] if arguments is None else arguments)])
-    write_json(out / "results.json", {"command": given, **results, "machine": machine()})
-    with replacing(out / "table.md") as temporary:
-        temporary.write_text(table.markdown() + "\n")
+    write_results(out / "results.json", given, results, table)
     size = f"{model.dictionary.num_experts} experts, {model.support} coefficients a patch"
     print(f"\n{name}, held out; {size}; {seconds:.0f} s in all\n\n{table.text()}")
     print(

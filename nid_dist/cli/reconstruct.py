@@ -5,13 +5,15 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine
 from nid_dist.export import load
 from nid_dist.files import new_folder
-from nid_dist.tasks.shapes.fitting import no_surface, place_cloud, require_shapes
+from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.shapes.fitting import no_surface, place_cloud
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from nid_dist.tasks.shapes.point_clouds import read_cloud
 
@@ -46,14 +48,16 @@ def command(arguments: Sequence[str] | None = None) -> int:
             )
     cloud = read_cloud(options.points, options.normals)
     truth = None if options.truth is None else read_mesh(options.truth)
-    model = load(options.dictionary, device=chosen_device(options))
-    require_shapes(model, str(options.dictionary))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
+    model.config.signals_of(ShapesSection, str(options.dictionary))
     place_cloud(cloud, options.frame, str(options.points))
-    facts = {
+    facts: dict[str, Any] = {
         "command": shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)]),
         "machine": machine(),
     }
     with new_folder(options.out) as folder:
+        print(device)
         fit = model.fit(cloud, frame=options.frame, noise=options.noise)
         found = fit.write(folder, resolution=options.resolution, formats=options.format, truth=truth, **facts)
     if not found["faces"]:

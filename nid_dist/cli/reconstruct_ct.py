@@ -56,11 +56,13 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     _check(options)
     scan = read_scan(options.sinogram, options.geometry)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_slices(model, str(options.dictionary))
     methods = _methods(options, model)
     given = shlex.join(["nid-reconstruct-ct", *(sys.argv[1:] if arguments is None else arguments)])
     with new_folder(options.out) as folder:
+        print(device)
         fits = model.fit(scan, methods, model_error=options.model_error)
         rows = write_fits(folder, fits, options.size, command=given, machine=machine())["rows"]
     print(Table(_COLUMNS, [list(row.values()) for row in rows]).text())

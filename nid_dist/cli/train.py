@@ -10,6 +10,14 @@ from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch, detect_launch
 from nid_dist.training.run import train
 
+# What a person does with a trained run, by its task.
+_NEXT = {
+    "images": "nid-fit --dictionary {run} --input YOUR_IMAGES --out {run}/fit",
+    "video": "nid-decompose --run {run} --out {run}/decomposition",
+    "ct": "nid-reconstruct-ct --dictionary {run} --sinogram S.npy --geometry S.yaml --out {run}/slice",
+    "shapes": "nid-reconstruct --dictionary {run} --points CLOUD.ply --out SURFACE",
+}
+
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
@@ -42,12 +50,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written to {run_dir}/checkpoints")
         print(f"next: {again(options, launch, '--resume', 'auto')}")
         return 0
-    follows = {
-        "shapes": f"nid-reconstruct --dictionary {run_dir} --points CLOUD.ply --out SURFACE",
-        "video": f"nid-decompose --run {run_dir} --out {run_dir}/decomposition",
-    }.get(config.signals.source, f"nid-fit --dictionary {run_dir} --input YOUR_IMAGES --out {run_dir}/fit")
-    if config.tomography is not None:
-        follows = f"nid-reconstruct-ct --dictionary {run_dir} --sinogram S.npy --geometry S.yaml --out {run_dir}/slice"
+    follows = _NEXT[config.task].format(run=run_dir)
     if not trainer.figures:
         longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")

@@ -60,7 +60,11 @@ def run(
     """
     train = partial(trained, path=path, run_dir=comparison.run_dir)
     request = Request(path, inputs, train, partial(folder_of, run_dir=comparison.run_dir))
-    specification = comparison.specify(request)
+    return run_specification(comparison.specify(request), out, command)
+
+
+def run_specification(specification: Specification, out: Path, command: str = "") -> Results:
+    """As `run`, of what a comparison says."""
     failed, outcomes, grids = dict(specification.failed), list[Outcome](), dict[Grid, Cells]()
     with tqdm(
         total=sum(len(trial.subjects) for trial in specification.trials),

@@ -13,19 +13,12 @@ from nid_dist.errors import UserError
 
 @dataclass
 class Origin:
-    """Where each value came from.
+    """Where each value came from."""
 
-    Attributes:
-        file: the configuration file, None without one.
-        lines: the line of each key of the file.
-        overrides: the text of the override that set a key.
-        schema: what is allowed.
-    """
-
-    file: str | None
-    lines: dict[KeyPath, int]
-    overrides: dict[KeyPath, str]
-    schema: Schema
+    file: str | None  # the configuration file, None without one
+    lines: dict[KeyPath, int]  # the line of each key of the file
+    overrides: dict[KeyPath, str]  # the text of the override that set a key
+    schema: Schema  # what is allowed
 
     def describe(self, key: KeyPath) -> str:
         """Names the override, or the file and line, in which a key was set, and the key."""
@@ -40,18 +33,9 @@ class Origin:
 
 
 def explain(error: ValidationError, raw: dict[Any, Any], origin: Origin) -> UserError:
-    """Turns the first of pydantic's complaints into a user's error and counts the others.
-
-    Args:
-        error: what pydantic raised.
-        raw: what it was given.
-        origin: where that came from.
-
-    Returns:
-        The error, in one line.
-    """
+    """Turns the first of pydantic's complaints into a user's error and counts the others."""
     details = error.errors(include_url=False)
-    keys = [_key_in(raw, detail["loc"], detail["type"]) for detail in details]
+    keys = [_key_in(raw, detail["loc"], detail["type"], origin.schema) for detail in details]
     key, kind = keys[0], details[0]["type"]
     # A union complains once for each alternative: about the whole value, and about what is inside it.
     others = sum(not any(other[: len(one)] == one for other in set(keys) - {one}) for one in set(keys) - {key})
@@ -75,9 +59,6 @@ def find_swallowed_bool(raw: Any, config: Any, origin: Origin, at: KeyPath = ())
     """Finds a true or false that pydantic took for the number 1 or 0: YAML reads a bare `on` or `no` as a boolean.
 
     Args:
-        raw: what was given.
-        config: what pydantic made of it.
-        origin: where the values came from.
         at: the key of `raw`, empty for the whole.
 
     Returns:
@@ -92,7 +73,8 @@ def find_swallowed_bool(raw: Any, config: Any, origin: Origin, at: KeyPath = ())
         )
     pairs: Iterator[tuple[str | int, Any, Any]] = iter(())
     if isinstance(raw, dict) and isinstance(config, BaseModel):
-        pairs = ((key, value, getattr(config, key)) for key, value in raw.items())
+        # Keys that an older version wrote are not all there.
+        pairs = ((key, value, getattr(config, key)) for key, value in raw.items() if key in type(config).model_fields)
     elif isinstance(raw, list) and isinstance(config, list | tuple):
         pairs = ((index, value, config[index]) for index, value in enumerate(raw))
     errors = (find_swallowed_bool(value, made, origin, (*at, key)) for key, value, made in pairs)
@@ -109,17 +91,28 @@ def show(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
-def _key_in(raw: Any, loc: KeyPath, kind: str) -> KeyPath:
+def _key_in(raw: Any, loc: KeyPath, kind: str, schema: Schema) -> KeyPath:
     """The part of pydantic's location that is in the file: the names of a union's alternatives are not."""
-    if kind == "invalid_key":  # a key that is not a text, which the location names as one
-        return loc
     key: KeyPath = ()
-    here = raw
+    here, chosen = raw, False
     for index, part in enumerate(loc):
-        if isinstance(here, dict) and (part in here or (kind == "missing" and index == len(loc) - 1)):
+        choice = schema.discriminator(key)
+        if choice is not None and not chosen:
+            chosen = True  # the location names the section's form next, which may be called like one of its keys
+            continue
+        chosen = False
+        last = index == len(loc) - 1
+        # A key that is not a text is named as one by the location.
+        if last and kind == "invalid_key":
+            key = (*key, part)
+        elif isinstance(here, dict) and (part in here or (kind == "missing" and last)):
             here, key = here.get(part), (*key, part)
         elif isinstance(here, list) and isinstance(part, int) and part < len(here):
             here, key = here[part], (*key, part)
+    if kind == "union_tag_invalid":
+        choice = schema.discriminator(key)
+        assert choice is not None
+        return (*key, choice)
     return key
 
 

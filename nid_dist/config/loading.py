@@ -1,5 +1,6 @@
 """From a YAML file and `--set` overrides to a checked configuration, and back."""
 
+import copy
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,10 +35,10 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
     raw, lines = ({}, {}) if path is None else _read(path, root)
     # A section whose keys are all commented out is a section of defaults.
     raw = {key: value for key, value in raw.items() if value is not None or key not in root.model_fields}
-    origin = Origin(None if path is None else str(path), lines, {}, Schema(root))
+    origin = Origin(None if path is None else str(path), lines, {}, Schema(root, raw))
     for override in overrides:
         key, value = _parse_override(override)
-        _put(raw, key, value, override, root)
+        _put(raw, key, value, override, origin.schema)
         origin.overrides[key] = f"--set {override}"
     try:
         config = root.model_validate(raw)
@@ -155,7 +156,7 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
     return tuple(int(part) if re.fullmatch(r"\d+", part) else part for part in parts), value
 
 
-def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str, root: type[BaseModel]) -> None:
+def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str, schema: Schema) -> None:
     """Sets a value in nested sections; sections on the way that the file leaves out are made, lists from defaults."""
     here: Any = raw
     for depth, part in enumerate(key):
@@ -173,19 +174,9 @@ def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str, root: typ
             here[part] = value
             return
         if isinstance(here, dict) and here.get(part) is None:
-            default = _default_at(key[: depth + 1], root)
-            here[part] = {} if default is None or isinstance(default, dict) else default
+            default = schema.at(key[: depth + 1]).get("default")
+            here[part] = {} if default is None or isinstance(default, dict) else copy.deepcopy(default)
         here = here[part]
-
-
-def _default_at(key: KeyPath, root: type[BaseModel]) -> Any:
-    try:
-        here: Any = root().model_dump(mode="json")
-    except ValidationError:  # some keys have no default
-        return None
-    for part in key:
-        here = here.get(part) if isinstance(here, dict) else None
-    return here
 
 
 def _not_inside(override: str, found: str, expected: str, part: str | int) -> UserError:

@@ -2,96 +2,41 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from nid_dist.config.loading import load_as
-from nid_dist.tasks.ct.config import Tomography
-from nid_dist.tasks.video.config import Video
+from nid_dist.config.section import (
+    Fraction,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Section,
+    SignalsSection,
+)
+from nid_dist.errors import UserError
+from nid_dist.tasks.ct.config import PhantomsSection, Tomography
+from nid_dist.tasks.images.config import PhotosSection
+from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.video.config import VideoSection
 
-PositiveInt = Annotated[int, Field(gt=0)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
+_Signals = TypeVar("_Signals", bound=SignalsSection)
 
 
-class Section(BaseModel):
-    """A section refuses keys it does not know."""
+def _with_source(raw: Any) -> Any:
+    """What names no source means that of the default."""
+    return {"source": PhotosSection().source, **raw} if isinstance(raw, dict) else raw
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
-
-class Signals(Section):
-    """Which images or shapes are the signals, how they are cut, and which are kept apart for validation and test."""
-
-    source: Literal["embedded", "folder", "celeba", "phantoms", "shapes", "video"] = Field(
-        "embedded",
-        description="photographs of scikit-image, your own images, CelebA, phantoms of a head, signed distances of "
-        "shapes, or a video",
-    )
-    path: str | None = Field(
-        None,
-        description="root folder of `folder` and `celeba`; `video`: a file or a folder of its frames; `shapes`: "
-        "prepared ones, null: procedural ones",
-    )
-    colour: Literal["rgb", "grey"] = "rgb"
-    crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
-    short_side: PositiveInt | None = Field(None, description="resize so that the shorter side has this many pixels")
-    size: PositiveInt | None = Field(None, description="side of a square to which the (centre) square is resized")
-    patch: PositiveInt | None = Field(16, description="side of a patch; null: a signal is a whole image")
-    stride: PositiveInt | None = Field(None, description="training step between patches; null: no overlap")
-    augment: bool = Field(
-        False, description="draw one of the square's 8 symmetries (shapes: mirrored, turned, stretched)"
-    )
-    val: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for validation")
-    test: list[str] | Fraction = Field(0.0, description="names (globs), or the share of images, kept for test")
-    limit: PositiveInt | None = Field(None, description="use at most this many images of each split")
-    cache_mb: PositiveInt = Field(2048, description="decoded images kept in memory")
-    phantoms: PositiveInt = Field(4096, description="`phantoms`: how many are made, all splits together")
-    phantoms_seed: NonNegativeInt = Field(0, description="`phantoms`: of them, which do not follow training.seed")
-    shapes: PositiveInt = Field(256, description="`shapes`: how many are made, all splits together")
-    families: list[Literal["chair", "table", "lamp"]] = Field(
-        ["chair", "table", "lamp"], min_length=1, description="`shapes`: of which kinds, in turn"
-    )
-    shapes_seed: NonNegativeInt = Field(0, description="`shapes`: of the shapes, which do not follow training.seed")
-    near_surface: Share = Field(0.8, description="`shapes`: of a shape's points, those near its surface")
-    truncation: PositiveFloat = Field(
-        0.1, description="`shapes`: f is the distance, cut at ± this (the box is [-1, 1]^3) and divided by it"
-    )
-    procedural: NonNegativeInt = Field(0, description="`shapes` with a path: procedural shapes to train on besides")
-    stretch: Fraction = Field(
-        0.2, description="`shapes`, augment: largest change of the length of each axis, as a share"
-    )
-    turn: NonNegativeFloat = Field(10.0, description="`shapes`, augment: largest turn about the up axis, in degrees")
-    cloud: PositiveInt = Field(512, description="`shapes`: points of the surface that a pointnet gate is shown")
-    lattice: PositiveInt = Field(16, description="`shapes`: side of the grid of dense values for initial experts")
-    video: Video = Field(Video(), description="`video`: which frames, and at which size")
-
-    @model_validator(mode="after")
-    def _check(self) -> "Signals":
-        if self.source == "shapes":
-            if self.augment and self.path is None:
-                raise ValueError("augment needs prepared shapes (signals.path); set signals.augment to false")
-            return self
-        if self.source == "video":
-            if self.path is None:
-                raise ValueError("source 'video' needs signals.path, a video file or a folder with its frames")
-            if self.augment or self.size is not None:
-                raise ValueError("frames of a video are neither turned (augment) nor cut square (size); unset these")
-            return self
-        if self.source == "phantoms" and self.size is None:
-            raise ValueError("source 'phantoms' needs signals.size, the side of the images that are made")
-        if self.source not in ("embedded", "phantoms") and self.path is None:
-            raise ValueError(f"source {self.source!r} needs signals.path, the folder with the images")
-        if self.patch is None and self.size is None:
-            raise ValueError("whole images (patch: null) need signals.size, so that all share one grid")
-        if self.patch is not None and self.stride is not None and self.stride > self.patch:
-            raise ValueError(f"stride {self.stride} larger than patch {self.patch} leaves pixels out")
-        return self
+Signals = Annotated[
+    PhotosSection | PhantomsSection | VideoSection | ShapesSection,
+    Field(discriminator="source"),
+    BeforeValidator(_with_source),
+]
+"""The section `signals`: one class per task, told apart by the key `source`."""
 
 
 class Encoding(Section):
@@ -263,7 +208,7 @@ class Logging(Section):
 class Config(Section):
     """Everything that defines a run."""
 
-    signals: Signals = Signals()
+    signals: Signals = PhotosSection()
     dictionary: Dictionary = Dictionary()
     coding: Coding = Coding()
     objective: Objective = Objective()
@@ -309,47 +254,36 @@ class Config(Section):
             )
         if self.coding.gate.kind == "none" and any(p.mode != "solve" for p in self.coding.phases):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
-        if self.signals.source == "shapes":
-            self._check_shapes()
-            if self.signals.augment and self.coding.gate.kind == "codebook":
-                raise ValueError("signals.augment changes shapes, and a codebook's code for each shape does not follow")
-        elif self.coding.gate.kind == "pointnet":
-            raise ValueError("coding.gate.kind 'pointnet' reads points of signals.source 'shapes' only")
-        if self.signals.source == "video":
-            self._check_video()
-        elif self.coding.gate.kind == "temporal":
-            raise ValueError("coding.gate.kind 'temporal' needs signals with times; set signals.source to video")
+        self.signals.check(self.coding.gate.kind, [phase.mode for phase in self.coding.phases])
         if self.tomography is not None:
-            self._check_tomography()
+            self.tomography.check(self.signals, self.coding.gate.kind)
         if self.dictionary.private_layers > 1 and self.dictionary.strategy == "merge":
             raise ValueError("dictionary.strategy 'merge' needs linear heads (private_layers: 1)")
         return self
 
-    def _check_shapes(self) -> None:
-        kind = self.coding.gate.kind
-        if kind not in ("codebook", "pointnet", "none"):
-            raise ValueError(
-                f"coding.gate.kind {kind!r} cannot read the points of signals.source 'shapes'; "
-                "choose codebook, pointnet or none"
-            )
+    @property
+    def task(self) -> str:
+        """The name of the task, as in `nid_dist/tasks/registry.py`."""
+        return self.signals.task if self.tomography is None else self.tomography.task
 
-    def _check_video(self) -> None:
-        missing = self.signals.video.missing_pixels > 0
-        if missing and any(phase.mode != "gate" for phase in self.coding.phases):
-            raise ValueError("signals.video.missing_pixels needs mode 'gate'; set coding.phases to [{mode: gate}]")
-        if missing and self.coding.gate.kind not in ("codebook", "temporal"):
-            raise ValueError(
-                f"coding.gate.kind {self.coding.gate.kind!r} looks at whole frames, not at frames with "
-                "signals.video.missing_pixels; choose codebook or temporal"
-            )
+    def signals_of(self, kind: type[_Signals], where: str = "the dictionary") -> _Signals:
+        """The section `signals`, as what a task needs it to be.
 
-    def _check_tomography(self) -> None:
-        signals = self.signals
-        if signals.source == "shapes" or signals.patch is not None or signals.colour != "grey" or signals.size is None:
-            raise ValueError(
-                "tomography scans whole grey images; set signals.patch to null, signals.colour to grey, and a size"
+        Args:
+            kind: its class, of one task or of several.
+            where: what has this configuration, for the message.
+
+        Returns:
+            The section.
+
+        Raises:
+            UserError: when the signals are of another task.
+        """
+        if not isinstance(self.signals, kind):
+            raise UserError(
+                where,
+                found=f"one of {self.task} (signals.source: {self.signals.source})",
+                expected=f"one of {kind.task}",
+                hint=f"choose another, or train one of {kind.task}",
             )
-        if signals.augment:
-            raise ValueError("tomography does not scan turned images; set signals.augment to false")
-        if self.coding.gate.kind == "codebook":
-            raise ValueError("coding.gate.kind 'codebook' cannot read scans; choose light")
+        return self.signals

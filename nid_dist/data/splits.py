@@ -13,7 +13,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def assign_splits(
-    names: Sequence[str], val: list[str] | float, test: list[str] | float, *, where: str
+    names: Sequence[str], val: list[str] | float, test: list[str] | float, *, where: str, noun: str = "image"
 ) -> dict[Split, list[str]]:
     """Divide names into the three splits.
 
@@ -21,13 +21,8 @@ def assign_splits(
     adding images never moves others.
 
     Args:
-        names: of all images.
         val: globs, or the share of images, for validation.
         test: globs, or the share of images, for test.
-        where: the source of the names, for the messages.
-
-    Returns:
-        Names of each split in the given order.
 
     Raises:
         UserError: a glob without a match, a name that both lists match, a share that gets no image, or no image
@@ -37,32 +32,36 @@ def assign_splits(
         raise UserError(
             "signals.val and signals.test",
             found=f"shares of {_share(val):g} and {_share(test):g}",
-            expected="a sum below 1, so that images are left to train on",
+            expected=f"a sum below 1, so that {noun}s are left to train on",
             hint="choose smaller shares",
         )
-    named = {"val": _matches(names, val, "signals.val", where), "test": _matches(names, test, "signals.test", where)}
+    named = {
+        "val": _matches(names, val, "signals.val", where, noun),
+        "test": _matches(names, test, "signals.test", where, noun),
+    }
     both = sorted(named["val"] & named["test"])
     if both:
         raise UserError(
             "signals.val and signals.test",
             found=f"{both[0]!r} ({len(both)} in all) in both lists",
-            expected="each image in one split",
+            expected=f"each {noun} in one split",
             hint="remove it from one of the lists",
         )
     splits: dict[Split, list[str]] = {split: [] for split in SPLITS}
     for name in names:
         splits[_split_of(name, named, val, test)].append(name)
-    _check_shares(splits, val, test, where)
+    _check_shares(splits, val, test, where, noun)
     return splits
 
 
-def folder_splits(names: Sequence[str], val: list[str] | float, *, where: str) -> dict[Split, list[str]] | None:
+def folder_splits(
+    names: Sequence[str], val: list[str] | float, *, where: str, noun: str = "image"
+) -> dict[Split, list[str]] | None:
     """Divide names by top folders `train`, `test` and, optionally, `val`.
 
     Args:
         names: relative posix paths of all images.
         val: globs, or the share of the images in `train`, for validation where there is no folder `val`.
-        where: the folder, for the messages.
 
     Returns:
         Names of each split in the given order, or None without top folders `train` and `test`.
@@ -80,7 +79,7 @@ def folder_splits(names: Sequence[str], val: list[str] | float, *, where: str) -
         raise UserError(
             where,
             found=f"{outside[0]!r} ({len(outside)} in all) beside the folders train and test",
-            expected="every image in train, val or test",
+            expected=f"every {noun} in train, val or test",
             hint="move or remove it, or say what is kept for test in signals.test",
         )
     if not val:
@@ -90,14 +89,11 @@ def folder_splits(names: Sequence[str], val: list[str] | float, *, where: str) -
             "signals.val", found=f"{val} and a folder val in {where}", expected="one of them", hint="remove signals.val"
         )
     # Never by a hash over everything: images of the folder test would be trained on.
-    return {**assign_splits(splits["train"], val, 0.0, where=f"{where}/train"), "test": splits["test"]}
+    return {**assign_splits(splits["train"], val, 0.0, where=f"{where}/train", noun=noun), "test": splits["test"]}
 
 
 def stable_fraction(name: str) -> float:
     """Map a name to a number in [0, 1) that depends on nothing else.
-
-    Args:
-        name: of an image.
 
     Returns:
         A fraction, uniform over names (SHA-256), the same on every machine.
@@ -123,7 +119,7 @@ def _share(rule: list[str] | float) -> float:
     return 0.0 if isinstance(rule, list) else rule
 
 
-def _matches(names: Sequence[str], rule: list[str] | float, key: str, where: str) -> set[str]:
+def _matches(names: Sequence[str], rule: list[str] | float, key: str, where: str, noun: str) -> set[str]:
     matched: set[str] = set()
     for pattern in rule if isinstance(rule, list) else []:
         hits = {name for name in names if name == pattern or fnmatchcase(name, pattern)}
@@ -131,28 +127,30 @@ def _matches(names: Sequence[str], rule: list[str] | float, key: str, where: str
             some = ", ".join(names[:3])
             raise UserError(
                 key,
-                found=f"{pattern!r}, which matches no image of {where}",
-                expected=f"names or globs of its images, such as {some}",
+                found=f"{pattern!r}, which matches no {noun} of {where}",
+                expected=f"names or globs of its {noun}s, such as {some}",
                 hint="correct or remove it",
             )
         matched |= hits
     return matched
 
 
-def _check_shares(splits: dict[Split, list[str]], val: list[str] | float, test: list[str] | float, where: str) -> None:
+def _check_shares(
+    splits: dict[Split, list[str]], val: list[str] | float, test: list[str] | float, where: str, noun: str
+) -> None:
     total = sum(len(members) for members in splits.values())
     for key, rule, members in (("val", val, splits["val"]), ("test", test, splits["test"])):
         if _share(rule) > 0 and not members:
             raise UserError(
                 f"signals.{key}",
-                found=f"no image in the share {_share(rule):g} of the {total} images of {where}",
+                found=f"no {noun} in the share {_share(rule):g} of the {total} {noun}s of {where}",
                 expected="at least one",
-                hint=f"choose a larger share, or name images in signals.{key}",
+                hint=f"choose a larger share, or name {noun}s in signals.{key}",
             )
     if not splits["train"]:
         raise UserError(
             where,
-            found=f"no training image ({len(splits['val'])} for validation, {len(splits['test'])} for test)",
+            found=f"no training {noun} ({len(splits['val'])} for validation, {len(splits['test'])} for test)",
             expected="at least one",
-            hint="keep fewer images apart in signals.val and signals.test, or add images",
+            hint=f"keep fewer {noun}s apart in signals.val and signals.test, or add {noun}s",
         )

@@ -147,17 +147,19 @@ def write_results(
     tables: Mapping[str, Table] | None = None,
     failed: Mapping[str, str] | None = None,
     title: str = "",
+    beside: str = "table.md",
 ) -> None:
     """Write what was found: JSON for programs, Markdown beside it for people, each complete or not at all.
 
     Args:
-        path: of the JSON; `results.json` has `table.md` beside it, any other name its own with `.md`.
+        path: of the JSON.
         command: that was given.
         facts: what the JSON says besides the command, the machine, and what failed.
         table: without one there is no Markdown.
         tables: further ones, by heading.
         failed: why an input has no result, by its name; None: there are no inputs that could fail.
         title: of the Markdown.
+        beside: name of the Markdown's file.
 
     Raises:
         UserError: they cannot be written.
@@ -169,8 +171,7 @@ def write_results(
         parts += [f"## {heading}\n\n{other.markdown()}" for heading, other in (tables or {}).items()]
         if failed:
             parts.append("Without result:\n\n" + "\n".join(f"- {reason}" for reason in failed.values()))
-        words = path.with_name("table.md") if path.name == "results.json" else path.with_suffix(".md")
-        with replacing(words) as temporary:
+        with replacing(path.with_name(beside)) as temporary:
             # A file name that is not UTF-8 arrives as lone surrogates.
             temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
     write_json(path, {"command": command, "machine": made_on, **facts} | ({} if failed is None else {"failed": failed}))

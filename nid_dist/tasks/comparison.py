@@ -13,7 +13,8 @@ from numpy import ndarray
 from numpy.typing import ArrayLike
 from pydantic import Field
 
-from nid_dist.config.schema import Config, Section
+from nid_dist.config.schema import Config
+from nid_dist.config.section import Section
 from nid_dist.config.shipped import find_config
 from nid_dist.evaluation.report import Row, Table
 from nid_dist.model import Model

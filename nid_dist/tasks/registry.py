@@ -21,7 +21,7 @@ TASKS = {
 
 
 def make_task(config: Config) -> Task:
-    """Make the task that `signals.source` asks for.
+    """Make the task that a configuration asks for.
 
     Args:
         config: the whole configuration.
@@ -32,7 +32,7 @@ def make_task(config: Config) -> Task:
     Raises:
         UserError: when the signals cannot be listed, or do not fit the configuration.
     """
-    module, _, name = TASKS[_name(config)].partition(":")
+    module, _, name = TASKS[config.task].partition(":")
     task: Task = getattr(import_module(module), name)(config)
     return task
 
@@ -46,12 +46,7 @@ def fitter_of(config: Config) -> Fitter:
     Returns:
         What a model is bound to.
     """
-    return partial(_fit, _name(config))
-
-
-def _name(config: Config) -> str:
-    source = config.signals.source
-    return source if source in ("shapes", "video") else "images" if config.tomography is None else "ct"
+    return partial(_fit, config.task)
 
 
 def _fit(

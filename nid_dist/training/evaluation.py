@@ -17,31 +17,20 @@ _SHOWN = 64
 def effective_rank(model: Model) -> float:
     """Effective rank of the atoms without their means: it falls when a dictionary collapses.
 
-    Args:
-        model: as trained so far.
-
     Returns:
         The rank of all atoms, or of 2048 evenly chosen ones where there are more.
     """
     count = model.dictionary.num_experts
-    chosen = torch.arange(min(count, _ATOMS)) * count // min(count, _ATOMS)
+    chosen = torch.arange(min(count, _ATOMS), device=model.device) * count // min(count, _ATOMS)
     atoms = _atoms(model, chosen)
     return rank_of((atoms - atoms.mean(1, keepdim=True)).flatten(1))
 
 
 def pictures(model: Model, task: Task, usage: Int[Tensor, "n"]) -> dict[str, Picture]:
-    """Pictures for TensorBoard: the task's own, and the most used atoms.
-
-    Args:
-        model: as trained so far.
-        task: its signals.
-        usage: how often each expert was chosen.
-
-    Returns:
-        Pictures by name.
-    """
+    """Pictures for TensorBoard: the task's own, and the most used atoms."""
     strongest = usage.argsort(descending=True)[:_SHOWN]
-    return task.pictures(model) | {"experts/most_used": _sheet(_atoms(model, strongest), model.grid_shape)}
+    atoms = _atoms(model, strongest.to(model.device))
+    return task.pictures(model) | {"experts/most_used": _sheet(atoms, model.grid_shape)}
 
 
 @torch.no_grad()

@@ -28,7 +28,8 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
         launch: of several processes; None: this one alone.
 
     Returns:
-        The trainer: `trainer.model` is the trained model, `trainer.figures` are the last evaluation's.
+        The trainer: `trainer.figures` are the last evaluation's. One process can fit signals by `trainer.model.fit` at
+        once; of several, which have a part of the experts each, load the run.
 
     Raises:
         UserError: when something about the configuration, the images or the run's folder is wrong; an existing run is

@@ -27,17 +27,8 @@ def make_gate(
 ) -> nn.Module:
     """Make the gate that a configuration asks for.
 
-    Args:
-        config: the section `coding.gate`.
-        experts: n.
-        channels: d.
-        grid_shape: shape of the signals' grid_shape, of C points; a codebook takes any, a pointnet reads none.
-        signals: number of training signals (of importance to codebook and temporal gate only).
-        support: k (of importance to the unrolled gate only).
-        generator: of the initial values.
-
-    Returns:
-        A module with `forward(values [T, C, d], ids [T]) -> GateOutput`.
+    A codebook takes any grid, a pointnet reads none; `signals` matters to codebook and temporal gate only, `support`
+    (k) to the unrolled one only.
 
     Raises:
         UserError: for the kind `none`.
@@ -58,9 +49,10 @@ def make_gate(
         )
     if config.kind == "pointnet":
         return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
-    if len(grid_shape) != 2:
+    if len(grid_shape) > 2:
         raise ValueError(f"the {config.kind} gate reads rows and columns, not a grid_shape of shape {grid_shape}")
-    height, width = grid_shape
+    *rows, width = grid_shape
+    height = rows[0] if rows else 1  # a signal along one axis is one row
     match config.kind:
         case "light":
             made: type[LightGate | ConvGate | ResNetGate] = LightGate

@@ -1,5 +1,6 @@
 """What a gate costs: its size, operations and memory, for any number of experts, without making it."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -12,51 +13,44 @@ from nid_dist.config.schema import Config
 
 @dataclass(frozen=True)
 class GateCost:
-    """A gate's size, and what a batch costs it.
+    """A gate's size, and what a batch costs it."""
 
-    Args:
-        parameters: numbers trained.
-        buffers: numbers held besides.
-        largest: numbers of its largest trained tensor.
-        forward: floating-point operations of its products.
-        backward: floating-point operations of their gradients.
-        kept: bytes that the backward pass needs.
-    """
-
-    parameters: int = 0
-    buffers: int = 0
-    largest: int = 0
-    forward: int = 0
-    backward: int = 0
-    kept: int = 0
+    parameters: int = 0  # numbers trained
+    buffers: int = 0  # numbers held besides
+    largest: int = 0  # numbers of its largest trained tensor
+    forward: int = 0  # floating-point operations of its products
+    backward: int = 0  # floating-point operations of their gradients
+    kept: int = 0  # bytes that the backward pass needs
 
 
-def gate_cost(config: Config, *, channels: int, grid_shape: tuple[int, int], signals: int, batch: int) -> GateCost:
+def gate_cost(
+    config: Config,
+    *,
+    channels: int,
+    grid_shape: tuple[int, ...],
+    gate_input: tuple[int, int] | None = None,
+    signals: int,
+    batch: int,
+) -> GateCost:
     """The cost of the gate that a configuration asks for.
 
     A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly; and a codebook has
-    one row per signal.
-
-    Args:
-        config: the configuration.
-        channels: d.
-        grid_shape: (H, W) of a signal.
-        signals: number of training signals (of importance to the codebook only).
-        batch: signals at a time.
-
-    Returns:
-        The cost; all zeros for the kind `none`.
+    one row per signal. `gate_input` are rows and columns of what the gate is given of a signal (None: its values on
+    the grid), `batch` are signals at a time. The kind `none` costs nothing.
     """
     if config.coding.gate.kind == "none":
         return GateCost()
-    two, three = (_measure(config, experts, channels, grid_shape, batch) for experts in (2, 3))
+    gate_input = gate_input or (math.prod(grid_shape), channels)
+    two, three = (_measure(config, experts, channels, grid_shape, gate_input, batch) for experts in (2, 3))
     at = [a + (config.dictionary.experts - 2) * (b - a) for a, b in zip(two, three, strict=True)]
     buffers, forward, backward, kept = at[:4]
     tensors = [numbers * (signals if config.coding.gate.kind == "codebook" else 1) for numbers in at[4:]]
     return GateCost(sum(tensors), buffers, max(tensors), forward, backward, kept)
 
 
-def _measure(config: Config, experts: int, channels: int, grid_shape: tuple[int, int], batch: int) -> list[int]:
+def _measure(
+    config: Config, experts: int, channels: int, grid_shape: tuple[int, ...], gate_input: tuple[int, int], batch: int
+) -> list[int]:
     """Numbers of buffers, operations forward and backward, bytes kept; then the numbers of each parameter."""
     gate = make_gate(
         config.coding.gate,
@@ -78,7 +72,7 @@ def _measure(config: Config, experts: int, channels: int, grid_shape: tuple[int,
             kept[place] = tensor
         return tensor
 
-    values = torch.zeros(batch, grid_shape[0] * grid_shape[1], channels, device=device)
+    values = torch.zeros(batch, *gate_input, device=device)
     ids = torch.zeros(batch, dtype=torch.long, device=device)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         output = gate(values, ids)

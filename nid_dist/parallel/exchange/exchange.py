@@ -26,19 +26,8 @@ class Traffic:
     bytes: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def bytes_sent(self) -> int:
-        """Over all kinds."""
-        return sum(self.bytes.values())
-
     def add(self, kind: str, sent: int, waited: float) -> None:
-        """Count one message.
-
-        Args:
-            kind: of the message.
-            sent: bytes that left this rank.
-            waited: seconds.
-        """
+        """Count one message."""
         self.bytes[kind] = self.bytes.get(kind, 0) + sent
         self.seconds[kind] = self.seconds.get(kind, 0.0) + waited
 

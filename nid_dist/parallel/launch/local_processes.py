@@ -23,11 +23,7 @@ def run_local(function: Callable[..., JSON], processes: int, *arguments: Any) ->
 
     Args:
         function: at the top level of a module; what it returns is a JSON value.
-        processes: how many.
         arguments: the same for all.
-
-    Returns:
-        What each rank returned.
 
     Raises:
         UserError: that of the first process that failed; the others are ended.
@@ -66,8 +62,8 @@ def _process(
         text = json.dumps({"rank": rank, "user_error": vars(error)})
     except Exception as error:
         full = out_of_memory(error)
-        told = {"error": traceback.format_exc()} if full is None else {"user_error": vars(full)}
-        text = json.dumps({"rank": rank, **told})
+        answer = {"error": traceback.format_exc()} if full is None else {"user_error": vars(full)}
+        text = json.dumps({"rank": rank, **answer})
     temporary = folder / f".{rank}.tmp"
     temporary.write_text(text)
     temporary.rename(folder / f"{rank}.json")

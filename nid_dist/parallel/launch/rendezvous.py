@@ -4,7 +4,6 @@ import os
 import socket
 import uuid
 from collections import Counter
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -33,9 +32,7 @@ def join(
     """Initialise the default process group of `torch.distributed`; all processes call this.
 
     Args:
-        launch: this process's place.
         timeout_seconds: after which a rank that does not answer ends the job, in this group and all later ones.
-        rendezvous_seconds: to wait for each other here.
         device: of this process; GPUs speak by nccl, CPUs by gloo.
 
     Raises:
@@ -46,22 +43,14 @@ def join(
     _assemble(job, launch, rendezvous_seconds, gpu_identity(device))
     _refuse_shared_gpus(job)
     if backend == "gloo" and "GLOO_SOCKET_IFNAME" not in os.environ:
-        alone = launch.local_size == launch.size
-        interface = "lo" if alone else interface_towards(launch.address)
+        one_machine = launch.local_size == launch.size
+        interface = "lo" if one_machine else interface_towards(launch.address)
         if interface is not None:
             os.environ["GLOO_SOCKET_IFNAME"] = interface
     timeout = timedelta(seconds=timeout_seconds)
     _set_default_timeout(timeout)
     store = dist.PrefixStore("group", job.store)
     dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=timeout)
-
-
-def leave() -> None:
-    """Destroy the process group; the process that keeps the store waits a moment for the others."""
-    if dist.is_initialized():
-        with suppress(Exception):
-            dist.destroy_process_group()
-        failures.depart()
 
 
 def _refuse_shared_gpus(job: Job) -> None:

@@ -27,18 +27,14 @@ Image = Float64[np.ndarray, "S S"]
 
 @dataclass(frozen=True, eq=False)
 class Classical:
-    """Reconstruction on a square of pixels from one sinogram.
-
-    Args:
-        geometry: parallel beams, as many bins as `side`, over the whole disc.
-        side: of the square, odd.
+    """Reconstruction on a square of pixels from one sinogram, given view by view.
 
     Raises:
         UserError: for a geometry that scikit-image has no word for.
     """
 
-    geometry: Geometry
-    side: int
+    geometry: Geometry  # parallel beams, as many bins as `side`, over the whole disc
+    side: int  # of the square, odd
 
     def __post_init__(self) -> None:
         geometry = self.geometry
@@ -53,28 +49,12 @@ class Classical:
             )
 
     def fbp(self, measured: Float[np.ndarray, "M"], window: Literal["ramp", "hann"] = "ramp") -> Image:
-        """Filtered back-projection.
-
-        Args:
-            measured: the sinogram, view by view.
-            window: of the ramp filter; "ramp": none.
-
-        Returns:
-            The image, not clipped.
-        """
+        """Filtered back-projection, not clipped; `window` of the ramp filter ("ramp": none)."""
         image: Image = iradon(self._pixels(measured), self._degrees, filter_name=window, circle=True)
         return image
 
     def sart(self, measured: Float[np.ndarray, "M"], iterations: int) -> Image:
-        """The simultaneous algebraic reconstruction technique (Andersen and Kak 1984), within [0, 1].
-
-        Args:
-            measured: the sinogram, view by view.
-            iterations: sweeps over all views.
-
-        Returns:
-            The image.
-        """
+        """The simultaneous algebraic reconstruction technique (Andersen and Kak 1984), within [0, 1]."""
         image: Image | None = None
         for _ in range(iterations):
             image = iradon_sart(self._pixels(measured), self._degrees, image=image, clip=(0, 1))
@@ -85,14 +65,6 @@ class Classical:
         """min over images in [0, 1] of |A x - y|^2 / 2 + weight * TV(x), by FISTA (Beck and Teboulle 2009).
 
         Its proximal step is scikit-image's `denoise_tv_chambolle`; A integrates an interpolated image over bins.
-
-        Args:
-            measured: the sinogram, view by view.
-            weight: of the total variation.
-            iterations: proximal gradient steps.
-
-        Returns:
-            The image.
         """
         matrix, step = self._matrix, 1 / self._square_norm
         image = ahead = np.zeros((self.side, self.side))
@@ -129,15 +101,7 @@ class Classical:
 
 
 def image_matrix(geometry: Geometry, side: int) -> csr_matrix:
-    """The matrix from a square image, interpolated linearly, to the means of its line integrals over bins.
-
-    Args:
-        geometry: of the bins.
-        side: of the image in pixels.
-
-    Returns:
-        [M, side * side], sparse.
-    """
+    """The sparse matrix from a square image, interpolated linearly, to the means of its line integrals over bins."""
     radon = Radon(geometry.finer(_LINES), nodes_for(side))
     parts = []
     chunk = _LINES * geometry.bins

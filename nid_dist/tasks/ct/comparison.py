@@ -14,9 +14,9 @@ from jaxtyping import Float
 from pydantic import Field
 
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveFloat, PositiveInt
-from nid_dist.data.reading import read_image
-from nid_dist.data.sources import ImageRef, list_images, named_files
+from nid_dist.config.section import PositiveFloat, PositiveInt
+from nid_dist.data.files import named_files
+from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.report import Row, means, pivot
@@ -42,6 +42,8 @@ from nid_dist.tasks.ct.methods import classical_methods, dictionary_methods, net
 from nid_dist.tasks.ct.phantoms import STANDARD
 from nid_dist.tasks.ct.scans import scan, scan_geometry, within_disc
 from nid_dist.tasks.ct.slices import named_slice
+from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.sources import ImageRef, list_images
 from nid_dist.tasks.images.task import prepared
 
 HELD_OUT = "held-out phantoms"
@@ -74,7 +76,7 @@ class CTComparison(Comparison):
                 hint="add it to its configuration, as in configs/ct_shepp_logan.yaml",
             )
         slices, failed = self._slices(request, made)
-        kept = [_Slice(ref, made, "val") for ref in list_images(made.signals)["val"][: self.tuned_on]]
+        kept = [_Slice(ref, made, "val") for ref in list_images(made.signals_of(ImagesSection))["val"][: self.tuned_on]]
         doses = [Dose(photons, made.tomography.attenuation, made.tomography.electronic) for photons in self.photons]
         trials = []
         for dose, views in ((dose, views) for dose in doses for views in self.views):
@@ -87,7 +89,7 @@ class CTComparison(Comparison):
 
     def _slices(self, request: Request, made: Config) -> tuple[list["_Slice"], dict[str, str]]:
         """What is reconstructed, and why other slices are not."""
-        refs = list_images(made.signals)["test"]
+        refs = list_images(made.signals_of(ImagesSection))["test"]
         random = [ref for ref in refs if ref.name != STANDARD][: self.phantoms]
         if not random:
             raise UserError(
@@ -98,17 +100,15 @@ class CTComparison(Comparison):
             )
         found = [_Slice(ref, made, HELD_OUT) for ref in random]
         found += [_Slice(ref, made, STANDARD) for ref in refs if ref.name == STANDARD]
-        # Pictures are scanned as a training on a folder of them would.
-        own = made.model_copy(update={"signals": made.signals.model_copy(update={"source": "folder"})})
         failed: dict[str, str] = {}
         given = [named_slice(name) for name in self.slices]
-        for name, path in named_files(request.inputs or []):
+        for name, path in named_files(request.inputs or [], EXTENSIONS):
             try:
                 image = read_image(path, "grey")
                 given.append(ImageRef(name, lambda image=image: image))  # type: ignore[misc]
             except UserError as error:
                 failed[name] = str(error)
-        return found + [_Slice(within_disc(ref), own, ref.name) for ref in given], failed
+        return found + [_Slice(within_disc(ref), made, ref.name) for ref in given], failed
 
     def _subject(self, place: int, own: "_Slice", geometry: Geometry, dose: Dose) -> Subject:
         grid = None
@@ -163,7 +163,7 @@ class _Slice:
         """It, scanned in some way."""
 
         def load() -> tuple[Float[np.ndarray, "M"], Float[np.ndarray, "S S"]]:
-            clean = scan(self.ref, self.config.signals, geometry)
+            clean = scan(self.ref, self.config.signals_of(ImagesSection), geometry)
             sinogram = dose.measure(clean, np.random.default_rng([seed, geometry.views]))
             return sinogram, prepared(self.ref, self.config)[..., 0]
 

@@ -1,36 +1,50 @@
-"""The section `tomography`: how signals are scanned, which makes a task of images one of CT."""
+"""CT: the section `signals` of phantoms, and the section `tomography`, which makes a task of images one of CT."""
 
-from typing import Annotated
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+from nid_dist.config.section import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, Section
+from nid_dist.tasks.images.config import ImagesSection
 
 
-class Tomography(BaseModel):
+class PhantomsSection(ImagesSection):
+    """Phantoms of a head; images like others, as long as nothing scans them."""
+
+    source: Literal["phantoms"] = Field(description="phantoms of a head, made from a seed")
+    phantoms: PositiveInt = Field(4096, description="how many are made, all splits together")
+    phantoms_seed: NonNegativeInt = Field(0, description="of them, which do not follow training.seed")
+
+    @model_validator(mode="after")
+    def _check_size(self) -> "PhantomsSection":
+        if self.size is None:
+            raise ValueError("source 'phantoms' needs signals.size, the side of the images that are made")
+        return self
+
+
+class Tomography(Section):
     """The scans that a gate learns to read, and that evaluations reconstruct from.
 
     The dictionary itself is trained on the images; a new signal is known by its scan alone.
     """
 
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    task: ClassVar[str] = "ct"
 
-    views: list[Count] = Field(
+    views: list[PositiveInt] = Field(
         [4, 8, 16, 32, 64, 128], min_length=1, description="numbers of views, each a divisor of the largest"
     )
-    evaluated: list[Count] = Field([8, 16], min_length=1, description="those of them that a running training is shown")
-    bins: Count | None = Field(None, description="of the detector; null: as many as the image has pixels a side")
+    evaluated: list[PositiveInt] = Field(
+        [8, 16], min_length=1, description="those of them that a running training is shown"
+    )
+    bins: PositiveInt | None = Field(None, description="of the detector; null: as many as the image has pixels a side")
     source: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = Field(
         None, description="distance of a fan's source from the axis in radii of the object; null: parallel beams"
     )
-    photons: list[Positive | None] = Field(
+    photons: list[PositiveFloat | None] = Field(
         [None, 1e4], min_length=1, description="doses, in photons a bin counts per view without object; null: no noise"
     )
-    attenuation: Positive = Field(2.0, description="nepers per radius in what has value 1")
-    electronic: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="standard deviation of the detector's own noise, in photons"
-    )
+    attenuation: PositiveFloat = Field(2.0, description="nepers per radius in what has value 1")
+    electronic: NonNegativeFloat = Field(0.0, description="standard deviation of the detector's own noise, in photons")
 
     @model_validator(mode="after")
     def _check(self) -> "Tomography":
@@ -42,3 +56,27 @@ class Tomography(BaseModel):
         if strange:
             raise ValueError(f"evaluated {strange[0]} is not among views; add it there")
         return self
+
+    def check(self, signals: Section, gate: str) -> None:
+        """Refuse signals that cannot be scanned, and a gate that cannot read scans.
+
+        Args:
+            signals: the section `signals`.
+            gate: `coding.gate.kind`.
+
+        Raises:
+            ValueError: in the form "what contradicts; what to change".
+        """
+        if (
+            not isinstance(signals, ImagesSection)
+            or signals.patch is not None
+            or signals.size is None
+            or signals.colour != "grey"
+        ):
+            raise ValueError(
+                "tomography scans whole grey images; set signals.patch to null, signals.colour to grey, and a size"
+            )
+        if signals.augment:
+            raise ValueError("tomography does not scan turned images; set signals.augment to false")
+        if gate == "codebook":
+            raise ValueError("coding.gate.kind 'codebook' cannot read scans; choose light")

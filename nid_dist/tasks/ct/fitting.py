@@ -21,6 +21,7 @@ from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
 from nid_dist.tasks.ct.reconstruction import MODEL_ERROR, Reconstructor
 from nid_dist.tasks.ct.sinograms import Scan, read_scan
+from nid_dist.tasks.images.config import ImagesSection
 
 RIDGE = 1e-3
 """Relative ridge of methods that are asked for by name: few views say little."""
@@ -152,9 +153,8 @@ def require_slices(model: Model, name: str = "the dictionary") -> None:
     Raises:
         UserError: saying what it is.
     """
-    signals = model.config.signals
-    whole = signals.source not in ("shapes", "video") and signals.patch is None
-    if not whole or model.channels != 1 or len(set(model.grid_shape)) != 1:
+    signals = model.config.signals_of(ImagesSection, name)
+    if signals.patch is not None or model.channels != 1:
         raise UserError(
             name,
             found=f"a dictionary of {model.channels} channel(s), signals.patch {signals.patch}",

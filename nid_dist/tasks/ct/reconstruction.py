@@ -73,7 +73,7 @@ class Reconstructor:
         watch = Stopwatch(model.device)
         self.side = model.grid_shape[0]
         self.back_projection = BackProjection(geometry, self.side)
-        radon = Radon(geometry, nodes_for(self.side), model.coords.device)
+        radon = Radon(geometry, nodes_for(self.side), model.device)
         self.measurement = Remembered(radon)
         self.seconds = watch.seconds()
         """Spent on the geometry, before any scan."""
@@ -110,7 +110,7 @@ class Reconstructor:
         if not self.measurement.kept:
             self.prepare()
         noise = self.noise(sinograms)
-        device = self.model.coords.device
+        device = self.model.device
         measured = torch.tensor(sinograms, device=device)[
             ..., None
         ]  # a copy: what is kept of scans is not to be written to

@@ -10,29 +10,23 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from nid_dist.config.schema import Signals
 from nid_dist.data.cache import ImageCache
-from nid_dist.data.sources import ImageRef
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.tasks.ct.config import Tomography
-from nid_dist.tasks.ct.phantoms import FINENESS, named_phantom
+from nid_dist.tasks.ct.phantoms import FINENESS
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.sources import ImageRef
 
 _FINER = 4  # times more pixels a side than the training's, at most, of a picture that is scanned
 
 
 class Scans:
-    """The scans of some signals.
+    """The scans of some signals."""
 
-    Args:
-        refs: the signals.
-        signals: their configuration.
-        tomography: how they are scanned.
-    """
-
-    def __init__(self, refs: Sequence[ImageRef], signals: Signals, tomography: Tomography) -> None:
+    def __init__(self, refs: Sequence[ImageRef], signals: ImagesSection, tomography: Tomography) -> None:
         assert signals.size is not None, "the configuration requires signals.size with tomography"
         self._refs, self._signals, self._tomography = list(refs), signals, tomography
         self._size = signals.size
@@ -44,14 +38,10 @@ class Scans:
         return scan_geometry(self._tomography, self._size, views)
 
     def sinogram(self, index: int, views: int) -> Float32[np.ndarray, "M"]:
-        """The scan of a signal, without noise.
+        """The scan of a signal, without noise: line integrals, view by view.
 
         Args:
-            index: of the signal among those given.
             views: how many, a divisor of the largest number.
-
-        Returns:
-            Line integrals, view by view.
 
         Raises:
             UserError: when the signal cannot be read.
@@ -65,35 +55,18 @@ class Scans:
 
 
 def scan_geometry(tomography: Tomography, size: int, views: int) -> Geometry:
-    """The geometry of a configured scan.
-
-    Args:
-        tomography: how signals are scanned.
-        size: pixels across the disc.
-        views: how many.
-
-    Returns:
-        Views at equal angles, with a detector that sees the whole disc.
-    """
+    """The geometry of a configured scan: views at equal angles, with a detector that sees the whole disc."""
     return Geometry.even(views, tomography.bins or size, tomography.source)
 
 
-def scan(ref: ImageRef, signals: Signals, geometry: Geometry) -> Float32[np.ndarray, "M"]:
-    """Scan a signal without noise.
-
-    Args:
-        ref: the signal.
-        signals: its configuration.
-        geometry: where it is measured.
-
-    Returns:
-        Line integrals, in units of value times radius.
+def scan(ref: ImageRef, signals: ImagesSection, geometry: Geometry) -> Float32[np.ndarray, "M"]:
+    """Scan a signal without noise: line integrals, in units of value times radius.
 
     Raises:
         UserError: when it cannot be read.
     """
-    if signals.source == "phantoms":
-        exact: np.ndarray = named_phantom(ref.name, signals.phantoms_seed).sinogram(geometry).astype(np.float32)
+    if ref.phantom is not None:
+        exact: np.ndarray = ref.phantom().sinogram(geometry).astype(np.float32)
         return exact
     assert signals.size is not None
     loaded = ref.load()
@@ -106,9 +79,6 @@ def scan(ref: ImageRef, signals: Signals, geometry: Geometry) -> Float32[np.ndar
 
 def within_disc(ref: ImageRef) -> ImageRef:
     """The largest disc in the middle of a picture, and nothing around it: what a scanner can see.
-
-    Args:
-        ref: the picture.
 
     Returns:
         The same, square, with zeros in its corners.

@@ -4,10 +4,10 @@ import importlib.util
 from functools import partial
 from pathlib import Path
 
-from nid_dist.config.schema import Signals
 from nid_dist.data.reading import read_image
-from nid_dist.data.sources import EMBEDDED, ImageRef, list_images
 from nid_dist.errors import UserError
+from nid_dist.tasks.images.config import PhotosSection
+from nid_dist.tasks.images.sources import EMBEDDED, ImageRef, list_images
 
 
 def named_slice(name: str) -> ImageRef:
@@ -16,14 +16,11 @@ def named_slice(name: str) -> ImageRef:
     Args:
         name: of a photograph of scikit-image, or of a file among pydicom's samples, such as CT_small.dcm.
 
-    Returns:
-        The picture in grey, not read yet.
-
     Raises:
         UserError: when there is none of that name.
     """
     if name in EMBEDDED:
-        return next(ref for ref in list_images(Signals(colour="grey"))["train"] if ref.name == name)
+        return next(ref for ref in list_images(PhotosSection(colour="grey"))["train"] if ref.name == name)
     spec = importlib.util.find_spec("pydicom")
     path = None if spec is None or spec.origin is None else Path(spec.origin).parent / "data" / "test_files" / name
     if path is None or path.suffix != ".dcm" or not path.is_file():

@@ -10,18 +10,19 @@ from torch import Tensor
 
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
-from nid_dist.data.sources import list_images
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.back_projection import BackProjection
 from nid_dist.measurements.noise import Dose
 from nid_dist.model import Model
 from nid_dist.parallel.world import World
+from nid_dist.samples import Batch
 from nid_dist.tasks.base import Picture, split_to_evaluate
-from nid_dist.tasks.batch import Batch
 from nid_dist.tasks.ct.config import Tomography
 from nid_dist.tasks.ct.reconstruction import Reconstructor, as_gate_input
 from nid_dist.tasks.ct.scans import Scans, doses, within_disc
+from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.sources import list_images
 from nid_dist.tasks.images.task import ImageTask, prepared
 
 _SIGNALS = 8  # that an evaluation reconstructs
@@ -41,12 +42,14 @@ class CTTask(ImageTask):
 
     def __init__(self, config: Config) -> None:
         assert config.tomography is not None
-        refs = list_images(config.signals)
-        if config.signals.source != "phantoms":
-            refs = {split: [within_disc(ref) for ref in images] for split, images in refs.items()}
+        section = config.signals_of(ImagesSection)
+        refs = {
+            split: [ref if ref.phantom is not None else within_disc(ref) for ref in images]
+            for split, images in list_images(section).items()
+        }
         super().__init__(config, refs)
         self.tomography: Tomography = config.tomography
-        self.scans = {split: Scans(images, config.signals, self.tomography) for split, images in refs.items()}
+        self.scans = {split: Scans(images, section, self.tomography) for split, images in refs.items()}
         self._back_projections: dict[int, BackProjection] = {}
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
@@ -73,7 +76,7 @@ class CTTask(ImageTask):
             images = [prepared(refs[index], self.config) for index in own]
             if not images:
                 return
-            values = torch.from_numpy(np.stack(images)).flatten(1, 2).to(model.coords.device)
+            values = torch.from_numpy(np.stack(images)).flatten(1, 2).to(model.device)
             code = fit_signals(model, values, None, [whole])[whole.label].code
             found = [model.dictionary(code, model.coords).clamp(0, 1).cpu().numpy()]
             for views in self.tomography.evaluated:

@@ -18,7 +18,7 @@ from nid_dist.baselines.inr import Baseline, Network
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveInt
+from nid_dist.config.section import PositiveInt
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.lpips import Perceptual, load_lpips
@@ -179,9 +179,10 @@ def figures(perceptual: Perceptual | None, picture: ImageArray, _: Any, image: I
     return {"psnr_db": psnr(picture, image), "ssim": ssim(picture, image), "lpips": lpips}
 
 
-def show(subject: Subject, picture: ImageArray, _: Any, __: ImageArray, row: Row) -> Cells:
-    """A picture and its PSNR."""
-    return {subject.label: {row["method"]: (picture, f"{row['psnr_db']:.2f} dB")}}
+def show(subject: Subject, picture: ImageArray, _: Any, __: Any, row: Row) -> Cells:
+    """A picture and its PSNR, where that is known."""
+    caption = "" if row["psnr_db"] is None else f"{row['psnr_db']:.2f} dB"
+    return {subject.label: {row["method"]: (picture, caption)}}
 
 
 def _original(subject: Subject, image: ImageArray, _: Any) -> Cells:

@@ -22,6 +22,7 @@ from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import write_json
 from nid_dist.fitting import fit_signals
 from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.tiling import Tiling
 
 ImageArray = Float32[np.ndarray, "H W d"]
@@ -150,7 +151,7 @@ def fit_image(
     """
     require_images(model)
     require_channels(model, image)
-    patch = None if whole else model.config.signals.patch
+    patch = None if whole else model.config.signals_of(ImagesSection).patch
     require_stride(stride, patch)
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)
@@ -176,14 +177,7 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
     Raises:
         UserError: when it is one of shapes or of a video.
     """
-    source = model.config.signals.source
-    if source in ("shapes", "video"):
-        raise UserError(
-            name,
-            found=f"one of {'shapes' if source == 'shapes' else 'a video'} (signals.source: {source})",
-            expected="one of images, to fit images with",
-            hint="choose another dictionary",
-        )
+    model.config.signals_of(ImagesSection, name)
 
 
 def require_channels(model: Model, image: ImageArray) -> None:
@@ -197,11 +191,12 @@ def require_channels(model: Model, image: ImageArray) -> None:
         UserError: when it has other channels.
     """
     if image.shape[2] != model.channels:
+        colour = model.config.signals_of(ImagesSection).colour
         raise UserError(
             "the image",
             found=f"{image.shape[2]} channel(s)",
-            expected=f"{model.channels}, as the dictionary's signals.colour is {model.config.signals.colour}",
-            hint=f"convert it (nid_dist.data.reading.to_colour(image, {model.config.signals.colour!r}) does)",
+            expected=f"{model.channels}, as the dictionary's signals.colour is {colour}",
+            hint=f"convert it (nid_dist.data.reading.to_colour(image, {colour!r}) does)",
         )
 
 

@@ -14,6 +14,7 @@ from nid_dist.data.reading import read_image, unit_values
 from nid_dist.errors import UserError
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, fit_image, require_images
 from nid_dist.tasks.images.inpainting import inpaint
 
@@ -71,7 +72,7 @@ def fit(
 def _image(signal: Any, model: Model, known: Bool[np.ndarray, "h w"] | None = None) -> ImageArray:
     """The pixels of what was given; unknown ones need not be numbers."""
     if isinstance(signal, str | Path):
-        return read_image(signal, model.config.signals.colour)
+        return read_image(signal, model.config.signals_of(ImagesSection).colour)
     if isinstance(signal, torch.Tensor):
         signal = signal.detach().cpu().numpy()
     if not isinstance(signal, np.ndarray) or signal.ndim not in (2, 3) or 0 in signal.shape:

@@ -27,6 +27,7 @@ from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images
 from nid_dist.tasks.images.tiling import Tiling
 
@@ -228,7 +229,7 @@ def _subspace(model: Model, tiling: Tiling) -> Subspace:
 
 
 def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) -> Tiling:
-    patch = model.config.signals.patch
+    patch = model.config.signals_of(ImagesSection).patch
     if patch is None:
         raise UserError(
             "the dictionary",

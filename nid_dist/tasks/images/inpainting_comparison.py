@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveFloat, PositiveInt
+from nid_dist.config.section import PositiveFloat, PositiveInt
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.lpips import Perceptual, load_lpips
 from nid_dist.evaluation.report import Row, means, pivot
@@ -18,7 +18,6 @@ from nid_dist.tasks.comparison import (
     Curves,
     Grid,
     Outcome,
-    Reconstruction,
     Report,
     Request,
     Specification,
@@ -29,7 +28,7 @@ from nid_dist.tasks.comparison import (
 )
 from nid_dist.tasks.images.comparison import show
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, Corrupted, corrupt
-from nid_dist.tasks.images.fillers import Filler, classical_filler, dictionary_filler, network_filler
+from nid_dist.tasks.images.fillers import Filler, classical_filler, dictionary_filler, leave, network_filler
 from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.photographs import PhotographComparison, photographs
 from nid_dist.tasks.images.preparation import prepare
@@ -61,14 +60,12 @@ class InpaintingComparison(PhotographComparison):
             "NID": dictionary_filler(model, self.noise),
             BLIND: dictionary_filler(model, self.noise, blind=True),
         }
-        fillers |= self.network_fillers(request, training) | {"biharmonic": classical_filler}
-        methods = [ComparedMethod("corrupted", _leave, shown=False)]
-        methods += [
-            ComparedMethod(name, partial(_fill, fill=fill), takes=_able(name)) for name, fill in fillers.items()
-        ]
+        fillers |= self.network_fillers(request, training) | {"biharmonic": classical_filler()}
+        methods = [ComparedMethod("corrupted", leave, shown=False)]
+        methods += [ComparedMethod(name, fill, takes=_able(name)) for name, fill in fillers.items()]
         images, failed = photographs(request, training, self.limit)
         trial = Trial([subject for name, image in images for subject in self._subjects(name, image)], lambda: methods)
-        return Specification([trial], partial(figures, perceptual), _first, show, self._report, failed=failed)
+        return Specification([trial], partial(figures, perceptual), first, show, self._report, failed=failed)
 
     def network_fillers(self, request: Request, training: Config) -> dict[str, Filler]:
         """The networks, by name."""
@@ -111,9 +108,11 @@ class InpaintingComparison(PhotographComparison):
 
 
 def figures(
-    perceptual: Perceptual | None, picture: ImageArray, corrupted: Corrupted, image: ImageArray
+    perceptual: Perceptual | None, picture: ImageArray, corrupted: Corrupted, image: ImageArray | None
 ) -> dict[str, float | None]:
-    """How close a picture is to the clean image, everywhere and where its pixels were not known."""
+    """How close a picture is to the clean image, if there is one, everywhere and where its pixels were not known."""
+    if image is None:
+        return dict.fromkeys(("psnr_db", "psnr_unknown_db", "ssim", "lpips"))
     lost = ~corrupted.known
     return {
         "psnr_db": psnr(picture, image),
@@ -128,15 +127,9 @@ def _able(name: str) -> Any:
     return lambda subject: name != BLIND or not subject.facts["corruption"].endswith("of pixels")
 
 
-def _leave(corrupted: Corrupted, _: float | None) -> Reconstruction:
-    return Reconstruction(lambda: corrupted.image, {"seconds": None})
-
-
-def _fill(corrupted: Corrupted, _: float | None, fill: Filler) -> Reconstruction:
-    filled = fill(corrupted.image, corrupted.known)
-    return Reconstruction(lambda: filled)
-
-
-def _first(subject: Subject, corrupted: Corrupted, image: ImageArray) -> Cells:
+def first(subject: Subject, corrupted: Corrupted, image: ImageArray | None) -> Cells:
+    """The clean image, if there is one, and the corrupted."""
+    if image is None:
+        return {subject.label: {"corrupted": (corrupted.image, "")}}
     caption = f"{psnr(corrupted.image, image):.2f} dB"
     return {subject.label: {"clean": (image, ""), "corrupted": (corrupted.image, caption)}}

@@ -11,15 +11,17 @@ from nid_dist.baselines.config import Inr, load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import Weights, learned_start
 from nid_dist.config import Config
-from nid_dist.config.schema import PositiveFloat, PositiveInt
+from nid_dist.config.section import PositiveFloat, PositiveInt
 from nid_dist.coordinate_grid import coordinate_grid
-from nid_dist.data.reading import read_image
+from nid_dist.data.files import named_files
+from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.data.sampler import batch_ids, symmetries
-from nid_dist.data.sources import list_images, named_files
 from nid_dist.errors import UserError
 from nid_dist.tasks.comparison import Comparison, Request
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.signals import ImageSignals
+from nid_dist.tasks.images.sources import list_images
 
 _META_SIDE = 128
 """Side of the squares of training photographs that an initialisation is learned from; it serves any side."""
@@ -59,7 +61,7 @@ def photographs(request: Request, training: Config, limit: int) -> tuple[list[tu
         UserError: when there is none.
     """
     if request.inputs is None:
-        found = [(ref.name, ref.load()) for ref in list_images(training.signals)["test"][:limit]]
+        found = [(ref.name, ref.load()) for ref in list_images(training.signals_of(ImagesSection))["test"][:limit]]
         if not found:
             raise UserError(
                 "signals.test of the dictionary",
@@ -69,9 +71,9 @@ def photographs(request: Request, training: Config, limit: int) -> tuple[list[tu
             )
         return found, {}
     images, failed = [], {}
-    for name, path in named_files(request.inputs)[:limit]:
+    for name, path in named_files(request.inputs, EXTENSIONS)[:limit]:
         try:
-            images.append((name, read_image(path, training.signals.colour)))
+            images.append((name, read_image(path, training.signals_of(ImagesSection).colour)))
         except UserError as error:
             failed[name] = str(error)
     return images, failed
@@ -80,10 +82,12 @@ def photographs(request: Request, training: Config, limit: int) -> tuple[list[tu
 def meta_start(network: Inr, training: Config, path: Path) -> Weights:
     """The initialisation of a network, learned from a dictionary's training photographs, or found again at `path`."""
     side = _META_SIDE
-    signals = training.signals.model_copy(update={"patch": side, "stride": side // 4, "size": None, "crop": None})
+    signals = training.signals_of(ImagesSection).model_copy(
+        update={"patch": side, "stride": side // 4, "size": None, "crop": None}
+    )
     short = max(signals.short_side or 0, side * 3 // 2)
     signals = signals.model_copy(update={"short_side": short})
-    channels = 3 if signals.colour == "rgb" else 1
+    channels = signals.channels
     squares = ImageSignals(list_images(signals)["train"], signals, channels=channels)
 
     def drawn(step: int) -> Float[Tensor, "T C d"]:

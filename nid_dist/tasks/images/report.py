@@ -6,61 +6,48 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.errors import UserError
 from nid_dist.evaluation.pictures import comparison, save_image
-from nid_dist.evaluation.report import Column, Table, machine
-from nid_dist.files import replacing, write_json
+from nid_dist.evaluation.report import Column, Table, means, write_results
 from nid_dist.model import Model
 from nid_dist.tasks.images.fit import ImageArray, fit_image, write_codes
 
 _COLUMNS = [
-    Column("image"),
-    Column("solver"),
-    Column("PSNR", "dB", ".2f"),
-    Column("SSIM", "", ".4f"),
-    Column("non-zeros", "per signal"),
-    Column("code", "bytes/signal"),
-    Column("time", "ms/signal", ".3f"),
+    Column("image", key="image"),
+    Column("solver", key="solver"),
+    Column("PSNR", "dB", ".2f", "psnr_db"),
+    Column("SSIM", "", ".4f", "ssim"),
+    Column("non-zeros", "per signal", "", "nonzeros_per_signal"),
+    Column("code", "bytes/signal", "", "bytes_per_signal"),
+    Column("time", "ms/signal", ".3f", "ms_per_signal"),
 ]
-Row = dict[str, Any]
 
 
 @dataclass
 class Report:
-    """What became of some images.
+    """What became of some images."""
 
-    Args:
-        rows: figures of each image and method.
-        failed: why an image has none, by its name.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # figures of each image and method
+    failed: dict[str, str] = field(default_factory=dict)  # why an image has none, by its name
 
     @property
     def table(self) -> Table:
         """One row per image and method, and the means over images where there are several."""
-        return Table(_COLUMNS, [list(row.values()) for row in self.rows + self.means])
+        return Table.of(_COLUMNS, self.rows + self.means)
 
     @property
-    def means(self) -> list[Row]:
+    def means(self) -> list[dict[str, Any]]:
         """One row per method."""
         if len({row["image"] for row in self.rows}) < 2:
             return []
-        means = []
-        for label in dict.fromkeys(row["solver"] for row in self.rows):
-            own = [row for row in self.rows if row["solver"] == label]
-            figures = {
-                key: float(np.mean([row[key] for row in own])) for key in own[0] if key not in ("image", "solver")
-            }
-            figures["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
-            figures["bytes_per_signal"] = own[0]["bytes_per_signal"]
-            means.append({"image": "mean", "solver": label, **figures})
-        return means
+        found = means(self.rows, ["solver"])
+        for mean in found:
+            own = [row for row in self.rows if row["solver"] == mean["solver"]]
+            mean |= {"image": "mean", "bytes_per_signal": own[0]["bytes_per_signal"]}
+            mean["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
+        return found
 
 
 def report_images(
@@ -102,7 +89,8 @@ def report_images(
                 report.failed[name] = f"{folder}: {error.strerror or error}"
     finally:
         if report.rows or report.failed:
-            _write_table(report, out, command)
+            facts = {"rows": report.rows, "means": report.means}
+            write_results(out / "results.json", command, facts, report.table, failed=report.failed)
     return report
 
 
@@ -115,7 +103,7 @@ def _report(
     stride: int | None,
     scale: float | None,
     prepared: LastPrepared,
-) -> list[Row]:
+) -> list[dict[str, Any]]:
     fits = fit_image(model, image, methods, stride, prepared)
     last = methods[-1].label
     larger = None if scale is None else fits[last].render(scale=scale)
@@ -129,15 +117,6 @@ def _report(
     if larger is not None:
         save_image(folder / f"{last}-x{scale:g}.png", larger)
     return [{"image": name, "solver": label, **fit.figures(shown[label])} for label, fit in fits.items()]
-
-
-def _write_table(report: Report, out: Path, command: str) -> None:
-    lost = "".join(f"\n- {reason}" for reason in report.failed.values())
-    with replacing(out / "table.md") as temporary:
-        text = f"`{command}`\n\n{report.table.markdown()}\n" + (f"\nWithout result:\n{lost}\n" if lost else "")
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    results = {"rows": report.rows, "means": report.means, "failed": report.failed}
-    write_json(out / "results.json", {"command": command, "machine": machine(), **results})
 
 
 def _folder_name(name: str, taken: set[str]) -> str:

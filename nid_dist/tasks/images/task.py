@@ -4,13 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
-from torch import Tensor
+from jaxtyping import Float32
 
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
-from nid_dist.data.sampler import batch_ids, coordinate_subset, symmetries
-from nid_dist.data.sources import ImageRef, list_images
+from nid_dist.data.sampler import batch_ids, symmetries
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
@@ -18,11 +16,13 @@ from nid_dist.evaluation.pictures import error_map
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
-from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
+from nid_dist.tasks.base import Picture, draw, grid_prior_samples, split_to_evaluate
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, fit_image
 from nid_dist.tasks.images.preparation import prepare
 from nid_dist.tasks.images.signals import ImageSignals
+from nid_dist.tasks.images.sources import ImageRef, list_images
 
 _IMAGES = 4  # that an evaluation fits
 _SIDE = 512  # of the part of a larger image that it fits: an evaluation takes seconds, whatever the camera
@@ -41,24 +41,18 @@ class ImageTask:
 
     def __init__(self, config: Config, refs: dict[Split, list[ImageRef]] | None = None) -> None:
         self.config = config
-        if config.signals.augment and config.coding.gate.kind == "codebook":
+        self.section = section = config.signals_of(ImagesSection)
+        if section.augment and config.coding.gate.kind == "codebook":
             raise UserError(
                 "signals.augment",
                 found="true with coding.gate.kind codebook",
                 expected="false, as a row of a codebook is the code of one signal in one orientation",
                 hint="set signals.augment to false, or choose another coding.gate.kind",
             )
-        self.channels = 3 if config.signals.colour == "rgb" else 1
-        self.refs = list_images(config.signals) if refs is None else refs
-        self.signals = ImageSignals(self.refs["train"], config.signals, channels=self.channels)
-        side = config.signals.patch or config.signals.size
-        assert side is not None
-        self.grid_shape = (side, side)
-
-    @property
-    def own_coordinates(self) -> bool:
-        """All patches share a grid."""
-        return False
+        self.channels = section.channels
+        self.refs = list_images(section) if refs is None else refs
+        self.signals = ImageSignals(self.refs["train"], section, channels=self.channels)
+        self.grid_shape = section.grid_shape
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these images, all its values from the seed."""
@@ -72,27 +66,23 @@ class ImageTask:
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
-        training, signals = self.config.training, self.config.signals
-        part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
-        ids = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
-        turns = symmetries(training.seed, step, training.batch)[part] if signals.augment else None
-        subset = None
-        if training.coordinates is not None and training.coordinates < len(self.signals.coords):
-            subset = coordinate_subset(training.seed, step, len(self.signals.coords), training.coordinates)
-        noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
-        return Batch(self.signals.values(ids, turns), ids, subset, torch.from_numpy(noise.astype(np.int64)), weight)
+        chosen, training = draw(self.config, step, micro, world, len(self.signals)), self.config.training
+        turns = symmetries(training.seed, step, training.batch)[chosen.part] if self.section.augment else None
+        return chosen.batch(Samples(self.signals.coords, self.signals.values(chosen.ids, turns)))
 
     def prefetch(self, step: int, world: World) -> None:
         """Start to read this rank's images of a step in the background."""
-        training, accumulation = self.config.training, self.config.optimizer.accumulation
-        ids = batch_ids(training.seed, step, training.batch, len(self.signals))
-        for micro in range(accumulation):
-            self.signals.prefetch(ids[own_part(training, accumulation, micro, world)[0]])
+        for micro in range(self.config.optimizer.accumulation):
+            self.signals.prefetch(draw(self.config, step, micro, world, len(self.signals)).ids)
 
-    def sample(self, count: int) -> Float[Tensor, "S C d"]:
+    def sample(self, count: int) -> Samples:
         """Training signals for data-dependent initial values."""
         ids = batch_ids(self.config.training.seed, 0, min(count, len(self.signals)), len(self.signals))
-        return self.signals.values(ids, None)
+        return Samples(self.signals.coords, self.signals.values(ids, None))
+
+    def prior_samples(self, count: int, world: World) -> Iterator[tuple[Samples, int]]:
+        """This rank's part of training signals, from whose codes the prior is learned."""
+        return grid_prior_samples(self, count, world)
 
     def images(self, split: Split, limit: int | None = None) -> Iterator[tuple[str, ImageArray]]:
         """The prepared images of a split, by name."""
@@ -129,7 +119,7 @@ class ImageTask:
         return {f"{split}/{name}": np.concatenate([image, result, np.broadcast_to(error[..., None], image.shape)], 1)}
 
     def _middle(self, image: ImageArray) -> Float32[np.ndarray, "h w d"]:
-        if self.config.signals.patch is None:
+        if self.section.patch is None:
             return image  # one signal, whose cost does not grow with its pixels
         height, width = image.shape[:2]
         top, left = max(0, height - _SIDE) // 2, max(0, width - _SIDE) // 2
@@ -144,5 +134,5 @@ def methods_of(model: Model, blocks: int) -> list[Method]:
 
 def prepared(ref: ImageRef, config: Config) -> ImageArray:
     """An image cropped and resized as the configuration says."""
-    signals = config.signals
+    signals = config.signals_of(ImagesSection)
     return prepare(ref.load(), crop=signals.crop, short_side=signals.short_side, size=signals.size, name=ref.name)

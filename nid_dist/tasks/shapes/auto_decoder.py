@@ -14,10 +14,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from nid_dist.baselines.cache import found_again, keep
-from nid_dist.config.schema import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nid_dist.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
 from nid_dist.device import Stopwatch, resolve_device
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.task import ShapeTask
 
 
@@ -125,13 +126,12 @@ def trained_auto_decoder(config: AutoDecoderConfig, task: ShapeTask, kept: Path)
     world = World(Topology(1))
     sized = task.config.model_copy(deep=True)
     sized.training.batch = config.batch
-    sized.signals.augment = False  # a latent vector for each shape does not follow its changes
+    sized.signals_of(ShapesSection).augment = False  # a latent vector for each shape does not follow its changes
     own = ShapeTask(sized)
 
     def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
         drawn = own.batch(step, 0, world)
         own.prefetch(step + 1, world)
-        assert drawn.coords is not None
-        return drawn.ids, drawn.coords, drawn.values
+        return drawn.ids, drawn.samples.coords, drawn.samples.values
 
     return train_auto_decoder(config, len(task.signals), batch, kept)

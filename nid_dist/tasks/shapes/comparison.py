@@ -10,7 +10,7 @@ from pydantic import Field
 
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
-from nid_dist.config.schema import PositiveInt
+from nid_dist.config.section import PositiveInt
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Row, Table, means
 from nid_dist.model import Model
@@ -28,6 +28,7 @@ from nid_dist.tasks.comparison import (
     Trial,
 )
 from nid_dist.tasks.shapes.auto_decoder import AutoDecoderConfig, trained_auto_decoder
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.methods import Surface, by_auto_decoder, by_dictionary, by_gate, by_network, by_rbf
 from nid_dist.tasks.shapes.metrics import compare_meshes, volumetric_iou
@@ -122,7 +123,7 @@ class ShapeComparison(Comparison):
             yield ComparedMethod("SIREN", fit, takes=lambda subject: subject.facts["points"] in counts)
         if self.auto_decoder is not None:
             decoder = trained_auto_decoder(self.auto_decoder, task, Path(self.run_dir) / "auto_decoder.safetensors")
-            truncation = model.config.signals.truncation
+            truncation = model.config.signals_of(ShapesSection).truncation
             yield ComparedMethod("auto-decoder", by_auto_decoder(decoder, truncation, self.resolution))
         if self.rbf and self.normals:
             fit = by_rbf(self.resolution)

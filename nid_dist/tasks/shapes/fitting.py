@@ -18,6 +18,7 @@ from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 from nid_dist.tasks.shapes.mesh_writing import write_mesh
 from nid_dist.tasks.shapes.metrics import compare_meshes
@@ -145,14 +146,14 @@ def fit(
     Raises:
         UserError: for anything else than a cloud, a cloud that is wrong in itself, or a dictionary of other signals.
     """
-    require_shapes(model)
+    section = model.config.signals_of(ShapesSection)
     chosen = [Method.of(method) for method in methods or ["map"]]
     for method in chosen:
         if method.name not in ("map", "init"):
             raise UserError(
                 "the method", found=repr(method.name), expected="map or init, for a cloud", hint="choose one of these"
             )
-    options = FitOptions(noise=noise / model.config.signals.truncation)
+    options = FitOptions(noise=noise / section.truncation)
     for signal in signals:
         cloud, name = _cloud(signal, normals)
         placement = place_cloud(cloud, frame, name)
@@ -185,25 +186,6 @@ def _cloud(signal: Any, normals: bool | None) -> tuple[Cloud, str]:
     if not isinstance(signal, np.ndarray) or signal.ndim != 2 or signal.shape[1] not in (3, 6):
         raise wrong_kind(signal, "a cloud [P, 3] or [P, 6], or its file, as this dictionary is of shapes")
     return checked_cloud(signal, signal.shape[1] == 6 if normals is None else normals, "the cloud"), "the cloud"
-
-
-def require_shapes(model: Model, name: str = "the dictionary") -> None:
-    """Refuse a dictionary of anything else.
-
-    Args:
-        model: any.
-        name: of it, for the message.
-
-    Raises:
-        UserError: for a dictionary of images.
-    """
-    if model.config.signals.source != "shapes":
-        raise UserError(
-            name,
-            found=f"a dictionary of {model.config.signals.source} images",
-            expected="one of shapes",
-            hint="train one with configs/sdf_shapenet.yaml",
-        )
 
 
 def no_surface(name: str) -> UserError:

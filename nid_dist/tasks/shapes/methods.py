@@ -11,6 +11,7 @@ from nid_dist.code import Code
 from nid_dist.model import Model
 from nid_dist.tasks.comparison import Reconstruction
 from nid_dist.tasks.shapes.auto_decoder import AutoDecoder
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.meshing import Field, extract_surface
 from nid_dist.tasks.shapes.networks import fit_oriented_points
@@ -51,7 +52,7 @@ def _by_code(model: Model, solve: Callable[[Cloud], Code], resolution: int) -> F
     def fit(cloud: Cloud, _: float | None) -> Reconstruction:
         code = solve(cloud)
         numbers = 2 * int((code.values != 0).sum()) + 1
-        slope = 1 / model.config.signals.truncation
+        slope = 1 / model.config.signals_of(ShapesSection).truncation
         return _found(lambda points: evaluate_code(model, code, points), numbers, slope, resolution)
 
     return fit

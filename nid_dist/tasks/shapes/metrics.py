@@ -13,23 +13,14 @@ F_SCORE_AT = 0.01  # of the longest side of the true shape's bounding box
 
 @dataclass(frozen=True)
 class MeshMetrics:
-    """Distances are in the meshes' units.
+    """Distances are in the meshes' units."""
 
-    Args:
-        chamfer: mean of the two directions' mean (unsquared) distances.
-        accuracy: mean distance from the surface found to the true one.
-        completeness: mean distance from the true surface to the one found.
-        hausdorff: the largest distance of either direction.
-        normals: mean |cosine| between normals of closest points, of both directions.
-        f_score: harmonic mean of the shares of either surface that lie within 1 % of the box's side from the other.
-    """
-
-    chamfer: float
-    accuracy: float
-    completeness: float
-    hausdorff: float
-    normals: float
-    f_score: float
+    chamfer: float  # mean of the two directions' mean (unsquared) distances
+    accuracy: float  # mean distance from the surface found to the true one
+    completeness: float  # mean distance from the true surface to the one found
+    hausdorff: float  # the largest distance of either direction
+    normals: float  # mean |cosine| between normals of closest points, of both directions
+    f_score: float  # harmonic mean of the shares of either surface that lie within 1 % of the box's side from the other
 
     def as_dict(self) -> dict[str, float]:
         """By name."""
@@ -44,16 +35,11 @@ def compare_meshes(
     Args:
         found: at least one face.
         true: at least one face.
-        generator: of the points.
         samples: on each surface.
         threshold: of the F-score; None: 1 % of the true bounding box's longest side.
-
-    Returns:
-        The metrics.
     """
     if threshold is None:
-        used = true.corners.reshape(-1, 3)
-        threshold = F_SCORE_AT * float(np.ptp(used, 0).max())
+        threshold = F_SCORE_AT * float(np.ptp(true.corners.reshape(-1, 3), 0).max())
     there, there_cosine = _towards(found, true, samples, generator)
     back, back_cosine = _towards(true, found, samples, generator)
     precision, recall = float((there <= threshold).mean()), float((back <= threshold).mean())
@@ -67,37 +53,10 @@ def compare_meshes(
     )
 
 
-def compare_to_points(
-    found: Mesh, points: Float[np.ndarray, "P 3"], generator: np.random.Generator, samples: int = SAMPLES
-) -> dict[str, float]:
-    """Compare a surface with points of the true one, where there are no faces.
-
-    Args:
-        found: at least one face.
-        points: many, as their spacing adds to the distances.
-        generator: of the points on the surface found.
-        samples: their number.
-
-    Returns:
-        `chamfer`, `accuracy`, `completeness` and `hausdorff`, as in `MeshMetrics`.
-    """
-    from scipy.spatial import cKDTree
-
-    there = cKDTree(points).query(found.sample(samples, generator)[0])[0]
-    back = closest(found, points)[0]
-    return {
-        "chamfer": float(there.mean() + back.mean()) / 2,
-        "accuracy": float(there.mean()),
-        "completeness": float(back.mean()),
-        "hausdorff": float(max(there.max(), back.max())),
-    }
-
-
 def volumetric_iou(found: Bool[np.ndarray, "P"], true: Bool[np.ndarray, "P"]) -> float:
     """Intersection over union of two insides, at points drawn uniformly or on a grid.
 
     Args:
-        found: which points are inside the one.
         true: which are inside the other.
 
     Returns:

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float
 
-from nid_dist.config.schema import Signals
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import SIDE
 from nid_dist.tasks.shapes.prepared import PreparedShapes
 from nid_dist.tasks.shapes.solids import Solid
@@ -31,10 +31,7 @@ class ShapeSource(Protocol):
         """Draw points of the cube with their signed distances to a shape.
 
         Args:
-            index: which shape.
-            count: P.
             near: share of the points that are drawn near the surface; the others are uniform in the cube.
-            generator: of the points.
 
         Returns:
             Points and distances, negative inside, in box units: the cube's side is 2.
@@ -56,9 +53,7 @@ class ProceduralShapes:
     A shape depends on the seed and its index alone.
 
     Args:
-        count: how many shapes.
         families: of which kinds, in turn.
-        seed: of the shapes.
     """
 
     def __init__(self, count: int, families: Sequence[str], seed: int) -> None:
@@ -94,14 +89,11 @@ class ProceduralShapes:
         return points, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def open_shapes(signals: Signals) -> ShapeSource:
+def open_shapes(signals: ShapesSection) -> ShapeSource:
     """The source of shapes that a configuration names.
 
     Args:
         signals: with a `source` of shapes.
-
-    Returns:
-        The source.
     """
     if signals.path is None:
         return ProceduralShapes(signals.shapes, signals.families, signals.shapes_seed)

@@ -23,6 +23,7 @@ from nid_dist.coding.solvers.robust_map import solve_robust_map
 from nid_dist.device import Stopwatch
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.meshing import extract_surface
 from nid_dist.tasks.shapes.point_clouds import Cloud
@@ -107,7 +108,7 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
 def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[np.ndarray, "P"]]:
     """The code, and how far each point of the cloud is trusted."""
     known = _both_halves(cloud, model.config.dictionary.encoding.mirror)
-    measured = measure_cloud(cloud, model.config.signals.truncation, options, known)
+    measured = measure_cloud(cloud, model.config.signals_of(ShapesSection).truncation, options, known)
     coords, values, weights = (
         torch.from_numpy(part).float().to(model.device) for part in (measured.coords, measured.values, measured.weights)
     )
@@ -250,7 +251,9 @@ def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
     Returns:
         The mesh in the cube; None where f has no zero level.
     """
-    return extract_surface(lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals.truncation)
+    return extract_surface(
+        lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals_of(ShapesSection).truncation
+    )
 
 
 def evaluate_code(model: Model, code: Code, points: Points) -> Float[np.ndarray, "P"]:

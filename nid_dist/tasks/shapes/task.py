@@ -1,6 +1,8 @@
 """Signed distances as signals: every shape measured at points of its own, f negative inside it."""
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,15 +20,16 @@ from nid_dist.fitting import fit_signals
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
-from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
+from nid_dist.tasks.base import Picture, draw, split_to_evaluate
 from nid_dist.tasks.shapes.augmentation import change_samples, draw_change
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.prepared import PreparedShapes
 from nid_dist.tasks.shapes.signals import BothShapes, ShapeSource, open_shapes
 
-POINTS = 2048
 _BOX = 2000  # points of a surface that tell how large a changed shape is
 _SHAPES = 4  # that an evaluation fits
+_UNSEEN = 2**40  # the first of the steps whose batches no training draws
 _SIDE = 64  # of the slice that is shown
 # Independent draws of points: for the steps; for the fit in an evaluation; and for its error.
 _TRAINED, _FITTED, _MEASURED = range(3)
@@ -46,14 +49,15 @@ class ShapeTask:
     """
 
     def __init__(self, config: Config) -> None:
-        self.config, self.channels = config, 1
-        self.grid_shape: tuple[int, ...] = (config.signals.lattice,) * 3
-        self.source = open_shapes(config.signals)
+        self.config, self.section = config, config.signals_of(ShapesSection)
+        self.channels = self.section.channels
+        self.grid_shape: tuple[int, ...] = self.section.grid_shape
+        self.source = open_shapes(self.section)
         names = self.source.names
-        splits = _splits(self.source, config)
+        splits = _splits(self.source, self.section)
         places = {name: index for index, name in enumerate(names)}
         self.shapes: dict[Split, list[int]] = {
-            split: [places[name] for name in splits[split][: config.signals.limit]] for split in SPLITS
+            split: [places[name] for name in splits[split][: self.section.limit]] for split in SPLITS
         }
         """Indices in the source."""
         self.signals = self.shapes["train"]
@@ -65,11 +69,6 @@ class ShapeTask:
     def prepared(self) -> ShapeSource:
         """The source without the procedural shapes that are trained on besides."""
         return self.source.prepared if isinstance(self.source, BothShapes) else self.source
-
-    @property
-    def own_coordinates(self) -> bool:
-        """Every shape has points of its own."""
-        return True
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these shapes, all its values from the seed."""
@@ -84,7 +83,7 @@ class ShapeTask:
     @property
     def coordinates(self) -> int:
         """C, the points of a shape in a step."""
-        return self.config.training.coordinates or POINTS
+        return self.config.training.coordinates or self.section.points
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch; a shape's points depend on (seed, step, shape) only."""
@@ -101,21 +100,24 @@ class ShapeTask:
                 self._coming[key] = self._ahead.submit(self._read, step, micro, world)
 
     def _read(self, step: int, micro: int, world: World) -> Batch:
-        training = self.config.training
-        part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
-        ids = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
-        drawn = [self._draw(self.signals[signal], _TRAINED, step) for signal in ids.tolist()]
+        chosen = draw(self.config, step, micro, world, len(self.signals))
+        drawn = [self._draw(self.signals[signal], _TRAINED, step) for signal in chosen.ids.tolist()]
         coords, values, *clouds = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-        noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
-        gate_input = (lambda: clouds[0]) if clouds else None
-        return Batch(values, ids, None, torch.from_numpy(noise.astype(np.int64)), weight, coords, gate_input)
+        return chosen.batch(Samples(coords, values), (lambda: clouds[0]) if clouds else None)
 
-    def sample(self, count: int) -> Float[Tensor, "S C d"]:
+    def sample(self, count: int) -> Samples:
         """Training shapes on the grid."""
         seed, signals = self.config.training.seed, len(self.signals)
         ids = batch_ids(seed, 0, min(count, signals), signals).tolist()
         coords = coordinate_grid(self.grid_shape)
-        return torch.stack([self._values(self.signals[signal], coords) for signal in ids])
+        return Samples(coords, torch.stack([self._values(self.signals[signal], coords) for signal in ids]))
+
+    def prior_samples(self, count: int, world: World) -> Iterator[tuple[Samples, int]]:
+        """Shapes as a training sees them, changed ones included, at points that it has not seen."""
+        for step in range(max(1, count // self.config.training.batch)):
+            for micro in range(self.config.optimizer.accumulation):
+                batch = world.raise_on_all_ranks(partial(self.batch, _UNSEEN + step, micro, world))
+                yield batch.samples, len(batch.samples) if batch.weight else 0
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
         """Error of the (cut) distance at fresh points, in box units, and the share of them with the right sign."""
@@ -125,7 +127,7 @@ class ShapeTask:
         for place in range(world.rank, len(shapes), world.size):
             coords, values = self._draw(shapes[place], _MEASURED)[:2]
             found = self._evaluate(model, self._fit(model, shapes[place]), coords)
-            scores[place, 0] = self.config.signals.truncation * (found - values).abs().mean()
+            scores[place, 0] = self.section.truncation * (found - values).abs().mean()
             scores[place, 1] = ((found < 0) == (values < 0)).double().mean()
         distance, sign = world.all_reduce_sum(scores).mean(0).tolist()
         return {f"{split}/distance_{method.label}": distance, f"{split}/sign_{method.label}": sign}
@@ -147,7 +149,7 @@ class ShapeTask:
         """Points of a shape, mostly near its surface, with f's values there; for a pointnet, also what it is shown."""
         sequence = np.random.SeedSequence(self.config.training.seed, spawn_key=(purpose, step, index))
         generator = np.random.Generator(np.random.PCG64(sequence))
-        signals, count = self.config.signals, self.coordinates
+        signals, count = self.section, self.coordinates
         change = None
         prepared = self.prepared
         if (
@@ -176,37 +178,37 @@ class ShapeTask:
         return self._cut(self.source.distance(index, coords.double().numpy()))
 
     def _cut(self, distances: Float[np.ndarray, "C"]) -> Float[Tensor, "C 1"]:
-        return torch.from_numpy(np.clip(distances / self.config.signals.truncation, -1, 1)).float()[:, None]
+        return torch.from_numpy(np.clip(distances / self.section.truncation, -1, 1)).float()[:, None]
 
     def _fit(self, model: Model, index: int) -> Code:
-        coords, values = (part.to(model.coords.device) for part in self._draw(index, _FITTED)[:2])
+        coords, values = (part.to(model.device) for part in self._draw(index, _FITTED)[:2])
         return fit_signals(model, values[None], coords, [self._method])[self._method.label].code
 
     @torch.no_grad()
     def _evaluate(self, model: Model, code: Code, coords: Float[Tensor, "C 3"]) -> Float[Tensor, "C 1"]:
-        return model.dictionary(code, coords.to(model.coords.device))[0].clamp(-1, 1).cpu()
+        return model.dictionary(code, coords.to(model.device))[0].clamp(-1, 1).cpu()
 
 
-def _splits(source: ShapeSource, config: Config) -> dict[Split, list[str]]:
+def _splits(source: ShapeSource, signals: ShapesSection) -> dict[Split, list[str]]:
     """As the shapes were prepared for, where that was said; procedural shapes besides them are trained on."""
     prepared = source.prepared if isinstance(source, BothShapes) else source
     if not isinstance(prepared, PreparedShapes):
-        return assign_splits(source.names, config.signals.val, config.signals.test, where="the shapes")
+        return assign_splits(source.names, signals.val, signals.test, where="the shapes", noun="shape")
     said = [prepared.split(index) for index in range(len(prepared.names))]
     if any(said):
         named = list(zip(prepared.names, said, strict=True))
         splits: dict[Split, list[str]] = {split: [name for name, its in named if its == split] for split in SPLITS}
-        _require_training(splits, config)
+        _require_training(splits, signals)
     else:
-        splits = assign_splits(prepared.names, config.signals.val, config.signals.test, where="the shapes")
+        splits = assign_splits(prepared.names, signals.val, signals.test, where="the shapes", noun="shape")
     splits["train"] += source.names[len(prepared.names) :]
     return splits
 
 
-def _require_training(splits: dict[Split, list[str]], config: Config) -> None:
+def _require_training(splits: dict[Split, list[str]], signals: ShapesSection) -> None:
     if not splits["train"]:
         raise UserError(
-            f"signals.path {config.signals.path}",
+            f"signals.path {signals.path}",
             found="no shape of the split train",
             expected="shapes to train on",
             hint="prepare them with --splits, or without it and with signals.val and signals.test",

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config import load_config
-from nid_dist.config.schema import PositiveInt
+from nid_dist.config.section import PositiveInt
 from nid_dist.device import resolve_device
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Row, Table

@@ -10,8 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from nid_dist.data.reading import read_image, to_colour, unit_values
-from nid_dist.data.sources import find_images
+from nid_dist.data.files import find_files
+from nid_dist.data.reading import EXTENSIONS, read_image, to_colour, unit_values
 from nid_dist.errors import UserError
 
 _EXPECTED = "a video file, or a folder with its frames as images"
@@ -69,7 +69,7 @@ def in_memory(frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "gre
 
 
 def _decode_folder(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
-    names = sorted(find_images(path), key=_natural)
+    names = sorted(find_files(path, EXTENSIONS), key=_natural)
     if not names:
         raise UserError(f"signals.path {path}", found="a folder without images", expected=_EXPECTED, hint="check it")
     for place, name in enumerate(names):

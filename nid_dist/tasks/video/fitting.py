@@ -18,6 +18,7 @@ from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decomposition.decompose import Decomposition, Moment
 from nid_dist.tasks.video.decomposition.results import decompose
 from nid_dist.tasks.video.task import VideoTask
@@ -101,7 +102,7 @@ def fit(
     Raises:
         UserError: for anything else than that video, another method, or a dictionary of other signals.
     """
-    require_video(model)
+    model.config.signals_of(VideoSection)
     method = Method("irls", loss="tukey")
     for asked in methods or []:
         if Method.of(asked).name != "irls":
@@ -109,7 +110,9 @@ def fit(
             raise UserError("the method", found=found, expected="irls, for a video", hint="leave it out")
     for signal in signals:
         task = _task(model.config, signal)
-        _require_same(model, task)
+        _require_same(
+            model, task, "the video" if isinstance(signal, np.ndarray | torch.Tensor) else str(task.video.path)
+        )
         watch = Stopwatch(model.device)
         decomposition = Decomposition(copy.deepcopy(model), task, rounds)
         background = decomposition.background
@@ -122,7 +125,7 @@ def _task(config: Config, signal: Any) -> VideoTask:
     if signal is None:
         return VideoTask(config)
     if isinstance(signal, str | Path):
-        signals = config.signals.model_copy(update={"path": str(signal)})
+        signals = config.signals_of(VideoSection).model_copy(update={"path": str(signal)})
         return VideoTask(config.model_copy(update={"signals": signals}))
     if isinstance(signal, torch.Tensor):
         signal = signal.detach().cpu().numpy()
@@ -131,30 +134,11 @@ def _task(config: Config, signal: Any) -> VideoTask:
     return VideoTask(config, signal)
 
 
-def require_video(model: Model, name: str = "the dictionary") -> None:
-    """Refuse a dictionary of anything else.
-
-    Args:
-        model: any.
-        name: of it, for the message.
-
-    Raises:
-        UserError: for a dictionary of other signals.
-    """
-    if model.config.signals.source != "video":
-        raise UserError(
-            name,
-            found=f"a dictionary of signals.source {model.config.signals.source}",
-            expected="one of a video",
-            hint="train one with configs/video_rpca.yaml",
-        )
-
-
-def _require_same(model: Model, task: VideoTask) -> None:
+def _require_same(model: Model, task: VideoTask, name: str) -> None:
     frames, grid = model.signals, model.grid_shape
     if (frames, grid) != (len(task.video), task.grid_shape):
         raise UserError(
-            str(task.video.path),
+            name,
             found=f"{len(task.video)} frames of {task.grid_shape[0]}x{task.grid_shape[1]}",
             expected=f"{frames} of {grid[0]}x{grid[1]}, those that the dictionary was trained on",
             hint="name the video it was trained on, or train on this one",

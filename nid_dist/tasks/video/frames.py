@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
 
-from nid_dist.config.schema import Signals
 from nid_dist.errors import UserError
 from nid_dist.tasks.images.preparation import prepare, resized
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decoding import Decoded, decode, in_memory
 
 FrameArray = Float32[np.ndarray, "H W d"]
@@ -38,9 +38,9 @@ class Video:
         UserError: when there is no video, its frames differ in size, or there are fewer than asked for.
     """
 
-    def __init__(self, signals: Signals, frames: Shaped[np.ndarray, "N H W c"] | None = None) -> None:
+    def __init__(self, signals: VideoSection, frames: Shaped[np.ndarray, "N H W c"] | None = None) -> None:
         self.path = Path(signals.path or "").expanduser()
-        self.channels = 3 if signals.colour == "rgb" else 1
+        self.channels = signals.channels
         self._file = tempfile.TemporaryFile(prefix="nid-frames-", buffering=0)  # noqa: SIM115
         times: list[float] = []
         present: list[bool] = []
@@ -91,7 +91,7 @@ class Video:
             np.multiply(np.frombuffer(read, np.uint16).reshape(shape), np.float32(1 / 65535), out=out[place])
         return out
 
-    def _keep(self, image: FrameArray | None, place: int, signals: Signals) -> None:
+    def _keep(self, image: FrameArray | None, place: int, signals: VideoSection) -> None:
         """Write a frame into the file, 16 bits a sample."""
         if image is None:
             size = 0 if self._grid is None else 2 * self._grid[0] * self._grid[1] * self.channels
@@ -122,7 +122,7 @@ class Video:
                 hint="set TMPDIR to a folder with room, or choose fewer or smaller frames (signals.video)",
             ) from error
 
-    def _check(self, signals: Signals) -> None:
+    def _check(self, signals: VideoSection) -> None:
         chosen = signals.video
         if chosen.stop is not None:
             wanted = -(-(chosen.stop - chosen.start) // chosen.stride)
@@ -164,12 +164,12 @@ class Video:
             )
 
 
-def place_of(frame: int, signals: Signals) -> int:
+def place_of(frame: int, signals: VideoSection) -> int:
     """Which of the chosen frames one of the whole video is."""
     return (frame - signals.video.start) // signals.video.stride
 
 
-def _chosen(whole: Iterator[Decoded], signals: Signals) -> Iterator[tuple[int, Decoded]]:
+def _chosen(whole: Iterator[Decoded], signals: VideoSection) -> Iterator[tuple[int, Decoded]]:
     """The frames in the range, by their number in the whole video."""
     chosen = signals.video
     for place, frame in enumerate(whole):

@@ -12,21 +12,13 @@ _LARGEST = 1e7  # penalty, relative to the first
 
 @dataclass(frozen=True)
 class LowRankPlusSparse:
-    """D = L + S.
+    """D = L + S."""
 
-    Args:
-        low_rank: L.
-        sparse: S.
-        rank: of L when it was last shrunk.
-        iterations: done.
-        error: |D - L - S| / |D|, Frobenius norms.
-    """
-
-    low_rank: Float[Tensor, "M T"]
-    sparse: Float[Tensor, "M T"]
-    rank: int
-    iterations: int
-    error: float
+    low_rank: Float[Tensor, "M T"]  # L
+    sparse: Float[Tensor, "M T"]  # S
+    rank: int  # of L when it was last shrunk
+    iterations: int  # done
+    error: float  # |D - L - S| / |D|, Frobenius norms
 
 
 @torch.no_grad()
@@ -37,7 +29,7 @@ def principal_component_pursuit(
     tolerance: float = 1e-7,
     iterations: int = 1000,
 ) -> LowRankPlusSparse:
-    """Minimise |L|_* + weight * |S|_1 subject to L + S = D.
+    """Minimise |L|_* + weight * |S|_1 subject to L + S = D, a frame in each column of D.
 
     Candes, Li, Ma and Wright, "Robust principal component analysis?", JACM 2011; algorithm 5 of Lin, Chen and Ma, "The
     augmented Lagrange multiplier method for exact recovery of corrupted low-rank matrices", 2010. Singular values
@@ -48,9 +40,6 @@ def principal_component_pursuit(
         weight: of the sparse part; None: 1 / sqrt(max(M, T)), which recovers exactly with high probability.
         tolerance: of the relative error at which it ends.
         iterations: the most.
-
-    Returns:
-        Both parts.
     """
     data = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().t()
     weight = max(data.shape) ** -0.5 if weight is None else weight
@@ -77,12 +66,7 @@ def principal_component_pursuit(
 def shrink_singular_values(matrix: Float[Tensor, "M T"], threshold: float) -> tuple[Float[Tensor, "M T"], int]:
     """Lower all singular values by a threshold, those below it to zero: the proximal map of the nuclear norm.
 
-    Args:
-        matrix: no wider than tall.
-        threshold: what is subtracted.
-
-    Returns:
-        The matrix, and how many singular values are left.
+    The matrix is no wider than tall; how many singular values are left is said, too.
     """
     squares, right = torch.linalg.eigh(matrix.t() @ matrix)
     values = squares.clamp_min(0).sqrt()

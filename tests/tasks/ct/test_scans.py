@@ -3,14 +3,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nid_dist.config.schema import Signals
-from nid_dist.data.sources import list_images
 from nid_dist.measurements.geometry import Geometry
-from nid_dist.tasks.ct.config import Tomography
+from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.ct.phantoms import named_phantom
 from nid_dist.tasks.ct.scans import Scans, doses, scan, scan_geometry, within_disc
+from nid_dist.tasks.images.config import PhotosSection
+from nid_dist.tasks.images.sources import list_images
 
-SIGNALS = Signals(source="phantoms", phantoms=3, size=17, patch=None, colour="grey", test=["shepp-logan"])
+SIGNALS = PhantomsSection(source="phantoms", phantoms=3, size=17, patch=None, colour="grey", test=["shepp-logan"])
 
 
 @pytest.mark.parametrize("source", [None, 3.0])
@@ -28,7 +28,7 @@ def test_a_picture_is_scanned_in_finer_pixels(tmp_path: Path) -> None:
     axis = (np.arange(80) + 0.5) / 40 - 1
     disc = (np.hypot(axis[:, None], axis[None]) < 0.6).astype(np.float32)
     np.save(tmp_path / "disc.npy", disc)
-    signals = Signals(source="folder", path=str(tmp_path), size=20, patch=None, colour="grey")
+    signals = PhotosSection(source="folder", path=str(tmp_path), size=20, patch=None, colour="grey")
     geometry = Geometry.even(3, 20)
     found = scan(within_disc(list_images(signals)["train"][0]), signals, geometry).reshape(3, 20)
     exact = 2 * np.sqrt(np.clip(0.36 - geometry.positions**2, 0, None))
@@ -38,7 +38,7 @@ def test_a_picture_is_scanned_in_finer_pixels(tmp_path: Path) -> None:
 
 def test_within_disc(tmp_path: Path) -> None:
     np.save(tmp_path / "white.npy", np.ones((10, 30), dtype=np.float32))
-    signals = Signals(source="folder", path=str(tmp_path), size=10, patch=None, colour="grey")
+    signals = PhotosSection(source="folder", path=str(tmp_path), size=10, patch=None, colour="grey")
     cut = within_disc(list_images(signals)["train"][0]).load()
     assert cut.shape == (10, 10, 1)
     assert cut[0, 0] == 0 and cut[0, 5] == 1 and cut[5, 0] == 1

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from nid_dist.config.schema import Signals
-from nid_dist.data.sources import ImageRef, list_images
 from nid_dist.errors import UserError
+from nid_dist.tasks.images.config import PhotosSection
 from nid_dist.tasks.images.signals import ImageSignals
+from nid_dist.tasks.images.sources import ImageRef, list_images
 
 
 class Source:
@@ -39,8 +39,8 @@ class Source:
         ]
 
 
-def config(**options: Any) -> Signals:
-    return Signals(**{"patch": 4, **options})
+def config(**options: Any) -> PhotosSection:
+    return PhotosSection(**{"patch": 4, **options})
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_files_of_a_folder_through_their_headers(tmp_path: Path) -> None:
     exif = image.getexif()
     exif[274] = 6
     image.save(tmp_path / "turned.png", exif=exif)
-    refs = list_images(Signals(source="folder", path=str(tmp_path)))["train"]
+    refs = list_images(PhotosSection(source="folder", path=str(tmp_path)))["train"]
     signals = ImageSignals(refs, config(patch=3), channels=3)
     assert len(signals) == 3 * 2
     upright = np.rot90(pixels, -1)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nid_dist.config.schema import Signals
+from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.signals import FAMILIES, ProceduralShapes, ShapeSource, open_shapes
 
 ALL = ("chair", "table", "lamp")
@@ -50,7 +50,7 @@ def test_samples_are_near_the_surface_and_everywhere() -> None:
 
 
 def test_the_configuration_chooses() -> None:
-    source = open_shapes(Signals(source="shapes", shapes=5, families=["lamp", "chair"], shapes_seed=2))
+    source = open_shapes(ShapesSection(source="shapes", shapes=5, families=["lamp", "chair"], shapes_seed=2))
     assert isinstance(source, ShapeSource)
     assert [name.split("-")[0] for name in source.names] == ["lamp", "chair", "lamp", "chair", "lamp"]
     points = draw().uniform(-1, 1, (10, 3))

@@ -29,11 +29,6 @@ def panels(moment: Moment) -> dict[str, Float[np.ndarray, "H W d"]]:
 def overview(path: Path, moments: Sequence[Moment], *, title: str = "") -> None:
     """Save some moments, a row each.
 
-    Args:
-        path: the PNG file.
-        moments: which.
-        title: a line above.
-
     Raises:
         UserError: when it cannot be written.
     """
@@ -47,7 +42,6 @@ def component_sheet(path: Path, found: Decomposition) -> None:
     """Save the strongest components in their order, each with its activation over time.
 
     Args:
-        path: the PNG file.
         found: the decomposition. Its background's atoms are shown as the robust fit has made them.
 
     Raises:

@@ -37,17 +37,11 @@ _ITERATIONS, _TOLERANCE = 6, 1e-2  # of a code, which is solved anew in every ro
 
 @dataclass(frozen=True)
 class Background:
-    """The background of a video, as far as codes go.
+    """The background of a video, as far as codes go."""
 
-    Args:
-        experts: that it is made of; their heads are the model's.
-        code: of the frames that were fitted.
-        noise: standard deviation of what is left over where nothing moves, in the frames' units.
-    """
-
-    experts: list[int]
-    code: Code
-    noise: float
+    experts: list[int]  # that it is made of; their heads are the model's
+    code: Code  # of the frames that were fitted
+    noise: float  # standard deviation of what is left over where nothing moves, in the frames' units
 
 
 def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = ROUNDS) -> Background:
@@ -55,18 +49,14 @@ def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = 
 
     Args:
         model: the heads of these experts are changed in place; deep experts stay as they are.
-        task: the video.
         experts: of the background.
         rounds: of heads; the codes are solved once more.
-
-    Returns:
-        The background.
     """
     heads, fit = model.dictionary.experts, _CodeFit(model, task, experts)
-    chosen = torch.tensor(list(experts), device=model.coords.device)
+    chosen = torch.tensor(list(experts), device=model.device)
     if isinstance(heads, LinearHeads):
         for turn in range(rounds):
-            sums = _Sums(len(model.coords), len(chosen), model.channels, model.coords.device)
+            sums = _Sums(len(model.coords), len(chosen), model.channels, model.device)
             for values, solution in fit.solutions(f"background {turn + 1}/{rounds}"):
                 sums.add(values, solution.code, fit.weights(values, solution))
             _update_heads(model, heads, chosen, sums)
@@ -86,21 +76,18 @@ class _CodeFit:
 
     def __init__(self, model: Model, task: VideoTask, experts: Sequence[int]) -> None:
         self._model, self._task = model, task
-        self._experts = torch.tensor(list(experts), device=model.coords.device)
-        pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED)
+        self._experts = torch.tensor(list(experts), device=model.device)
+        pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED).to(model.device)
         self._pixels, self._measurement = pixels, Sampling(model.coords[pixels])
         self._kept, self._atoms = model.coords.new_zeros(0, 0), model.coords.new_zeros(0, 0, 0)
 
     def solutions(self, name: str) -> Iterator[tuple[Float[Tensor, "T C d"], RobustSolution]]:
         """Frames with their codes, some at a time.
 
-        Args:
-            name: of the pass, to be shown.
-
         Yields:
             All pixels, and the code.
         """
-        task, device = self._task, self._model.coords.device
+        task, device = self._task, self._model.device
         # Evaluated once for all frames: the heads stay as they are meanwhile.
         self._atoms = atoms_of(self._model, self._experts.tolist(), self._model.coords)
         hidden = not sys.stderr.isatty()
@@ -135,11 +122,6 @@ class _CodeFit:
 @torch.no_grad()
 def atoms_of(model: Model, experts: Sequence[int], coords: Float[Tensor, "C 2"]) -> Float[Tensor, "J C d"]:
     """Some experts on many coordinates.
-
-    Args:
-        model: with them.
-        experts: which.
-        coords: shared.
 
     Returns:
         Their atoms, in this order.

@@ -20,8 +20,6 @@ class Timeline:
     robust fit has corrected is: between frames it says itself what happens.
 
     Args:
-        model: with its gate.
-        background: codes of some frames.
         times: of these frames, ascending, in seconds.
         whole: of the first and last frame of the video.
     """
@@ -30,7 +28,7 @@ class Timeline:
         self, model: Model, background: Background, times: Float64[np.ndarray, "T"], whole: tuple[float, float]
     ) -> None:
         self._times, self._whole = times, whole
-        self._experts = torch.tensor(background.experts, device=model.coords.device)
+        self._experts = torch.tensor(background.experts, device=model.device)
         self._gate = model.gate if isinstance(model.gate, TemporalGate) else None
         self._rows = torch.cat([background.code.values, background.code.bias], 1) - self._predicted(times)
 

@@ -6,14 +6,14 @@ import av
 import numpy as np
 import pytest
 
-from nid_dist.config.schema import Signals
 from nid_dist.errors import UserError
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decomposition.writing import video_name, writing
 from nid_dist.tasks.video.frames import Video
 
 
 def read(path: Path) -> Video:
-    return Video(Signals.model_validate({"source": "video", "path": str(path)}))
+    return Video(VideoSection.model_validate({"source": "video", "path": str(path)}))
 
 
 def frames(count: int, channels: int = 3) -> np.ndarray:

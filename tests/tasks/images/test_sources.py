@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nid_dist.config.schema import Signals
-from nid_dist.data.sources import EMBEDDED, find_images, list_images
+from nid_dist.data.files import find_files
+from nid_dist.data.reading import EXTENSIONS
 from nid_dist.errors import UserError
+from nid_dist.tasks.images.config import PhotosSection
+from nid_dist.tasks.images.sources import EMBEDDED, list_images
 
 
 def save(root: Path, *names: str) -> None:
@@ -22,12 +24,12 @@ def save(root: Path, *names: str) -> None:
 
 
 def folder(root: Path, **options: Any) -> dict[str, list[str]]:
-    splits = list_images(Signals(source="folder", path=str(root), **options))
+    splits = list_images(PhotosSection(source="folder", path=str(root), **options))
     return {split: [ref.name for ref in refs] for split, refs in splits.items()}
 
 
 def test_embedded_photographs() -> None:
-    splits = list_images(Signals(test=["astronaut"], val=["co*"]))
+    splits = list_images(PhotosSection(test=["astronaut"], val=["co*"]))
     assert [ref.name for ref in splits["test"]] == ["astronaut"]
     assert [ref.name for ref in splits["val"]] == ["coffee", "coins"]
     assert [ref.name for ref in splits["train"]] == [n for n in EMBEDDED if n not in ("astronaut", "coffee", "coins")]
@@ -40,7 +42,7 @@ def test_embedded_photographs() -> None:
 )
 @pytest.mark.parametrize("colour", ["rgb", "grey"])
 def test_embedded_photographs_load(name: str, shape: tuple[int, int], colour: str) -> None:
-    refs = {ref.name: ref for ref in list_images(Signals(colour=colour))["train"]}
+    refs = {ref.name: ref for ref in list_images(PhotosSection(colour=colour))["train"]}
     image = refs[name].load()
     assert image.shape == (*shape, 3 if colour == "rgb" else 1)
     assert image.dtype == np.float32 and 0 <= image.min() < 0.1 and 0.7 < image.max() <= 1
@@ -52,9 +54,9 @@ def test_a_folder_is_recursive_sorted_and_named_by_relative_path(tmp_path: Path)
         (tmp_path / other).parent.mkdir(exist_ok=True)
         (tmp_path / other).write_bytes(b"x")
     names = ["a/y.JPG", "a/z.jpeg", "b.PNG", "c.webp", "d/e/f.tiff", "d/e/g.Tif", "h.npy"]
-    assert find_images(tmp_path) == names
+    assert find_files(tmp_path, EXTENSIONS) == names
     assert folder(tmp_path) == {"train": names, "val": [], "test": []}
-    refs = list_images(Signals(source="folder", path=str(tmp_path), colour="grey"))["train"]
+    refs = list_images(PhotosSection(source="folder", path=str(tmp_path), colour="grey"))["train"]
     assert [ref.load().shape for ref in refs] == [(3, 4, 1)] * 7
     assert all(ref.size is not None and ref.size() == (3, 4) for ref in refs)
 
@@ -63,7 +65,7 @@ def test_linked_folders_are_followed_once(tmp_path: Path) -> None:
     save(tmp_path, "images/a.png", "elsewhere/b.png")
     (tmp_path / "images" / "link").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "images" / "loop").symlink_to(tmp_path / "images")
-    assert find_images(tmp_path / "images") == ["a.png", "link/b.png"]
+    assert find_files(tmp_path / "images", EXTENSIONS) == ["a.png", "link/b.png"]
 
 
 def test_globs_on_relative_paths(tmp_path: Path) -> None:
@@ -101,7 +103,7 @@ def test_an_unreadable_image_is_listed_and_fails_by_name(tmp_path: Path) -> None
     save(tmp_path, "good.png")
     (tmp_path / "bad.png").write_text("no image")
     (tmp_path / "dangling.png").symlink_to(tmp_path / "nowhere")
-    refs = {ref.name: ref for ref in list_images(Signals(source="folder", path=str(tmp_path)))["train"]}
+    refs = {ref.name: ref for ref in list_images(PhotosSection(source="folder", path=str(tmp_path)))["train"]}
     assert set(refs) == {"good.png", "bad.png", "dangling.png"}
     for name in ("bad.png", "dangling.png"):
         with pytest.raises(UserError, match=name):
@@ -125,7 +127,7 @@ def test_globs_without_a_match_and_no_training_image_are_refused(tmp_path: Path)
     with pytest.raises(UserError, match="found no training image"):
         folder(tmp_path, test=["*"])
     with pytest.raises(UserError, match="signals.test: found 'astronaut.png', which matches no .*embedded"):
-        list_images(Signals(test=["astronaut.png"]))
+        list_images(PhotosSection(test=["astronaut.png"]))
 
 
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -139,13 +141,13 @@ def test_a_folder_that_cannot_be_listed_is_refused(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(UserError, match="locked: found a folder that cannot be listed .Permission denied"):
-        find_images(tmp_path)
+        find_files(tmp_path, EXTENSIONS)
 
 
 def test_celeba_brings_its_own_splits(tmp_path: Path) -> None:
     save(tmp_path, *(f"img_align_celeba/{i}.jpg" for i in range(4)))
     (tmp_path / "list_eval_partition.txt").write_text("0.jpg 0\n1.jpg 1\n2.jpg 2\n3.jpg 0\n")
-    config = Signals(source="celeba", path=str(tmp_path), limit=1)
+    config = PhotosSection(source="celeba", path=str(tmp_path), limit=1)
     splits = list_images(config)
     assert {split: [ref.name for ref in refs] for split, refs in splits.items()} == {
         "train": ["0.jpg"],
@@ -154,4 +156,4 @@ def test_celeba_brings_its_own_splits(tmp_path: Path) -> None:
     }
     assert splits["test"][0].load().shape == (3, 4, 3)
     with pytest.raises(UserError, match="signals.test: found 0.1, expected 0.0 with signals.source celeba"):
-        list_images(Signals(source="celeba", path=str(tmp_path), test=0.1))
+        list_images(PhotosSection(source="celeba", path=str(tmp_path), test=0.1))

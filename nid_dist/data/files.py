@@ -1,0 +1,124 @@
+"""Files of signals below a folder: found, named, and split for training, validation and test; none of them read yet."""
+
+import os
+from collections import Counter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+from nid_dist.data.splits import Split, assign_splits, folder_splits
+from nid_dist.errors import UserError
+
+
+def find_files(root: Path, endings: Collection[str]) -> list[str]:
+    """Find files below a folder, links followed, hidden files and folders left out.
+
+    Args:
+        endings: of the files, in lower case, such as ".png".
+
+    Returns:
+        Sorted posix paths relative to the folder.
+
+    Raises:
+        UserError: a folder in it cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(
+            str(error.filename),
+            found=f"a folder that cannot be listed ({error.strerror})",
+            expected="a readable folder",
+            hint="grant access to it or move it away",
+        )
+
+    names: list[str] = []
+    visited: set[str] = set()
+    for folder, subfolders, files in os.walk(root, followlinks=True, onerror=refuse):
+        real = os.path.realpath(folder)
+        if real in visited:
+            subfolders.clear()
+            continue
+        visited.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        chosen = (name for name in files if Path(name).suffix.lower() in endings and not name.startswith("."))
+        names += (Path(folder, name).relative_to(root).as_posix() for name in chosen)
+    return sorted(names)
+
+
+def named_files(inputs: Sequence[Path], endings: Collection[str], noun: str = "image") -> list[tuple[str, Path]]:
+    """The files that a user names, one by one or by folder.
+
+    Args:
+        endings: of files in folders, in lower case.
+
+    Returns:
+        A name that no other has, and the path, of each.
+
+    Raises:
+        UserError: for a path that is neither, and for a folder without such files.
+    """
+    found: list[tuple[str, Path]] = []
+    for path in inputs:
+        if path.is_dir():
+            names = find_files(path, endings)
+            if not names:
+                raise _nothing_in(path, endings, noun, "check the path")
+            found += [(name, path / name) for name in names]
+        elif path.is_file():
+            found.append((path.name, path))
+        else:
+            raise UserError(
+                str(path),
+                found="nothing",
+                expected=f"{'an' if noun[0] in 'aeiou' else 'a'} {noun} or a folder",
+                hint="check the path",
+            )
+    times = Counter(name for name, _ in found)
+    return [(name if times[name] == 1 else f"{index}-{name}", path) for index, (name, path) in enumerate(found)]
+
+
+def split_folder(
+    root: Path, endings: Collection[str], val: list[str] | float, test: list[str] | float, noun: str = "image"
+) -> dict[Split, list[str]]:
+    """Find the files below a folder and split them.
+
+    Args:
+        endings: of the files, in lower case.
+        val: globs, or the share of files, for validation.
+        test: globs, or the share of files, for test; 0: by top folders train, test (and val) where there are such.
+
+    Returns:
+        Sorted names, relative to the folder, of "train", "val" and "test", none in two of them.
+
+    Raises:
+        UserError: without such a file, and as `assign_splits` and `folder_splits`.
+    """
+    names = find_files(root, endings)
+    if not names:
+        raise _nothing_in(root, endings, noun, "check signals.path")
+    if not test:
+        splits = folder_splits(names, val, where=str(root), noun=noun)
+        if splits is not None:
+            return splits
+    return assign_splits(names, val, test, where=str(root), noun=noun)
+
+
+def existing_folder(path: str | None, noun: str = "image") -> Path:
+    """The folder that `signals.path` names.
+
+    Raises:
+        UserError: when there is no such folder.
+    """
+    root = Path(path or "").expanduser()
+    if not path or not root.is_dir():
+        raise UserError(
+            f"signals.path {path}",
+            found="a file" if path and root.exists() else "no such folder",
+            expected=f"the folder with the {noun}s",
+            hint="check signals.path",
+        )
+    return root
+
+
+def _nothing_in(folder: Path, endings: Collection[str], noun: str, hint: str) -> UserError:
+    expected = f"files ending in {', '.join(sorted(endings))}"
+    return UserError(str(folder), found=f"no {noun}", expected=expected, hint=hint)
