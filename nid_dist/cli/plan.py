@@ -16,9 +16,8 @@ from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Cell, Column, Table, write_json
 from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
-from nid_dist.planning.cost import rows
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
-from nid_dist.planning.workload import Run
+from nid_dist.planning.run import Run, rows
 from nid_dist.tasks.registry import make_task
 
 _MIB = 2**20
