@@ -22,17 +22,7 @@ Signals = Callable[[int], Float[Tensor, "T C d"]]
 
 
 def learn_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signals: Signals) -> Weights:
-    """Learn an initialisation.
-
-    Args:
-        config: with a section `meta`.
-        coords: where all signals are given.
-        channels: d.
-        signals: drawn from the training split.
-
-    Returns:
-        The weights, by name.
-    """
+    """Learn an initialisation: the weights, by name. The configuration has a section `meta`."""
     meta = config.meta
     assert meta is not None
     network = Network(config, coords.shape[1], channels)
@@ -95,17 +85,7 @@ def _outer_gradient(
 
 
 def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signals: Signals, path: Path) -> Weights:
-    """An initialisation that is learned once and then found again.
-
-    Args:
-        config: as for `learn_start`.
-        coords: as for `learn_start`.
-        channels: as for `learn_start`.
-        signals: as for `learn_start`.
-        path: where it is kept.
-
-    Returns:
-        The weights, by name.
+    """An initialisation that is learned once, kept at `path`, and then found again.
 
     Raises:
         UserError: when the file is damaged, or was learned by another configuration.
@@ -121,13 +101,6 @@ def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, sign
 
 def read_start(config: Inr, path: Path) -> Weights:
     """An initialisation that was learned before, for any number of coordinates.
-
-    Args:
-        config: of the network.
-        path: where it is kept.
-
-    Returns:
-        The weights, by name.
 
     Raises:
         UserError: when the file is damaged, or was learned by another configuration.

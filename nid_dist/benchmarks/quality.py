@@ -3,12 +3,14 @@
 import tempfile
 from typing import Any
 
-from nid_dist.cli.train import train
+from nid_dist.benchmarks.harness import QUIET
+from nid_dist.coding.method import Method
 from nid_dist.config import load_config
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.fitting import Method
-from nid_dist.tasks.images.task import ImageTask, fit_image
+from nid_dist.tasks.images.fit import fit_image
+from nid_dist.tasks.images.task import ImageTask
+from nid_dist.training.run import train
 
 CONFIG = "quickstart"
 MODES = {
@@ -27,36 +29,19 @@ _COLUMNS = [
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
-    """Train from nothing in each mode.
-
-    Args:
-        quick: a second each, to see that it works.
-
-    Returns:
-        The figures (`db_solve_60s`, `db_gate_60s`: OMP on the held-out photograph) and the table.
-    """
+    """Train from nothing in each mode; `db_solve_60s`, `db_gate_60s`: OMP on the held-out photograph."""
     seconds = 1.0 if quick else 60.0
     rows: list[list[Any]] = []
     figures: dict[str, Any] = {}
     for mode, overrides in MODES.items():
         with tempfile.TemporaryDirectory() as folder:
-            config = load_config(
-                CONFIG,
-                [
-                    *overrides,
-                    "training.steps=1000000",
-                    f"training.max_seconds={seconds}",
-                    "training.eval_every=0",
-                    "training.checkpoint_every=0",
-                    "logging.tensorboard=false",
-                    f"logging.run_dir={folder}/run",
-                ],
-            )
-            trainer, _ = train(config)
+            until = ["training.steps=1000000", f"training.max_seconds={seconds}", f"logging.run_dir={folder}/run"]
+            config = load_config(CONFIG, [*overrides, *QUIET, *until])
+            trainer = train(config)
         model = trainer.model.eval().requires_grad_(False)
         _, image = next(ImageTask(config).images("test"))
         fits = fit_image(model, image, [Method("init"), Method("ridge"), Method("omp")])
-        scores = {label: psnr(fit.render(model), image) for label, fit in fits.items()}
+        scores = {label: psnr(fit.render(), image) for label, fit in fits.items()}
         rows.append([mode, trainer.progress.seconds, trainer.step, scores["init"], scores["ridge"], scores["omp"]])
         figures[f"db_{mode}_{seconds:.0f}s"] = scores["omp"]
         figures |= {f"db_{mode}_{seconds:.0f}s_{label}": scores[label] for label in ("init", "ridge")}

@@ -31,12 +31,9 @@ _FIRST, _SECOND = 24.0, 22.0
 
 
 class DeepSpeedLayer(nn.Module):
-    """DeepSpeed's `MoE` with k = 2 and nothing dropped.
+    """DeepSpeed's `MoE` with k = 2 and nothing dropped, its n experts shared by all ranks.
 
-    Args:
-        world: all ranks share the experts; of library "deepspeed".
-        experts: n.
-        features: phi at the coordinates that tokens will have, the same on all ranks.
+    `features` are phi at the coordinates that tokens will have, the same on all ranks.
     """
 
     def __init__(self, world: ProcessGroupWorld, experts: int, features: Float[Tensor, "C h"]) -> None:
@@ -59,13 +56,7 @@ class DeepSpeedLayer(nn.Module):
 
 
 class FairscaleLayer(nn.Module):
-    """fairscale's `MOELayer` with its `Top2Gate`.
-
-    Args:
-        world: all ranks share the experts.
-        experts: n, a divisor of the number of tokens.
-        features: phi at the coordinates that tokens will have, the same on all ranks.
-    """
+    """fairscale's `MOELayer` with its `Top2Gate`; n is a divisor of the number of tokens."""
 
     def __init__(self, world: ProcessGroupWorld, experts: int, features: Float[Tensor, "C h"]) -> None:
         from fairscale.nn.moe import MOELayer, Top2Gate
@@ -90,14 +81,7 @@ class FairscaleLayer(nn.Module):
 
 @contextmanager
 def counted_all_to_all(ranks: int) -> Iterator[list[int]]:
-    """Count the bytes of each all-to-all that leave this rank, whoever calls it.
-
-    Args:
-        ranks: that take part.
-
-    Yields:
-        The list to which they go.
-    """
+    """Count the bytes of each all-to-all that leave this rank, whoever calls it; they go to the list."""
     import torch.distributed as dist
 
     original, sent = dist.all_to_all_single, list[int]()

@@ -6,64 +6,48 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
-from nid_dist.coding.storage import save_codes, stored_bytes
-from nid_dist.data.raster import MAX_PIXELS
 from nid_dist.errors import UserError
-from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import comparison, save_image
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
-from nid_dist.fitting import Method
+from nid_dist.evaluation.report import Column, Table, means, write_results
 from nid_dist.model import Model
-from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.task import ImageArray, ImageFit, fit_image
+from nid_dist.tasks.images.fit import ImageArray, fit_image, write_codes
 
 _COLUMNS = [
-    Column("image"),
-    Column("solver"),
-    Column("PSNR", "dB", ".2f"),
-    Column("SSIM", "", ".4f"),
-    Column("non-zeros", "per signal"),
-    Column("code", "bytes/signal"),
-    Column("time", "ms/signal", ".3f"),
+    Column("image", key="image"),
+    Column("solver", key="solver"),
+    Column("PSNR", "dB", ".2f", "psnr_db"),
+    Column("SSIM", "", ".4f", "ssim"),
+    Column("non-zeros", "per signal", "", "nonzeros_per_signal"),
+    Column("code", "bytes/signal", "", "bytes_per_signal"),
+    Column("time", "ms/signal", ".3f", "ms_per_signal"),
 ]
-Row = dict[str, Any]
 
 
 @dataclass
 class Report:
-    """What became of some images.
+    """What became of some images."""
 
-    Args:
-        rows: figures of each image and method.
-        failed: why an image has none, by its name.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)  # figures of each image and method
+    failed: dict[str, str] = field(default_factory=dict)  # why an image has none, by its name
 
     @property
     def table(self) -> Table:
         """One row per image and method, and the means over images where there are several."""
-        return Table(_COLUMNS, [list(row.values()) for row in self.rows + self.means])
+        return Table.of(_COLUMNS, self.rows + self.means)
 
     @property
-    def means(self) -> list[Row]:
+    def means(self) -> list[dict[str, Any]]:
         """One row per method."""
         if len({row["image"] for row in self.rows}) < 2:
             return []
-        means = []
-        for label in dict.fromkeys(row["solver"] for row in self.rows):
-            own = [row for row in self.rows if row["solver"] == label]
-            figures = {
-                key: float(np.mean([row[key] for row in own])) for key in own[0] if key not in ("image", "solver")
-            }
-            figures["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
-            figures["bytes_per_signal"] = own[0]["bytes_per_signal"]
-            means.append({"image": "mean", "solver": label, **figures})
-        return means
+        found = means(self.rows, ["solver"])
+        for mean in found:
+            own = [row for row in self.rows if row["solver"] == mean["solver"]]
+            mean |= {"image": "mean", "bytes_per_signal": own[0]["bytes_per_signal"]}
+            mean["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
+        return found
 
 
 def report_images(
@@ -100,12 +84,13 @@ def report_images(
             try:
                 report.rows += _report(model, name, read(), methods, folder, stride, scale, prepared)
             except UserError as error:
-                report.failed[name] = str(error)
+                report.failed[name] = str(error) if name in str(error) else f"{name}: {error}"
             except OSError as error:
                 report.failed[name] = f"{folder}: {error.strerror or error}"
     finally:
         if report.rows or report.failed:
-            _write_table(report, out, command)
+            facts = {"rows": report.rows, "means": report.means}
+            write_results(out / "results.json", command, facts, report.table, failed=report.failed)
     return report
 
 
@@ -118,66 +103,20 @@ def _report(
     stride: int | None,
     scale: float | None,
     prepared: LastPrepared,
-) -> list[Row]:
-    size = _scaled(name, image, scale) if scale is not None else None
+) -> list[dict[str, Any]]:
     fits = fit_image(model, image, methods, stride, prepared)
-    shown = {label: result.render(model) for label, result in fits.items()}
+    last = methods[-1].label
+    larger = None if scale is None else fits[last].render(scale=scale)
+    shown = {label: fit.render() for label, fit in fits.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_codes(
-        folder / "codes.safetensors", _codes(fits), model.dictionary.num_experts, _facts(name, image, model, stride)
-    )
+    write_codes(folder, fits, image=name)
     for label, picture in shown.items():
         save_image(folder / f"{label}.png", picture)
     title = f"{name}: {model.dictionary.num_experts} experts, {model.support} per signal"
     comparison(folder / "comparison.png", image, shown, title=title)
-    if size is not None:
-        last = methods[-1].label
-        save_image(folder / f"{last}-x{scale:g}.png", fits[last].render(model, *size))
-    return [_row(name, label, result, shown[label], image, model) for label, result in fits.items()]
-
-
-def _scaled(name: str, image: ImageArray, scale: float) -> tuple[int, int]:
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    if height * width > MAX_PIXELS:
-        raise UserError(
-            f"--scale {scale:g} of {name}",
-            found=f"{height}x{width} pixels",
-            expected=f"at most {MAX_PIXELS} pixels",
-            hint="choose a smaller scale",
-        )
-    return height, width
-
-
-def _codes(fits: dict[str, ImageFit]) -> dict[str, Any]:
-    return {label: result.fit.solution.code for label, result in fits.items()}
-
-
-def _facts(name: str, image: ImageArray, model: Model, stride: int | None) -> dict[str, Any]:
-    patch = model.config.signals_of(ImagesSection).patch
-    height, width = image.shape[:2]
-    return {"image": name, "height": height, "width": width, "patch": patch, "stride": stride or patch}
-
-
-def _row(name: str, label: str, result: ImageFit, shown: ImageArray, image: ImageArray, model: Model) -> Row:
-    code = result.fit.solution.code
-    return {
-        "image": name,
-        "solver": label,
-        "psnr_db": psnr(shown, image),
-        "ssim": ssim(shown, image),
-        "nonzeros_per_signal": int((code.values != 0).sum(1).max()),
-        "bytes_per_signal": stored_bytes(code, model.dictionary.num_experts),
-        "ms_per_signal": 1e3 * result.fit.seconds / code.signals,
-    }
-
-
-def _write_table(report: Report, out: Path, command: str) -> None:
-    lost = "".join(f"\n- {reason}" for reason in report.failed.values())
-    with replacing(out / "table.md") as temporary:
-        text = f"`{command}`\n\n{report.table.markdown()}\n" + (f"\nWithout result:\n{lost}\n" if lost else "")
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    results = {"rows": report.rows, "means": report.means, "failed": report.failed}
-    write_json(out / "results.json", {"command": command, "machine": machine(), **results})
+    if larger is not None:
+        save_image(folder / f"{last}-x{scale:g}.png", larger)
+    return [{"image": name, "solver": label, **fit.figures(shown[label])} for label, fit in fits.items()]
 
 
 def _folder_name(name: str, taken: set[str]) -> str:

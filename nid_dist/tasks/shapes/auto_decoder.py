@@ -16,6 +16,10 @@ from torch import Tensor, nn
 
 from nid_dist.baselines.cache import found_again, keep
 from nid_dist.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nid_dist.parallel.exchange.topology import Topology
+from nid_dist.parallel.world import World
+from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.shapes.task import ShapeTask
 
 
 class AutoDecoderConfig(Section):
@@ -36,12 +40,7 @@ class AutoDecoderConfig(Section):
 
 
 class AutoDecoder(nn.Module):
-    """The network.
-
-    Args:
-        config: its sizes.
-        shapes: training shapes, a latent vector each.
-    """
+    """The network, with a latent vector for each training shape."""
 
     def __init__(self, config: AutoDecoderConfig, shapes: int) -> None:
         super().__init__()
@@ -65,25 +64,10 @@ class AutoDecoder(nn.Module):
             hidden = F.relu(layer(torch.cat([hidden, given], 2) if place and place == self.middle else hidden))
         return torch.tanh(self.last(hidden))
 
-    @property
-    def parameters_count(self) -> int:
-        """Numbers of the network, latent vectors not counted."""
-        return sum(p.numel() for p in self.parameters()) - self.latents.weight.numel()
-
     def fit(
         self, coords: Float[Tensor, "M 3"], values: Float[Tensor, "M"], weights: Float[Tensor, "M"]
-    ) -> tuple[Float[Tensor, "1 l"], float]:
-        """The latent vector of a new shape, by descent, as the paper fits it.
-
-        Args:
-            coords: where f is known.
-            values: of f.
-            weights: of each.
-
-        Returns:
-            The vector, and the seconds that it took.
-        """
-        begin = time.perf_counter()
+    ) -> Float[Tensor, "1 l"]:
+        """The latent vector of a new shape, by descent, as the paper fits it to values of f, each with its weight."""
         latent = torch.zeros(1, self.config.latent, requires_grad=True)
         optimizer = torch.optim.Adam([latent], lr=self.config.fit_lr)
         generator = torch.Generator().manual_seed(self.config.seed)
@@ -97,22 +81,15 @@ class AutoDecoder(nn.Module):
             loss = error + self.config.prior * latent.square().sum()
             (latent.grad,) = torch.autograd.grad(loss, latent)
             optimizer.step()
-        return latent.detach(), time.perf_counter() - begin
+        return latent.detach()
 
 
 def train_auto_decoder(
     config: AutoDecoderConfig, shapes: int, batch: Callable[[int], tuple[Tensor, Tensor, Tensor]], kept: Path
 ) -> AutoDecoder:
-    """Train it, or read the one that was trained before.
+    """Train it, or read the one that was trained before and is kept in a file.
 
-    Args:
-        config: sizes and training.
-        shapes: training shapes.
-        batch: ids, coordinates and values of a step, cut to [-1, 1].
-        kept: the file that it is kept in.
-
-    Returns:
-        The network, frozen.
+    `batch` gives ids, coordinates and values of a step, cut to [-1, 1].
 
     Raises:
         UserError: when the file is damaged, or another configuration has trained it.
@@ -140,3 +117,19 @@ def train_auto_decoder(
         done = max(step / config.steps, spent / config.seconds if config.seconds else 0.0)
     keep(kept, {name: value.contiguous() for name, value in model.state_dict().items()}, facts)
     return model.eval().requires_grad_(False)
+
+
+def trained_auto_decoder(config: AutoDecoderConfig, task: ShapeTask, kept: Path) -> AutoDecoder:
+    """An auto-decoder of a task's training shapes, as `train_auto_decoder` makes it."""
+    world = World(Topology(1))
+    sized = task.config.model_copy(deep=True)
+    sized.training.batch = config.batch
+    sized.signals_of(ShapesSection).augment = False  # a latent vector for each shape does not follow its changes
+    own = ShapeTask(sized)
+
+    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        drawn = own.batch(step, 0, world)
+        own.prefetch(step + 1, world)
+        return drawn.ids, drawn.samples.coords, drawn.samples.values
+
+    return train_auto_decoder(config, len(task.signals), batch, kept)

@@ -36,8 +36,10 @@ def principal_component_pursuit(
     come from the Gram matrix of the shorter side, in float64: a video has far fewer frames than pixels.
 
     Args:
+        matrix: D, a frame in each column.
         weight: of the sparse part; None: 1 / sqrt(max(M, T)), which recovers exactly with high probability.
         tolerance: of the relative error at which it ends.
+        iterations: the most.
     """
     data = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().t()
     weight = max(data.shape) ** -0.5 if weight is None else weight
@@ -64,11 +66,7 @@ def principal_component_pursuit(
 def shrink_singular_values(matrix: Float[Tensor, "M T"], threshold: float) -> tuple[Float[Tensor, "M T"], int]:
     """Lower all singular values by a threshold, those below it to zero: the proximal map of the nuclear norm.
 
-    Args:
-        matrix: no wider than tall.
-
-    Returns:
-        The matrix, and how many singular values are left.
+    The matrix is no wider than tall; how many singular values are left is said, too.
     """
     squares, right = torch.linalg.eigh(matrix.t() @ matrix)
     values = squares.clamp_min(0).sqrt()
