@@ -56,7 +56,6 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
     """What a configuration asks a number of ranks to compute.
 
     Args:
-        config: the configuration.
         world: ranks in all.
         signals: number of training signals; None: counted, where a codebook needs it.
 
@@ -91,14 +90,7 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
 
 
 def plan(run: Run, machine: Machine) -> list[Estimate]:
-    """Figures for every sensible R, and for the configured one.
-
-    Args:
-        run: what is computed.
-        machine: where.
-
-    Returns:
-        One estimate per R, in ascending order.
+    """Figures for every sensible R, and for the configured one: one estimate per R, in ascending order.
 
     Raises:
         UserError: when the configured R does not divide the ranks.
