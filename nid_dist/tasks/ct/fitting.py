@@ -95,7 +95,6 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
     """Write codes, each slice as PNG and NPY, the filtered back-projection, all of them side by side, and figures.
 
     Args:
-        folder: that exists.
         fits: of one scan, by label.
         size: pixels a side; None: those of the dictionary's images.
         facts: for `results.json`.

@@ -44,14 +44,12 @@ _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
 @dataclass(frozen=True, eq=False)
 class InpaintedFit(ImageFit):
-    """A refitted image: overlapping patches, whose codes make the whole picture.
-
-    The deviation is the standard deviation of f before the codes are made sparse, of the posterior and of what it
-    leaves unexplained of the known pixels, in units of the image.
-    """
+    """A refitted image: overlapping patches, whose codes make the whole picture."""
 
     trusted: Float32[np.ndarray, "H W"]  # how far each pixel of the input was believed, 0 to 1
-    deviation: Float32[np.ndarray, "H W"] | None  # None without a prior
+    # standard deviation of f before the codes are made sparse, of the posterior and of what it leaves unexplained of
+    # the known pixels, in units of the image; None without a prior
+    deviation: Float32[np.ndarray, "H W"] | None
 
     @cached_property
     def psnr(self) -> float:

@@ -66,7 +66,6 @@ class ShapeFit(Fit):
         """Write the code, the mesh where there is a surface, a picture, and `results.json`.
 
         Args:
-            folder: that exists.
             resolution: cells along the cube.
             formats: of the mesh: ply, obj, glb.
             truth: the true mesh in the cloud's units, to be compared with.
@@ -114,7 +113,6 @@ def fit(
     """Fit clouds, one after the other: the fits of each by the methods' labels.
 
     Args:
-        model: of shapes.
         signals: each the path of a PLY, XYZ or NPY file, an array [P, 3] or [P, 6] of points (and normals), or a
             `Cloud`.
         methods: `map`, a robust fit under the prior, or `init`, the gate's code; None: `map`.

@@ -119,7 +119,6 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: C
 
     Args:
         truncation: at which distances are cut, and by which they are divided.
-        options: weights and seed.
         known: all points that are known to be on the surface, these and others; None: these.
     """
     from scipy.spatial import cKDTree
