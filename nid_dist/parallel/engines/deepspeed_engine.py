@@ -51,11 +51,7 @@ class DeepSpeedEngine:
     """
 
     def __init__(
-        self,
-        world: ProcessGroupWorld,
-        accumulation: int,
-        zero_stage: int = 0,
-        options: Mapping[str, Any] | None = None,
+        self, world: ProcessGroupWorld, accumulation: int, zero_stage: int = 0, options: Mapping[str, Any] | None = None
     ) -> None:
         self.param_groups: list[dict[str, Any]] = []
         self._world, self._zero_stage = world, zero_stage

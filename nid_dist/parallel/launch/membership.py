@@ -53,13 +53,7 @@ class Job:
     """
 
     def __init__(
-        self,
-        store: Any,
-        identity: str,
-        rank: int,
-        port: int,
-        keeper: int | None,
-        timeout_seconds: float,
+        self, store: Any, identity: str, rank: int, port: int, keeper: int | None, timeout_seconds: float
     ) -> None:
         self.store, self.identity, self.rank, self.port = store, identity, rank, port
         self.keeper, self.timeout_seconds = keeper, timeout_seconds
