@@ -5,7 +5,6 @@ line integrals, or whatever a task needs (the eikonal and normal terms of a shap
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypedDict, Unpack
@@ -15,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.baselines.config import Inr
+from nid_dist.device import Stopwatch, resolve_device
 from nid_dist.dictionary.activations import Sine, UnsetLinear, initialise_linear
 from nid_dist.dictionary.encodings import Identity, Sinusoids
 from nid_dist.dictionary.kernels import frequencies
@@ -95,9 +95,10 @@ class Fitted:
 
     @torch.no_grad()
     def render(self, coords: Float[Tensor, "C m"]) -> Float[Tensor, "C d"]:
-        """f at any coordinates, in bounded memory; not clipped."""
+        """f at any coordinates, in bounded memory, on the CPU; not clipped."""
         widest = max(self.network.config.width, 2 * self.network.config.features)
-        return torch.cat([self.network(part) for part in coords.split(max(1, _NUMBERS // widest))])
+        device, parts = self.network.layers[0].weight.device, coords.split(max(1, _NUMBERS // widest))
+        return torch.cat([self.network(part.to(device)) for part in parts]).cpu()
 
 
 class Limits(TypedDict, total=False):
@@ -110,10 +111,13 @@ class Limits(TypedDict, total=False):
 
 
 class Baseline:
-    """A kind of network, and how one is fitted to a signal, from some weights (None: random ones, from the seed)."""
+    """A kind of network, and how one is fitted to a signal, from some weights (None: random ones, from the seed).
+
+    It computes on the device that `auto` is.
+    """
 
     def __init__(self, config: Inr, start: Mapping[str, Tensor] | None = None) -> None:
-        self.config, self.start = config, start
+        self.config, self.start, self.device = config, start, resolve_device("auto")
 
     def fit(
         self,
@@ -129,7 +133,8 @@ class Baseline:
         """
         if weights is not None:
             known = weights > 0
-            coords, values, weights = coords[known], values[known], weights[known]
+            coords, values, weights = coords[known], values[known], weights[known].to(self.device)
+        coords, values = coords.to(self.device), values.to(self.device)
         batch, draws = self.config.batch, torch.Generator().manual_seed(self.config.seed)
         # Epochs of shuffled coordinates, as data loaders make them.
         left: list[Tensor] = []
@@ -138,7 +143,7 @@ class Baseline:
             where: Tensor | slice = slice(None)
             if batch is not None and batch < len(coords):
                 if not left:
-                    shuffled = torch.randperm(len(coords), generator=draws)
+                    shuffled = torch.randperm(len(coords), generator=draws).to(self.device)
                     left.extend(shuffled[: len(coords) // batch * batch].split(batch))
                 where = left.pop()
             errors = (network(coords[where]) - values[where]).square()
@@ -161,6 +166,7 @@ class Baseline:
         network = Network(self.config, in_dim, channels)
         if self.start is not None:
             network.load_state_dict(dict(self.start))
+        network.to(self.device)
         steps = self.config.steps if steps is None else steps
         optimizer = self._optimizer(network)
         trace: list[tuple[float, float]] = []
@@ -174,7 +180,7 @@ class Baseline:
                 next_look = max(step + 1, math.ceil(1.17 * step))
                 if done or (until is not None and watch is not None and figure >= until):
                     break
-            begin = time.perf_counter()
+            clock = Stopwatch(self.device)
             progress = max(step / steps, seconds / max_seconds if max_seconds else 0.0)
             for group in optimizer.param_groups:
                 group["lr"] = self.config.lr * self._rate(min(1.0, progress))
@@ -183,7 +189,7 @@ class Baseline:
             error.backward()
             optimizer.step()
             value = float(error.detach())
-            seconds, step = seconds + time.perf_counter() - begin, step + 1
+            seconds, step = seconds + clock.seconds(), step + 1
         return Fitted(network.eval().requires_grad_(False), seconds, step, trace)
 
     @staticmethod

@@ -120,7 +120,7 @@ def _layer_ways(world: ProcessGroupWorld, size: Size) -> dict[str, ExchangeForm]
         OURS: ExchangeForm(case.step),
         WIDE: ExchangeForm(ShardedCase(world, replace(size, channels=size.width)).step),
     }
-    upstream = torch.randn(size.signals * size.coordinates, size.width)
+    upstream = torch.randn(size.signals * size.coordinates, size.width, device=world.device)
     with torch.no_grad():
         features, tokens = case.dictionary.trunk(case.coords), _tokens(case)
     for name, kind in ((DEEPSPEED, DeepSpeedLayer), (FAIRSCALE, FairscaleLayer)):

@@ -110,15 +110,18 @@ def dictionary_methods(
     """What fits images of one size, all of them together, by each method; `whole`: an image is one signal."""
     patch = None if whole else model.config.signals_of(ImagesSection).patch
     tiling = Tiling(images[0].shape[0], images[0].shape[1], patch, patch)
-    values = torch.cat([tiling.split(image) for image in images])
+    values, coords = (
+        torch.cat([tiling.split(image) for image in images]).to(model.device),
+        tiling.coords.to(model.device),
+    )
     gate_input = _shrunk(images, model) if whole and model.grid_shape != images[0].shape[:2] else values
-    prepared = PreparedDictionary(model.dictionary, Sampling(tiling.coords))
+    prepared = PreparedDictionary(model.dictionary, Sampling(coords))
 
     def fit(_: Any, __: float | None, method: Method) -> Reconstruction:
-        found = fit_signals(model, values, tiling.coords, [method], gate_input, prepared=prepared)[method.label]
+        found = fit_signals(model, values, coords, [method], gate_input, prepared=prepared)[method.label]
 
         def pictures() -> list[np.ndarray]:
-            f = model.dictionary(found.code, tiling.coords).split(len(tiling))
+            f = model.dictionary(found.code, coords).cpu().split(len(tiling))
             return [tiling.assemble(part).clamp(0, 1).numpy() for part in f]
 
         return Reconstruction(pictures, {"seconds": found.seconds})
@@ -132,12 +135,13 @@ def network_fit(image: ImageArray, _: float | None, name: str, goal: float, limi
     It has some seconds; where they have passed without, it begins anew with the next and a slower schedule. What
     earlier runs took does not count.
     """
-    coords, values = coordinate_grid(image.shape[:2]), torch.from_numpy(image).reshape(-1, image.shape[2])
+    baseline = Baseline(load_baseline(find_config(f"baselines/{name}.yaml", CONFIG.parent)))
+    coords = coordinate_grid(image.shape[:2]).to(baseline.device)
+    values = torch.from_numpy(image).reshape(-1, image.shape[2])
 
     def watch(network: Network) -> float:
-        return psnr(network(coords).clamp(0, 1).numpy(), values.numpy())
+        return psnr(network(coords).clamp(0, 1).cpu().numpy(), values.numpy())
 
-    baseline = Baseline(load_baseline(find_config(f"baselines/{name}.yaml", CONFIG.parent)))
     for limit in limits:
         fitted = baseline.fit(coords, values, steps=10**6, max_seconds=limit, watch=watch, until=goal)
         if fitted.trace[-1][1] >= goal:
@@ -170,4 +174,4 @@ def squares(photographs: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
 
 def _shrunk(images: Sequence[ImageArray], model: Model) -> torch.Tensor:
     shrunk = [prepare(image, size=model.grid_shape[0]) for image in images]
-    return torch.stack([torch.from_numpy(image).flatten(0, 1) for image in shrunk])
+    return torch.stack([torch.from_numpy(image).flatten(0, 1) for image in shrunk]).to(model.device)

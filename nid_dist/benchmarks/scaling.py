@@ -117,6 +117,6 @@ def measure_sizes(launch: Launch, sizes: Sequence[Size], repeats: int) -> JSON:
         memory = []
         for case in cases.values():
             case.clear()
-            memory.append(peak_bytes(case.step))
+            memory.append(peak_bytes(case.step, world.device))
             case.clear()
         return [[seconds[name], each] for name, each in zip(cases, memory, strict=True)]

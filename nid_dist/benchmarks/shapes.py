@@ -105,7 +105,7 @@ def mesh_seconds(config: ShapeComparison, side: int) -> float:
     """Median seconds of meshing a test shape that was fitted to 1000 points."""
     model, training = trained(config.dictionary, CONFIG, config.run_dir)
     codes = [fit_cloud(model, truth.cloud(1000, True)).code for truth in held_out(ShapeTask(training), 3)]
-    return statistics.median(timed(partial(mesh_code, model, code, side))[1] for code in codes)
+    return statistics.median(timed(partial(mesh_code, model, code, side), model.device)[1] for code in codes)
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from nid_dist.benchmarks.harness import alternate
 from nid_dist.code import Code
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
+from nid_dist.device import resolve_device
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.evaluation.report import machine
 from nid_dist.memory import keep_freed_memory
@@ -41,13 +42,14 @@ SHARED_LAYERS = 4
 class ShardedCase:
     """One size on one rank: a dictionary of linear heads on a sine trunk, and random codes.
 
-    All ranks share the experts (`world` None: there is one). Where R divides k, codes are balanced: k / R experts of
-    every owner.
+    All ranks share the experts (`world` None: there is one, on the device that `auto` is). Where R divides k, codes are
+    balanced: k / R experts of every owner.
     """
 
     def __init__(self, world: ProcessGroupWorld | None, size: Size) -> None:
         self.size = size
         ranks, rank = (1, 0) if world is None else (world.size, world.rank)
+        self.device = resolve_device("auto") if world is None else world.device
         self.exchange: Exchange = LocalExchange()
         if world is not None:
             topology = Topology(size.experts, ranks, rank, ranks)
@@ -61,15 +63,17 @@ class ShardedCase:
             encoding=Encoding(kind="identity"),
         )
         same, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1 + rank)
-        self.dictionary = Dictionary(config, 2, size.channels, same, self.exchange)
-        self.coords = torch.rand(size.coordinates, 2, generator=same) * 2 - 1
+        self.dictionary = Dictionary(config, 2, size.channels, same, self.exchange).to(self.device)
+        self.coords = (torch.rand(size.coordinates, 2, generator=same) * 2 - 1).to(self.device)
         parts = ranks if size.support % ranks == 0 else 1
         among = size.experts // parts
         chosen = torch.rand(size.signals, parts, among, generator=own).topk(size.support // parts, dim=2).indices
-        indices = (chosen + among * torch.arange(parts)[:, None]).flatten(1)
-        values = torch.randn(indices.shape, generator=own).requires_grad_()
-        self.code = Code(values, torch.zeros(size.signals, size.channels, requires_grad=True), indices)
-        self.upstream = torch.randn(size.signals, size.coordinates, size.channels, generator=own)
+        indices = (chosen + among * torch.arange(parts)[:, None]).flatten(1).to(self.device)
+        values = torch.randn(indices.shape, generator=own).to(self.device).requires_grad_()
+        bias = torch.zeros(size.signals, size.channels, device=self.device, requires_grad=True)
+        self.code = Code(values, bias, indices)
+        upstream = torch.randn(size.signals, size.coordinates, size.channels, generator=own)
+        self.upstream = upstream.to(self.device)
 
     def step(self) -> Tensor:
         """Evaluate f and all gradients."""
@@ -117,7 +121,7 @@ def together(world: ProcessGroupWorld, variants: Mapping[str, Callable[[], objec
     turns: dict[str, Callable[[], object]] = {}
     for name, run in variants.items():
         turns |= {f"before {name}": wait, name: run}
-    seconds = alternate(turns, repeats)
+    seconds = alternate(turns, repeats, device=world.device)
     ranks = world.all_gather(torch.tensor([seconds[name] for name in variants], dtype=torch.float64))
     return dict(zip(variants, ranks.amax(0).tolist(), strict=True))
 

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from nid_dist.benchmarks.harness import alternate
 from nid_dist.benchmarks.sharded import SHARED_LAYERS, ShardedCase, Size
+from nid_dist.device import resolve_device
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.evaluation.measuring import peak_bytes
 from nid_dist.evaluation.report import Column, Table
@@ -63,7 +64,7 @@ class StepCase(ShardedCase):
         memory = {}
         for name, run_once in (("ours", self.step), ("dense", self.dense)):
             self.clear()
-            memory[name] = peak_bytes(run_once)
+            memory[name] = peak_bytes(run_once, self.device)
         return memory
 
 
@@ -71,7 +72,8 @@ class Gemm:
     """A square matrix product, the yardstick of what this machine can do."""
 
     def __init__(self, side: int = 2048) -> None:
-        self.left, self.right = torch.randn(side, side), torch.randn(side, side)
+        device = resolve_device("auto")
+        self.left, self.right = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
         self.flops = 2.0 * side**3
 
     def run(self) -> torch.Tensor:
@@ -90,7 +92,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     for size in tqdm(sizes, unit="size"):
         case = StepCase(*size)
         error = (case.step() - case.dense()).abs().max() / case.dense().abs().max()
-        seconds = alternate({"ours": case.step, "dense": case.dense, "gemm": gemm.run})
+        seconds = alternate({"ours": case.step, "dense": case.dense, "gemm": gemm.run}, device=case.device)
         memory = case.peak_memory()
         found = {
             "speedup": seconds["dense"] / seconds["ours"],
@@ -113,7 +115,7 @@ def _side_by_side(gemm: Gemm) -> dict[str, float]:
     """What compares one n with another is timed in one loop, as the machine's speed changes over minutes."""
     cases = {n: StepCase(n, 256, 512) for n in (1024, 4096, 16384)}
     runs: dict[str, Callable[[], object]] = {str(n): case.step for n, case in cases.items()}
-    seconds = alternate({**runs, "gemm": gemm.run}, repeats=15)
+    seconds = alternate({**runs, "gemm": gemm.run}, repeats=15, device=resolve_device("auto"))
     rate = gemm.flops / seconds["gemm"]
     return {
         "gemm_gflops": rate / 1e9,

@@ -43,6 +43,7 @@ class DeepSpeedLayer(nn.Module):
         width = features.shape[1]
         self.layer = MoE(width, nn.Linear(width, width), experts, world.size, k=2, drop_tokens=False, min_capacity=0)
         self.layer.set_deepspeed_parallelism()
+        self.to(features.device)
         _balance(self.layer.deepspeed_moe.gate.wg.weight, features)
 
     def forward(self, tokens: Float[Tensor, "tokens h"]) -> Float[Tensor, "tokens h"]:
@@ -64,9 +65,10 @@ class FairscaleLayer(nn.Module):
         super().__init__()
         width = features.shape[1]
         self.gate = Top2Gate(width, experts)
-        _balance(self.gate.wg.weight, features)
         local = nn.ModuleList([nn.Linear(width, width) for _ in range(experts // world.size)])
         self.layer = MOELayer(self.gate, local, world.expert_group)
+        self.to(features.device)
+        _balance(self.gate.wg.weight, features)
 
     def forward(self, tokens: Float[Tensor, "tokens h"]) -> Float[Tensor, "tokens h"]:
         """The layer's results."""
@@ -100,8 +102,8 @@ def counted_all_to_all(ranks: int) -> Iterator[list[int]]:
 @torch.no_grad()
 def _balance(weight: Float[Tensor, "n h"], features: Float[Tensor, "C h"]) -> None:
     """Make a gate choose each of n experts equally often as first and as second, where n divides C."""
-    experts, coordinate = len(weight), torch.arange(len(features))
-    logits = torch.zeros(len(features), experts, dtype=torch.float64)
+    experts, coordinate = len(weight), torch.arange(len(features), device=features.device)
+    logits = torch.zeros(len(features), experts, dtype=torch.float64, device=features.device)
     logits[coordinate, coordinate % experts] = _FIRST
     logits[coordinate, (coordinate + 1) % experts] = _SECOND
     weight.copy_((torch.linalg.pinv(features.double()) @ logits).t())

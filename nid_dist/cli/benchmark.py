@@ -47,7 +47,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
     given = shlex.join(["nid-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
-    print(chosen_device(options, everywhere=True), file=sys.stderr)
+    print(chosen_device(options), file=sys.stderr)
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts, beside = {"name": options.name, "figures": figures}, options.json.with_suffix(".md")

@@ -42,7 +42,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     for given in options.input or []:
         if not given.exists():
             raise UserError(f"--input {given}", found="nothing", expected="a file or a folder", hint="check the path")
-    print(chosen_device(options, everywhere=True), file=sys.stderr)
+    print(chosen_device(options), file=sys.stderr)
     keep_freed_memory()
     words = shlex.join(["nid-compare", *(sys.argv[1:] if arguments is None else arguments)])
     results = run(comparison, path, out, options.input, words)

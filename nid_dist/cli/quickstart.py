@@ -88,11 +88,7 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
 
     Args:
         task: its training patches are what PCA learns from.
-        image: held out.
         k: coefficients per patch.
-
-    Returns:
-        Reconstructions.
     """
     side = task.grid_shape[0]
     height, width = image.shape[:2]
@@ -109,11 +105,6 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
 
 def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray, list[str]]:
     """The atoms that carry most of an image, and their share of all |coefficient| x |atom|.
-
-    Args:
-        model: trained.
-        fit: of the image.
-        count: of atoms, at most.
 
     Returns:
         Atoms [count, H, W, d], and a label for each.

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from nid_dist.comparison.dictionaries import folder_of, trained
+from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.measuring import timed
@@ -81,9 +82,9 @@ def run_specification(specification: Specification, out: Path, command: str = ""
 
 def run_method(method: ComparedMethod, given: Any, hyperparameter: float | None = None) -> tuple[Any, dict[str, Any]]:
     """What a method makes of what it is given, rendered, and its costs, `seconds` among them."""
-    costs, seconds = dict[str, Any](), list[float | None]()
+    costs, seconds, device = dict[str, Any](), list[float | None](), resolve_device("auto")
     for turn in range(1 + method.repeats):
-        found, clock = timed(lambda: method.fit(given, hyperparameter))
+        found, clock = timed(lambda: method.fit(given, hyperparameter), device)
         costs = {"seconds": clock, **found.costs}
         if turn or not method.repeats:
             seconds.append(costs["seconds"])

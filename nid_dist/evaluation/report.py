@@ -153,13 +153,10 @@ def write_results(
     """Write what was found: JSON for programs, Markdown beside it for people, each complete or not at all.
 
     Args:
-        path: of the JSON.
-        command: that was given.
         facts: what the JSON says besides the command, the machine, and what failed.
         table: without one there is no Markdown.
         tables: further ones, by heading.
         failed: why an input has no result, by its name; None: there are no inputs that could fail.
-        title: of the Markdown.
         beside: name of the Markdown's file.
 
     Raises:

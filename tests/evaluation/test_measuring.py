@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from nid_dist.evaluation import measuring
 from nid_dist.evaluation.measuring import peak_bytes, timed
@@ -42,3 +43,17 @@ def test_what_is_timed_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([1.0, 3.5])
     monkeypatch.setattr("time.perf_counter", lambda: next(ticks))
     assert timed(lambda: "found") == ("found", 2.5)
+
+
+def test_of_a_gpu_the_allocator_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def answer(name: str, value: int | None = None) -> None:
+        monkeypatch.setattr(torch.cuda, name, lambda device: (said.append(name), value)[1])
+
+    answer("synchronize")
+    answer("reset_peak_memory_stats")
+    answer("memory_allocated", 1000)
+    answer("max_memory_allocated", 5000)
+    assert peak_bytes(lambda: said.append("run"), torch.device("cuda:0")) == 4000
+    assert said == ["synchronize", "reset_peak_memory_stats", "memory_allocated", "run", "max_memory_allocated"]

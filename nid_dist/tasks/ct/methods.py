@@ -76,7 +76,7 @@ def dictionary_methods(model: Model, geometry: Geometry, dose: Dose) -> list[Com
     To measure the features takes its time once for a geometry.
     """
     reconstructor = Reconstructor(model, geometry, dose)
-    once = timed(reconstructor.prepare)[1]
+    once = timed(reconstructor.prepare, model.device)[1]
 
     def solver(
         name: str, hyperparameters: Sequence[float], method: Callable[[float], Method], *, noisy: bool = False
@@ -106,12 +106,12 @@ def network_method(
 ) -> ComparedMethod:
     """A network that is fitted to a sinogram within some seconds, to some lines in each step."""
     baseline = Baseline(load_baseline(path))
-    radon = Radon(geometry, nodes_for(side))
+    radon = Radon(geometry, nodes_for(side), baseline.device)
     coords = coordinate_grid((side, side))
     inside = (coords.norm(dim=1) <= 1).float()
 
     def run(sinogram: Sinogram, _: float) -> Slice:
-        measured = torch.from_numpy(sinogram).float()
+        measured = torch.from_numpy(sinogram).float().to(baseline.device)
         draws = torch.Generator().manual_seed(baseline.config.seed)
 
         def loss(network: Network) -> torch.Tensor:

@@ -146,10 +146,11 @@ def network_methods(
     """A network per image, after some numbers of steps each (None: after all, or `seconds`)."""
 
     def fit(image: ImageArray, _: float | None, count: int | None) -> Reconstruction:
-        coords, values = coordinate_grid(image.shape[:2]), torch.from_numpy(image).flatten(0, 1)
+        coords = coordinate_grid(image.shape[:2]).to(baseline.device)
+        values = torch.from_numpy(image).flatten(0, 1)
 
         def picture(flat: Tensor) -> ImageArray:
-            shown: ImageArray = flat.detach().clamp(0, 1).reshape(image.shape).numpy()
+            shown: ImageArray = flat.detach().cpu().clamp(0, 1).reshape(image.shape).numpy()
             return shown
 
         def watch(network: Network) -> float:

@@ -4,7 +4,6 @@ A new shape is fitted by descent on its latent vector alone. f is the truncated 
 the dictionary's, and the last layer ends in tanh; a skip connection gives the input again to the middle layer.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from nid_dist.baselines.cache import found_again, keep
 from nid_dist.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nid_dist.device import Stopwatch, resolve_device
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.shapes.config import ShapesSection
@@ -68,14 +68,16 @@ class AutoDecoder(nn.Module):
         self, coords: Float[Tensor, "M 3"], values: Float[Tensor, "M"], weights: Float[Tensor, "M"]
     ) -> Float[Tensor, "1 l"]:
         """The latent vector of a new shape, by descent, as the paper fits it to values of f, each with its weight."""
-        latent = torch.zeros(1, self.config.latent, requires_grad=True)
+        device = self.last.weight.device
+        coords, values, weights = coords.to(device), values.to(device), weights.cpu()
+        latent = torch.zeros(1, self.config.latent, device=device, requires_grad=True)
         optimizer = torch.optim.Adam([latent], lr=self.config.fit_lr)
         generator = torch.Generator().manual_seed(self.config.seed)
         for step in range(self.config.fit_steps):
             if step == self.config.fit_steps // 2:
                 optimizer.param_groups[0]["lr"] /= 10
             # Drawn by their weights, as the paper draws half near the surface.
-            chosen = torch.multinomial(weights, self.config.fit_points, True, generator=generator)
+            chosen = torch.multinomial(weights, self.config.fit_points, True, generator=generator).to(device)
             found = self(latent, coords[chosen][None])[0, :, 0]
             error = (found - values[chosen]).abs().mean()
             loss = error + self.config.prior * latent.square().sum()
@@ -94,7 +96,8 @@ def train_auto_decoder(
     Raises:
         UserError: when the file is damaged, or another configuration has trained it.
     """
-    model = AutoDecoder(config, shapes)
+    device = resolve_device("auto")
+    model = AutoDecoder(config, shapes).to(device)
     # How a new shape is fitted may change.
     trained_by = config.model_dump_json(exclude={"fit_points", "fit_steps", "fit_lr"})
     facts = {"config": trained_by, "shapes": str(shapes)}
@@ -102,9 +105,9 @@ def train_auto_decoder(
         model.load_state_dict(found_again(kept, facts, "auto-decoder"))
         return model.eval().requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    begin, done, step = time.perf_counter(), 0.0, 0
+    clock, done, step = Stopwatch(device), 0.0, 0
     while done < 1:
-        ids, coords, values = batch(step)
+        ids, coords, values = (part.to(device) for part in batch(step))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, 2 - 2 * done)
         latents = model.latents(ids)
@@ -113,9 +116,8 @@ def train_auto_decoder(
         (error + config.prior * latents.square().sum(1).mean()).backward()
         optimizer.step()
         step += 1
-        spent = time.perf_counter() - begin
-        done = max(step / config.steps, spent / config.seconds if config.seconds else 0.0)
-    keep(kept, {name: value.contiguous() for name, value in model.state_dict().items()}, facts)
+        done = max(step / config.steps, clock.seconds() / config.seconds if config.seconds else 0.0)
+    keep(kept, {name: value.cpu().contiguous() for name, value in model.state_dict().items()}, facts)
     return model.eval().requires_grad_(False)
 
 

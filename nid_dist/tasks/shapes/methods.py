@@ -84,8 +84,8 @@ def by_auto_decoder(model: AutoDecoder, truncation: float, resolution: int) -> F
 
         def field(at: np.ndarray) -> np.ndarray:
             with torch.no_grad():
-                found = model(latent, torch.from_numpy(np.ascontiguousarray(at)).float()[None])
-            values: np.ndarray = found[0, :, 0].numpy()
+                found = model(latent, torch.from_numpy(np.ascontiguousarray(at)).float()[None].to(latent.device))
+            values: np.ndarray = found[0, :, 0].cpu().numpy()
             return values
 
         return _found(field, latent.numel(), 1 / truncation, resolution)

@@ -17,11 +17,12 @@ def fit_oriented_points(
     baseline: Baseline, points: Float[Tensor, "P 3"], normals: Float[Tensor, "P 3"] | None
 ) -> Fitted:
     """Fit a signed distance to a cloud in the cube, negative inside where normals are given (None: no such term)."""
-    generator = torch.Generator().manual_seed(0)
+    generator, device = torch.Generator().manual_seed(0), baseline.device
+    points, normals = points.to(device), None if normals is None else normals.to(device)
 
     def loss(network: Network) -> Tensor:
-        chosen = torch.randperm(len(points), generator=generator)[:_DRAWN]
-        drawn = 2 * torch.rand(_DRAWN, 3, generator=generator) - 1
+        chosen = torch.randperm(len(points), generator=generator)[:_DRAWN].to(device)
+        drawn = (2 * torch.rand(_DRAWN, 3, generator=generator) - 1).to(device)
         coords = torch.cat([points[chosen], drawn]).requires_grad_(True)
         values = network(coords)[:, 0]
         (slope,) = torch.autograd.grad(values.sum(), coords, create_graph=True)

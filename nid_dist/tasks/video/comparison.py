@@ -16,6 +16,7 @@ from pydantic import Field
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config import load_config
 from nid_dist.config.section import PositiveInt
+from nid_dist.device import resolve_device
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Row, Table
 from nid_dist.files import replacing, write_json
@@ -126,13 +127,13 @@ def _by_dictionary(request: Request, named: Trained, _: Frames, __: float | None
     """Trained and decomposed, with the costs of both; of a training that is found again, those that it once had."""
     folder = request.folder(named)
     spent = folder.with_name(f"{folder.name}.json")
-    (model, made), training = costs_of(lambda: request.dictionary(named))
+    (model, made), training = costs_of(lambda: request.dictionary(named), resolve_device("auto"))
     memory = training["memory_bytes"]
     if spent.is_file():
         memory = json.loads(spent.read_text())["memory_bytes"]
     else:
         write_json(spent, {"memory_bytes": memory})
-    found, more = costs_of(lambda: Decomposition(model, VideoTask(made)))
+    found, more = costs_of(lambda: Decomposition(model, VideoTask(made)), model.device)
 
     def separation() -> Separation:
         pictures, left_out = [], HeldOutPSNR(found)

@@ -36,10 +36,8 @@ def principal_component_pursuit(
     come from the Gram matrix of the shorter side, in float64: a video has far fewer frames than pixels.
 
     Args:
-        matrix: D, a frame in each column.
         weight: of the sparse part; None: 1 / sqrt(max(M, T)), which recovers exactly with high probability.
         tolerance: of the relative error at which it ends.
-        iterations: the most.
     """
     data = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().t()
     weight = max(data.shape) ** -0.5 if weight is None else weight

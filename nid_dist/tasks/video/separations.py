@@ -18,6 +18,7 @@ from nid_dist.tasks.video.metrics import best_detection, detection
 from nid_dist.tasks.video.pcp import principal_component_pursuit
 from nid_dist.tasks.video.synthetic_clip import Clip
 
+_CPU = torch.device("cpu")
 Frames = Float32[np.ndarray, "T H W d"]
 
 
@@ -87,9 +88,9 @@ def _noise(frames: Frames, background: Frames) -> float:
     return noise_level(middle, frames.shape[3])
 
 
-def costs_of(run: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
-    """What something gives, the seconds that it takes, and the bytes that it needs at most."""
+def costs_of(run: Callable[[], Any], device: torch.device = _CPU) -> tuple[Any, dict[str, float]]:
+    """What something gives, the seconds that it takes, and the bytes of its device that it needs at most."""
     kept: list[tuple[Any, float]] = []
-    memory = peak_bytes(lambda: kept.append(timed(run)))
+    memory = peak_bytes(lambda: kept.append(timed(run, device)), device)
     found, seconds = kept[0]
     return found, {"seconds": seconds, "memory_bytes": memory}
