@@ -138,14 +138,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a folder; completeness is judged without reading the tensors.
-
-    Args:
-        folder: holds the checkpoints of one run; may be missing.
-
-    Returns:
-        The folder of the checkpoint, or None.
-    """
+    """The newest complete checkpoint of a folder, which may be missing, or None; the tensors are not read for that."""
     return next((path for path in candidates(folder) if is_complete(path)), None)
 
 
@@ -166,10 +159,7 @@ def load_newest(
 
     Args:
         source: a folder of checkpoints, or one checkpoint: then only that one.
-        into: the tensors to overwrite, as in `load`.
-        partial: as in `load`.
         warn: called with one line for each damaged checkpoint that was passed over, on the first rank.
-        world: as in `load`.
 
     Raises:
         UserError: there is no checkpoint, none is good, or the good one does not fit `into`; on all ranks.

@@ -58,13 +58,7 @@ def add_furniture(parser: argparse.ArgumentParser) -> None:
 
 
 def prepare_shapes(options: argparse.Namespace) -> int:
-    """Prepare a folder of meshes.
-
-    Args:
-        options: of `add_shapes`.
-
-    Returns:
-        The exit code.
+    """Prepare a folder of meshes, by the options of `add_shapes`.
 
     Raises:
         UserError: when nothing can be prepared or written, or, where `--strict` asks for it, at a mesh left out.
@@ -101,10 +95,7 @@ def prepare_shapes(options: argparse.Namespace) -> int:
 
 
 def make_furniture(options: argparse.Namespace) -> int:
-    """Write procedural meshes in ShapeNet's layout, with a split file.
-
-    Args:
-        options: of `add_furniture`.
+    """Write procedural meshes in ShapeNet's layout, with a split file, by the options of `add_furniture`.
 
     Raises:
         UserError: when they cannot be written.

@@ -86,9 +86,7 @@ def _train(overrides: Sequence[str], processes: int) -> None:
 def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArray]:
     """The held-out image by k coefficients a patch of fixed transforms; all also keep the d channel means, as NID does.
 
-    Args:
-        task: its training patches are what PCA learns from.
-        k: coefficients per patch.
+    PCA learns from the task's training patches.
     """
     side = task.grid_shape[0]
     height, width = image.shape[:2]
@@ -104,11 +102,7 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
 
 
 def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray, list[str]]:
-    """The atoms that carry most of an image, and their share of all |coefficient| x |atom|.
-
-    Returns:
-        Atoms [count, H, W, d], and a label for each.
-    """
+    """The atoms that carry most of an image, at most `count`, and labels: their share of all |coefficient| x |atom|."""
     atoms = model.dictionary.atoms(model.coords).detach()
     code = fit.code
     weight = code.dense(model.dictionary.num_experts).abs().sum(0) * atoms.flatten(1).norm(dim=1)

@@ -108,10 +108,7 @@ class SignalsSection(Section):
         return None
 
     def check(self, gate: str, modes: Sequence[str]) -> None:
-        """Refuse a gate or modes of training that these signals do not allow.
-
-        Args:
-            gate: `coding.gate.kind`.
+        """Refuse a gate (`coding.gate.kind`) or modes of training that these signals do not allow.
 
         Raises:
             ValueError: in the form "what contradicts; what to change".

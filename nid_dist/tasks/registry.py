@@ -21,13 +21,7 @@ TASKS = {
 
 
 def make_task(config: Config) -> Task:
-    """Make the task that a configuration asks for.
-
-    Args:
-        config: the whole configuration.
-
-    Returns:
-        The task, its signals listed but not read.
+    """Make the task that a configuration asks for, its signals listed but not read.
 
     Raises:
         UserError: when the signals cannot be listed, or do not fit the configuration.
@@ -38,14 +32,7 @@ def make_task(config: Config) -> Task:
 
 
 def fitter_of(config: Config) -> Fitter:
-    """The way to fit signals of a configuration's task, whose room is entered with the first of them.
-
-    Args:
-        config: the whole configuration.
-
-    Returns:
-        What a model is bound to.
-    """
+    """The way to fit signals of a configuration's task, whose room is entered with the first of them."""
     return partial(_fit, config.task)
 
 

@@ -66,16 +66,11 @@ def report_images(
     so far is still written.
 
     Args:
-        model: frozen.
         images: names, and what reads the pixels.
-        methods: how to fit.
         out: folder; files appear complete or not at all.
         stride: step between patches; None: no overlap.
         scale: also write the last method's f at this multiple of the image's resolution.
         command: to be recorded with the figures.
-
-    Returns:
-        What became of the images.
     """
     report, taken, prepared = Report(), set[str](), LastPrepared(model.dictionary)
     try:
