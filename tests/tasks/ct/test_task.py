@@ -58,7 +58,7 @@ def test_nothing_of_the_image_reaches_the_gate(tmp_path: Path) -> None:
 
 def test_without_a_gate_nothing_is_scanned(tmp_path: Path) -> None:
     task = make_task(tiny_ct(tmp_path, "coding.gate.kind=none", "coding.phases=[{mode: solve}]"))
-    assert task.batch(0, 0, alone(task)).gate_input is None
+    assert task.batch(0, 0, alone(task)).make_gate_input is None
 
 
 def test_trains_evaluates_and_learns(ct_run: Path) -> None:
