@@ -44,9 +44,7 @@ def choose_device(name: str | torch.device, local_rank: int = 0, local_size: int
     Raises:
         UserError: for a device that is not there, or fewer GPUs than processes.
     """
-    asked, name = str(name), str(name)
-    if asked == "auto":
-        name = os.environ.get(AUTO_VARIABLE) or asked
+    asked, name = str(name), _meaning(name)
     other = _other_backend(name)
     if other is not None:
         return DeviceChoice(other, "asked for")
@@ -56,6 +54,24 @@ def choose_device(name: str | torch.device, local_rank: int = 0, local_size: int
     if choice.device.type == "cuda":
         reason = f"{torch.cuda.get_device_name(choice.device)}, {reason}"
     return DeviceChoice(choice.device, reason)
+
+
+def use_device(name: str) -> DeviceChoice:
+    """Say what `auto` means from here on, in this process and in those that it starts.
+
+    Args:
+        name: as for `choose_device`.
+
+    Returns:
+        The device that a single process takes, and the reason.
+
+    Raises:
+        UserError: as for `choose_device`.
+    """
+    choice = choose_device(name)
+    if name != "auto":
+        os.environ[AUTO_VARIABLE] = name
+    return choice
 
 
 def decide_device(
@@ -130,6 +146,30 @@ def too_few_gpus(processes: int, gpus: int) -> UserError:
         expected="a GPU for each",
         hint="start fewer processes, or set parallel.device=cpu",
     )
+
+
+def processes_for(name: str, most: int) -> int:
+    """How many processes of this machine can have a device each.
+
+    Args:
+        name: as for `choose_device`.
+        most: how many are wanted.
+
+    Returns:
+        1 to `most`.
+
+    Raises:
+        UserError: as for `choose_device`.
+    """
+    device = resolve_device(name)
+    if device.type == "cpu":
+        return most
+    return min(most, torch.cuda.device_count()) if _meaning(name) in ("auto", "cuda") else 1
+
+
+def _meaning(name: str | torch.device) -> str:
+    """What is asked for, once `auto` may mean something else."""
+    return (os.environ.get(AUTO_VARIABLE) or "auto") if name == "auto" else str(name)
 
 
 def _cuda_index(name: str) -> int | None:

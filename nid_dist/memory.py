@@ -1,9 +1,59 @@
-"""How the process holds its memory between steps."""
+"""How the process holds its memory between steps, and what to say when there is too little."""
 
 import ctypes
 import platform
+import re
+
+from nid_dist.errors import UserError
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
+
+# What PyTorch, CUDA's libraries and NCCL say of a GPU that is full; a process may also have it for itself.
+_FULL_GPU = re.compile(r"out of memory|ALLOC_FAILED|busy or unavailable", re.IGNORECASE)
+_FULL = re.compile(r"not enough memory|can't allocate memory|bad_alloc")  # PyTorch on the CPU
+_LOWER = "training.batch, training.coordinates, dictionary.chunk_mb, dictionary.experts or the size of the signals"
+
+
+def out_of_memory(error: BaseException) -> UserError | None:
+    """What to tell a user of an error that means too little memory.
+
+    Args:
+        error: any.
+
+    Returns:
+        The error to show; None: it means something else.
+    """
+    text = str(error)
+    if isinstance(error, UserError) or not isinstance(error, MemoryError | RuntimeError):
+        return None
+    if _FULL_GPU.search(text):
+        return _full_gpu(text)
+    if not isinstance(error, MemoryError) and not _FULL.search(text):
+        return None
+    return UserError(
+        "memory",
+        found=f"too little of it ({text.splitlines()[0] if text else 'MemoryError'})",
+        expected="room for this configuration",
+        hint=f"lower {_LOWER}",
+    )
+
+
+def _full_gpu(text: str) -> UserError:
+    """From "Tried to allocate 2.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.50 GiB is free. ..."."""
+    asked = re.search(r"Tried to allocate ([\d.]+ \w+)", text)
+    gpu = re.search(r"GPU (\d+) has a total capacity of ([\d.]+ \w+) of which ([\d.]+ \w+) is free", text)
+    others = re.findall(r"Process \d+ has ([\d.]+ \w+) memory in use", text)
+    # Other libraries say no more than that they got none.
+    found = next(line for line in text.splitlines() if _FULL_GPU.search(line)).strip()
+    if asked and gpu:
+        found = f"{asked[1]} asked for, {gpu[3]} of {gpu[2]} free"
+        found += f", {' and '.join(others)} held by other processes" if others else ""
+    return UserError(
+        f"memory of GPU {gpu[1]}" if gpu else "memory of the GPU",
+        found=found,
+        expected="room for this configuration",
+        hint=f"lower {_LOWER}, see with nvidia-smi what else uses the GPU, or choose another device",
+    )
 
 
 def keep_freed_memory() -> None:

@@ -76,6 +76,11 @@ class Model(nn.Module):
         self.register_buffer("coords", coordinate_grid(grid_shape), persistent=False)
 
     @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self.coords.device
+
+    @property
     def support(self) -> int:
         """k, the most non-zero coefficients of a code."""
         return self.config.coding.support

@@ -20,15 +20,10 @@ def data_loss(
     """Mean loss over signals, coordinates and channels.
 
     Args:
-        estimate: f at the coordinates.
-        target: the measured values.
         kind: squared, absolute, Huber's loss, or Welsch's, which forgets outliers: s (1 - exp(-|r|^2 / (2 s^2))), |r|
             the root mean square over the channels, which are trusted together.
         delta: where Huber's loss turns from square to linear, and Welsch's down (s), in the signal's units.
         weights: of the measurements, 0 where one is missing; the mean is still over all. None: 1 everywhere.
-
-    Returns:
-        The mean.
     """
     if weights is not None:
         # What is missing is taken as met: every loss is zero there, and so is its gradient.
@@ -49,12 +44,7 @@ def importance(code: Code, experts: int, kind: Literal["absolute", "signed"] = "
     """How much each expert is used by the batch.
 
     Args:
-        code: the codes of the batch.
-        experts: n.
         kind: sum of |alpha| (default), or the paper's signed sum, whose mean over experts can be near zero.
-
-    Returns:
-        One number per expert, differentiable.
     """
     values = code.values.abs() if kind == "absolute" else code.values
     if code.indices is None:
@@ -80,14 +70,7 @@ def squared_variation(usage: Float[Tensor, "n"]) -> Float[Tensor, ""]:
 
 
 def sparsity(code: Code) -> Float[Tensor, ""]:
-    """Mean |alpha| over signals and coefficients, the L1 penalty of the warm-up.
-
-    Args:
-        code: the codes of the batch.
-
-    Returns:
-        The mean.
-    """
+    """Mean |alpha| over signals and coefficients, the L1 penalty of the warm-up."""
     return code.values.abs().mean()
 
 
@@ -101,14 +84,9 @@ def ordered_sparsity(
     exp(beta) times as much as the first, and weights are 1 on average.
 
     Args:
-        code: the codes of the batch.
-        experts: n.
         order: beta.
         scales: of the experts, so that it is the components' size that counts, not how code and expert share it; None:
             all alike.
-
-    Returns:
-        The penalty, differentiable in the code.
     """
     weights = order_weights(experts, order, code.values)
     if scales is not None:

@@ -4,7 +4,16 @@ import pytest
 import torch
 
 from nid_dist import device
-from nid_dist.device import AUTO_VARIABLE, Stopwatch, choose_device, decide_device, resolve_device, synchronise
+from nid_dist.device import (
+    AUTO_VARIABLE,
+    Stopwatch,
+    choose_device,
+    decide_device,
+    processes_for,
+    resolve_device,
+    synchronise,
+    use_device,
+)
 from nid_dist.errors import UserError
 
 
@@ -78,10 +87,17 @@ def test_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: f"Card {device.index}")
     assert str(choose_device("auto", 1, 2)) == "device: cuda:1 (Card 1, a GPU for each of the 2 processes here)"
     assert resolve_device(torch.device("cuda")) == torch.device("cuda:0")
+    assert [processes_for(name, 2) for name in ("auto", "cuda", "cuda:1", "cpu")] == [2, 2, 1, 2]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert [processes_for(name, 2) for name in ("auto", "cuda", "cpu")] == [1, 1, 2]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     # What `auto` means is a machine's to say; what is asked for by name is not.
     monkeypatch.setenv(AUTO_VARIABLE, "cpu")
     assert str(choose_device("auto", 1, 2)) == f"device: cpu ({AUTO_VARIABLE}=cpu)"
     assert resolve_device("cuda:1") == torch.device("cuda:1")
+    assert str(use_device("cuda:1")) == "device: cuda:1 (Card 1, asked for, of 2 GPUs here)"
+    assert str(use_device("auto")) == f"device: cuda:1 (Card 1, {AUTO_VARIABLE}=cuda:1)"
+    assert processes_for("auto", 2) == 1
 
 
 def test_a_stopwatch_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:

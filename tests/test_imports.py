@@ -50,7 +50,6 @@ ALLOWED = {
     ("benchmarks.video", "cli.train"),
     ("coding.storage", "evaluation.report"),
     ("comparison.dictionaries", "cli.train"),
-    ("tasks.base", "tasks.batch"),
     *((f"tasks.{name}", "comparison.*") for name in ("ct.*", "images.*", "shapes.*", "video.*")),
     ("tasks.video.separations", "benchmarks.harness"),
 }

@@ -16,6 +16,7 @@ signals: {source: folder, patch: 8, stride: 4, val: [d.png], test: [e.png]}
 dictionary: {experts: 32, width: 16, encoding: {kind: fourier, features: 8, scale: 4}}
 coding: {support: 4, blocks: 2, gate: {kind: light, width: 8}, prior_signals: 24}
 optimizer: {warmup_steps: 0}
+parallel: {device: cpu}
 training: {steps: 10, batch: 16, eval_every: 0, checkpoint_every: 0}
 logging: {log_every: 1, tensorboard: false, progress: false, pictures_every: 0}
 """

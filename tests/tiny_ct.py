@@ -23,6 +23,7 @@ SMALL = [
     "coding.gate.width=8",
     "coding.prior_rank=32",
     "coding.prior_signals=40",
+    "parallel.device=cpu",
     "training.batch=8",
     "training.steps=60",
     "training.eval_every=0",

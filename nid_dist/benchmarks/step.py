@@ -67,8 +67,8 @@ class StepCase:
         assert isinstance(heads, LinearHeads)
         features = self.dictionary.trunk(self.coords)
         outputs = features @ heads.weight.flatten(0, 1).t() + heads.offset.flatten()
-        outputs = outputs.unflatten(1, (heads.experts, CHANNELS)).transpose(0, 1).flatten(1)
-        combined = self.code.dense(heads.experts) @ outputs
+        outputs = outputs.unflatten(1, (heads.num_experts, CHANNELS)).transpose(0, 1).flatten(1)
+        combined = self.code.dense(heads.num_experts) @ outputs
         return self._backward(combined.unflatten(1, (COORDINATES, CHANNELS)) + self.code.bias[:, None])
 
     def flops(self) -> float:

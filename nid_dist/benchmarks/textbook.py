@@ -28,7 +28,7 @@ def evaluate_tokens(dictionary: Dictionary, code: Code, coords: Float[Tensor, "C
     """
     exchange, heads = dictionary.exchange, dictionary.experts
     assert isinstance(exchange, AllToAllExchange) and isinstance(heads, LinearHeads)
-    values, experts = _by_owner(code, exchange.ranks, heads.experts)
+    values, experts = _by_owner(code, exchange.ranks, heads.num_experts)
     tokens = coords.expand(*values.shape, *coords.shape)
     tokens, experts = exchange._send(tokens, "coordinates"), exchange._send(experts, "codes")
     results = _evaluate(heads, dictionary.trunk(tokens[0, 0, 0]), experts.flatten())

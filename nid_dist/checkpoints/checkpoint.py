@@ -49,9 +49,6 @@ def save(
         keep: complete checkpoints up to this step that stay, the new one included.
         world: all the processes, each of which calls this; None: this one alone.
 
-    Returns:
-        The folder of the new checkpoint.
-
     Raises:
         UserError: on all ranks, when the disk is full, not writable, or not shared; earlier checkpoints are untouched.
     """
@@ -129,9 +126,6 @@ def load(
 def read_facts(path: Path) -> dict[str, Any]:
     """Reads what a checkpoint holds besides tensors, for example to build the model that `load` then fills.
 
-    Args:
-        path: the folder of one checkpoint.
-
     Returns:
         The facts given to `save`, and `step`.
 
@@ -156,14 +150,7 @@ def newest(folder: Path) -> Path | None:
 
 
 def has_checkpoint(source: Path) -> bool:
-    """Whether there is anything for `load_newest` to try, be it damaged.
-
-    Args:
-        source: a folder of checkpoints, or one checkpoint.
-
-    Returns:
-        True when it is a checkpoint or holds one.
-    """
+    """Whether there is anything for `load_newest` to try, be it damaged."""
     return source.is_dir() and (is_one(source) or bool(candidates(source)))
 
 
@@ -175,7 +162,7 @@ def load_newest(
     warn: Callable[[str], object] = warnings.warn,
     world: World | None = None,
 ) -> tuple[Path, dict[str, Any]]:
-    """Reads the newest checkpoint that is good.
+    """Reads the newest checkpoint that is good: the folder of the checkpoint and its facts, as from `load`.
 
     Args:
         source: a folder of checkpoints, or one checkpoint: then only that one.
@@ -183,9 +170,6 @@ def load_newest(
         partial: as in `load`.
         warn: called with one line for each damaged checkpoint that was passed over, on the first rank.
         world: as in `load`.
-
-    Returns:
-        The folder of the checkpoint and its facts, as from `load`.
 
     Raises:
         UserError: there is no checkpoint, none is good, or the good one does not fit `into`; on all ranks.

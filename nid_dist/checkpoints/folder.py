@@ -20,9 +20,6 @@ def begin(final: Path) -> Path:
 
     Args:
         final: what the checkpoint will be called.
-
-    Returns:
-        The temporary folder, new and empty.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
@@ -58,7 +55,6 @@ def prune(folder: Path, step: int, keep: int) -> None:
     """Removes the oldest complete checkpoints.
 
     Args:
-        folder: holds the checkpoints of one run.
         step: later ones neither count nor go.
         keep: how many stay, at least one.
     """

@@ -40,9 +40,6 @@ def write_document(
         tensors: what the shards hold, by name; of expert tensors the whole counts, not this rank's part.
         facts: the caller's facts, JSON values.
         placement: how many ranks wrote the shards, and as what; for people, as no reader needs it.
-
-    Returns:
-        The path of the document.
     """
     files = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in sorted(folder.iterdir())}
     contents = {
@@ -63,13 +60,7 @@ def write_document(
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """Reads the JSON document of a checkpoint.
-
-    Args:
-        path: the folder of one checkpoint.
-
-    Returns:
-        `step`, `tensors`, `files` and `facts`, as `write_document` wrote them.
+    """Reads the JSON document of a checkpoint: `step`, `tensors`, `files` and `facts`, as `write_document` wrote them.
 
     Raises:
         DamagedCheckpoint: the document is missing, is not JSON or its checksum differs.
@@ -108,7 +99,6 @@ def check_files(path: Path, files: Mapping[str, Mapping[str, Any]], *, checksums
     """Compares the shards of a checkpoint with its document.
 
     Args:
-        path: the folder of one checkpoint.
         files: bytes and sha256 of each file, by name.
         checksums: whether to read the files, or only look at their sizes.
 
@@ -136,7 +126,6 @@ def check_tensors(
     """Compares the tensors of a checkpoint with those that it is to be loaded into.
 
     Args:
-        path: the folder of one checkpoint.
         saved: shape and dtype of each saved tensor, by name.
         into: the tensors to be overwritten.
         partial: whether the checkpoint may hold tensors that are not asked for.

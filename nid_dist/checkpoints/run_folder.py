@@ -50,9 +50,6 @@ class RunFolder:
     def read_config(self) -> Config:
         """Reads the resolved configuration of the run.
 
-        Returns:
-            The configuration it was (last) trained with.
-
         Raises:
             UserError: it is not the folder of a run, or its configuration is damaged.
         """
@@ -107,7 +104,6 @@ def validate_run_dir(run_dir: Path, resume: str | None = None) -> None:
     """Refuses early, before anything is made or read, what `create` would refuse.
 
     Args:
-        run_dir: the folder, which may be missing.
         resume: as in `create`.
 
     Raises:
@@ -126,9 +122,6 @@ def create(run_dir: Path, config: Config, resume: str | None = None) -> RunFolde
         run_dir: the folder; made with its parents when missing.
         config: what the run is about to do; an older, different `config.yaml` is kept beside it.
         resume: what the user gave to --resume: "auto", a path, or None for a new run.
-
-    Returns:
-        The locked folder.
 
     Raises:
         UserError: the folder holds something else than the run to be resumed, is in use or is not writable.
@@ -163,7 +156,6 @@ def resolve_resume(resume: str | None, run_dir: Path) -> Path | None:
     Args:
         resume: "auto": the run's own checkpoints if there are any; a path: a run, its `checkpoints`, or one
             checkpoint; None: nothing.
-        run_dir: the folder of the run that is about to train.
 
     Returns:
         A folder of checkpoints or one checkpoint, as `checkpoint.load_newest` takes it; None: start at step 0.

@@ -25,9 +25,7 @@ def write_shard(folder: Path, tensors: Mapping[str, Tensor], world: World) -> in
     """Writes this rank's share of the tensors.
 
     Args:
-        folder: of the checkpoint, the same for all ranks.
         tensors: by name, in the same order on all ranks; DTensors as `World.as_shard` makes them, others replicated.
-        world: all the processes that write.
 
     Returns:
         The bytes of this rank's file; 0: it has nothing to write, and there is no file.

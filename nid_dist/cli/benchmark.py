@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step, video
-from nid_dist.cli.entry import guarded
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
 from nid_dist.memory import keep_freed_memory
@@ -34,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, required=True, help="where the figures go; the table goes beside it (.md)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; figures mean nothing")
     parser.add_argument("--threads", type=int, help="CPU threads; default PyTorch's choice")
+    add_device_option(parser)
     return parser
 
 
@@ -46,6 +47,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
     given = shlex.join(["nid-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
+    chosen_device(options, everywhere=True)
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts = machine()

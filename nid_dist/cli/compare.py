@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist.cli.entry import guarded, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
 from nid_dist.comparison.base import Request, Results
 from nid_dist.comparison.factory import KINDS, load_comparison
 from nid_dist.config import find_config
@@ -28,6 +28,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
     )
+    add_device_option(parser)
     return parser
 
 
@@ -42,6 +43,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     for own in options.input or []:
         if not own.exists():
             raise UserError(f"--input {own}", found="nothing", expected="a file or a folder", hint="check the path")
+    chosen_device(options, everywhere=True)
     keep_freed_memory()
     results = kind.run(config, Request(path, options.input, out))
     given = shlex.join(["nid-compare", *(sys.argv[1:] if arguments is None else arguments)])

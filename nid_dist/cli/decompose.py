@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.memory import keep_freed_memory
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--fps", type=float, help="frames per second; default: the video's own frames")
     parser.add_argument("--size", help="ROWSxCOLUMNS of the output; default: as trained")
     parser.add_argument("--lossless", action="store_true", help="FFV1 in .mkv instead of H.264 in .mp4")
+    add_device_option(parser)
     return parser
 
 
@@ -38,7 +39,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             "--fps", found=f"{options.fps:g}", expected="above 0 and at most 1000", hint="choose such a rate"
         )
     keep_freed_memory()
-    model = load(options.run)
+    model = load(options.run, device=chosen_device(options))
     config = model.config
     signals = config.signals_of(VideoSection, str(options.run))
     if options.input is not None:

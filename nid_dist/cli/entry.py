@@ -12,7 +12,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
+import torch
+
+from nid_dist.device import DeviceChoice, choose_device, use_device
 from nid_dist.errors import UserError
+from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
 
 _WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
@@ -33,6 +37,28 @@ class RankZeroArgumentParser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         if _launch().rank == 0:
             super()._print_message(message, file)
+
+
+def add_device_option(parser: argparse.ArgumentParser, *, default: str | None = "auto") -> None:
+    """Add the option that `chosen_device` reads."""
+    parser.add_argument(
+        "--device", default=default, metavar="auto|cpu|cuda|cuda:N", help="where to compute; auto: the GPU, if any"
+    )
+
+
+def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> torch.device:
+    """The device asked for; it is said on stderr, with the reason.
+
+    Args:
+        options: with that of `add_device_option`.
+        everywhere: whether all that the command does takes this device, in processes that it starts too.
+
+    Raises:
+        UserError: when there is no such device.
+    """
+    choice: DeviceChoice = (use_device if everywhere else choose_device)(options.device)
+    print(choice, file=sys.stderr)
+    return choice.device
 
 
 def guarded(program: str, command: Command, *, together: bool = False) -> Command:
@@ -86,8 +112,7 @@ def _message(error: BaseException) -> tuple[str, int] | None:
     """What to say of an error, and the exit code; None: it is a mistake of the program's."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
-    if isinstance(error, MemoryError | RuntimeError) and _out_of_memory(error):
-        error = _memory_error(error)
+    error = out_of_memory(error) or error
     return (f"error: {error}", 2) if isinstance(error, UserError) else None
 
 
@@ -155,17 +180,3 @@ def new_folder(path: Path) -> None:
         raise UserError(
             f"--out {path}", found="a folder with files", expected="a new or empty one", hint="choose another"
         )
-
-
-def _out_of_memory(error: Exception) -> bool:
-    # PyTorch's allocator on the CPU has no exception of its own.
-    return isinstance(error, MemoryError) or "not enough memory" in str(error) or "can't allocate memory" in str(error)
-
-
-def _memory_error(error: Exception) -> UserError:
-    return UserError(
-        "memory",
-        found=f"too little of it ({str(error).splitlines()[0] if str(error) else 'MemoryError'})",
-        expected="room for this configuration",
-        hint="lower dictionary.experts, training.batch, training.coordinates, dictionary.chunk_mb or the image's size",
-    )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nid_dist.cli.entry import guarded, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
 from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
 from nid_dist.errors import UserError
 from nid_dist.export import load
@@ -27,6 +27,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the table and pictures")
     parser.add_argument("--limit", type=int, help="at most so many images")
     add_method_options(parser)
+    add_device_option(parser)
     return parser
 
 
@@ -34,7 +35,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     check_ranges(options)
-    model = load(options.dictionary)
+    model = load(options.dictionary, device=chosen_device(options))
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     refs = list_images(model.config.signals_of(ImagesSection))[options.split][: options.limit]

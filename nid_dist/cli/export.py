@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist.cli.entry import guarded
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.export import export, load
 
 
@@ -14,13 +14,14 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="nid-export", description="Export a trained dictionary.")
     parser.add_argument("--dictionary", type=Path, required=True, help="a run or a checkpoint")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    add_device_option(parser)
     return parser
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    folder = export(load(options.dictionary), options.out)
+    folder = export(load(options.dictionary, device=chosen_device(options)), options.out)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"wrote {folder}: model.safetensors, config.yaml, model.json ({size / 2**20:.1f} MiB)")
     print(f"next: nid-fit --dictionary {folder} --input IMAGES --out DIR, or in Python nid_dist.load({str(folder)!r})")

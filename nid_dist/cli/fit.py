@@ -10,7 +10,7 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from nid_dist.cli.entry import guarded, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.files import named_files
 from nid_dist.data.reading import EXTENSIONS, read_image
@@ -44,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     add_method_options(parser)
     parser.add_argument("--stride", type=int, help="step between patches; less than the patch blends overlaps")
     parser.add_argument("--scale", type=float, help="also write f at this multiple of the resolution, e.g. 2")
+    add_device_option(parser)
     return parser
 
 
@@ -104,7 +105,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     check_ranges(options)
     paths = named_files(options.input, EXTENSIONS)
-    model = load(options.dictionary)
+    model = load(options.dictionary, device=chosen_device(options))
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     _check_stride(options.stride, model.config.signals_of(ImagesSection).patch)

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import read_start
-from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder
 from nid_dist.data.reading import read_image
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
@@ -56,6 +56,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--against", nargs="*", choices=AGAINST, help="others to compare with (default: all there are)")
     parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of nid-compare's run_dir")
     parser.add_argument("--seconds", type=float, default=20.0, help="that a network may take")
+    add_device_option(parser)
     return parser
 
 
@@ -63,7 +64,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     _check(options)
-    model = load(options.dictionary)
+    model = load(options.dictionary, device=chosen_device(options))
     require_images(model, str(options.dictionary))
     image = read_image(options.input, model.config.signals_of(ImagesSection).colour)
     if options.size is not None:

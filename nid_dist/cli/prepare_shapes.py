@@ -106,9 +106,6 @@ def make_furniture(options: argparse.Namespace) -> int:
     Args:
         options: of `add_furniture`.
 
-    Returns:
-        The exit code.
-
     Raises:
         UserError: when they cannot be written.
     """

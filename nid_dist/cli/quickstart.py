@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from nid_dist.checkpoints.run_folder import RunFolder
-from nid_dist.cli.entry import guarded
+from nid_dist.cli.entry import add_device_option, guarded
 from nid_dist.cli.train import train
 from nid_dist.config import load_config
+from nid_dist.device import processes_for
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
@@ -38,6 +39,7 @@ _LABELS = {
 }
 _KEYS = {"omp": "db_omp", "ridge": "db_ridge_gate", "init": "db_gate_init"}
 _ATOMS = 54
+_PROCESSES = 2  # as on a cluster, in small
 
 
 def parser() -> argparse.ArgumentParser:
@@ -48,8 +50,11 @@ def parser() -> argparse.ArgumentParser:
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
     )
     parser.add_argument(
-        "--processes", type=int, default=2, help="that share the experts, under DeepSpeed's launcher; 1: no launcher"
+        "--processes",
+        type=int,
+        help="that share the experts, under DeepSpeed's launcher; 1: no launcher; default: 2, but one for each GPU",
     )
+    add_device_option(parser, default=None)
     return parser
 
 
@@ -92,7 +97,7 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
     height, width = image.shape[:2]
     tiling = Tiling(height, width, side, side)
     patches = tiling.split(image).unflatten(1, task.grid_shape)
-    learned = pca.fit_pca(task.sample(len(task.signals)).unflatten(1, task.grid_shape), centre="patch")
+    learned = pca.fit_pca(task.sample(len(task.signals)).values.unflatten(1, task.grid_shape), centre="patch")
     results = {
         "pca": pca.truncate(learned, patches, k),
         "pca_best": pca.best_k(learned, patches, k),
@@ -117,7 +122,7 @@ def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray
     weight = code.dense(model.dictionary.num_experts).abs().sum(0) * atoms.flatten(1).norm(dim=1)
     order = weight.argsort(descending=True)[:count]
     shares = (100 * weight / weight.sum().clamp_min(1e-30))[order]
-    return atoms[order].unflatten(1, model.grid_shape).numpy(), [f"{share:.1f} %" for share in shares]
+    return atoms[order].unflatten(1, model.grid_shape).cpu().numpy(), [f"{share:.1f} %" for share in shares]
 
 
 def command(arguments: Sequence[str] | None = None) -> int:
@@ -126,17 +131,20 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     out = options.out
     overrides = [f"logging.run_dir={out / 'train'}", *options.overrides]
+    if options.device is not None:
+        overrides.append(f"parallel.device={options.device}")
     config = load_config(CONFIG, overrides)
+    processes = options.processes or processes_for(config.parallel.device, _PROCESSES)
     run = RunFolder(out / "train")
     before = run.progress()
     if before["step"] < config.training.steps:
-        _train(overrides, options.processes)
+        _train(overrides, processes)
     progress = run.progress()
     if progress["step"] < config.training.steps:
         print(f"stopped at step {progress['step']}, checkpoint written")
         print("next: the same command goes on from there")
         return 0
-    task, model = ImageTask(config), load(out / "train")
+    task, model = ImageTask(config), load(out / "train", device=config.parallel.device)
     name, image = _held_out(task)
     methods = [Method("omp"), *([Method("ridge"), Method("init")] if model.gate_reads_signals else [])]
     fits = fit_image(model, image, methods)
@@ -148,7 +156,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     table = _table(scores, pictures, image, model.support)
     results: dict[str, Any] = {_KEYS.get(label, f"db_{label}"): score for label, score in scores.items()}
     results |= {"seconds": seconds, "training_seconds": progress["seconds"], "held_out": name}
-    results |= {"experts": model.dictionary.num_experts, "support": model.support, "processes": options.processes}
+    results |= {"experts": model.dictionary.num_experts, "support": model.support, "processes": processes}
     given = shlex.join(["python", "-m", "nid_dist.cli.quickstart", *(sys.argv[1:] if arguments is None else arguments)])
     write_json(out / "results.json", {"command": given, **results, "machine": machine()})
     with replacing(out / "table.md") as temporary:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from skimage.io import imsave
 
-from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder
 from nid_dist.coding.storage import save_codes
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import machine, replacing, write_json
@@ -54,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", nargs="+", choices=_FORMATS, default=["ply"], help="of the mesh (default ply)")
     parser.add_argument("--noise", type=float, default=0.005, help="of the points, in units of the cube's half side")
     parser.add_argument("--truth", type=Path, help="the true mesh, in the cloud's units: metrics are written, too")
+    add_device_option(parser)
     return parser
 
 
@@ -67,7 +68,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             )
     cloud = read_cloud(options.points, options.normals)
     truth = None if options.truth is None else read_mesh(options.truth)
-    model = load(options.dictionary)
+    model = load(options.dictionary, device=chosen_device(options))
     require_shapes(model, str(options.dictionary))
     placement = place_cloud(cloud, options.frame, str(options.points))
     new_folder(options.out)

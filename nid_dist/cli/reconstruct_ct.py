@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nid_dist.cli.entry import guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder
 from nid_dist.coding.storage import save_codes
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
         default=MODEL_ERROR,
         help="standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise",
     )
+    add_device_option(parser)
     return parser
 
 
@@ -60,7 +61,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     _check(options)
     scan = read_scan(options.sinogram, options.geometry)
-    model = load(options.dictionary)
+    model = load(options.dictionary, device=chosen_device(options))
     _require_slices(model, options.dictionary)
     methods = _methods(options, model)
     new_folder(options.out)

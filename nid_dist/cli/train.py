@@ -8,8 +8,9 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 from nid_dist.checkpoints.run_folder import RunFolder, create, resolve_resume, validate_run_dir
-from nid_dist.cli.entry import RankZeroArgumentParser, guarded
+from nid_dist.cli.entry import RankZeroArgumentParser, add_device_option, guarded
 from nid_dist.config import Config, load_config
+from nid_dist.device import choose_device
 from nid_dist.evaluation.report import write_json
 from nid_dist.export import describe
 from nid_dist.memory import keep_freed_memory
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
     )
+    add_device_option(parser, default=None)
     return parser
 
 
@@ -64,10 +66,13 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
     launch = Launch() if launch is None else launch
     keep_freed_memory()
     with open_world(config, launch) as world:
-        return _train(config, resume, world, make_engine(config, launch, world))
+        device = choose_device(config.parallel.device, launch.local_rank, launch.local_size)
+        return _train(config, resume, world, make_engine(config, launch, world), str(device))
 
 
-def _train(config: Config, resume: str | None, world: World, engine: Engine) -> tuple[Trainer, dict[str, float]]:
+def _train(
+    config: Config, resume: str | None, world: World, engine: Engine, device: str
+) -> tuple[Trainer, dict[str, float]]:
     run_dir = Path(config.logging.run_dir)
     source = world.on_rank_zero(lambda: _source(resume, run_dir))
     task = world.raise_on_all_ranks(lambda: make_task(config))
@@ -87,6 +92,7 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine) -> 
             trainer.folder, config.logging, config.training.steps, first_step=trainer.step, enabled=world.first
         )
         opened.enter_context(closing(monitor))
+        monitor.message(device)
         if start is not None:
             monitor.message(f"resumed {start} at step {trainer.step}")
         if aside:
@@ -113,6 +119,8 @@ def _take(folder: RunFolder, trainer: Trainer) -> list[str]:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
+    if options.device is not None:
+        options.overrides.append(f"parallel.device={options.device}")
     launch = detect_launch(single_process=options.single_process)
     config = load_config(options.config, options.overrides)
     trainer, figures = train(config, options.resume, launch)

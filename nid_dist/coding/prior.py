@@ -17,18 +17,12 @@ class Prior:
 
     A merged head has the form of a row of `LinearHeads`: sum_j alpha_j W_j flattened to d*h numbers, then the d numbers
     sum_j alpha_j c_j + beta.
-
-    Args:
-        mean: of the training signals.
-        basis: orthonormal columns, the directions in which they vary most.
-        variances: along these.
-        floor: variance along every other direction, positive.
     """
 
-    mean: Float[Tensor, "r"]
-    basis: Float[Tensor, "r q"]
-    variances: Float[Tensor, "q"]
-    floor: Float[Tensor, ""]
+    mean: Float[Tensor, "r"]  # of the training signals
+    basis: Float[Tensor, "r q"]  # orthonormal columns, the directions in which they vary most
+    variances: Float[Tensor, "q"]  # along these
+    floor: Float[Tensor, ""]  # variance along every other direction, positive
 
     def precision(self) -> Float[Tensor, "r r"]:
         """The inverse of the covariance, in float64."""
@@ -38,16 +32,9 @@ class Prior:
 
 
 def learn_prior(mean: Float[Tensor, "r"], second_moment: Float[Tensor, "r r"], count: int, rank: int) -> Prior:
-    """Fit the Gaussian to merged heads.
+    """The most likely Gaussian of `count` merged heads, given their mean and the mean of their outer products.
 
-    Args:
-        mean: of the heads.
-        second_moment: mean of their outer products.
-        count: how many heads there were.
-        rank: q, directions kept; fewer where the heads span fewer.
-
-    Returns:
-        The most likely one; directions that the heads do not span get the variance of the weakest that they do.
+    At most `rank` directions are kept. Those that the heads do not span get the variance of the weakest that they do.
     """
     covariance = second_moment.double() - torch.outer(mean.double(), mean.double())
     values, vectors = torch.linalg.eigh(covariance)
@@ -61,12 +48,7 @@ def learn_prior(mean: Float[Tensor, "r"], second_moment: Float[Tensor, "r r"], c
 
 
 class StoredPrior(nn.Module):
-    """A `Prior` that is kept with a model's parameters; none until it is learned.
-
-    Args:
-        size: r = d * (h + 1), numbers of a merged head.
-        rank: q, directions that are kept.
-    """
+    """A `Prior` of heads of r = d * (h + 1) numbers, kept with a model's parameters; none until it is learned."""
 
     mean: Float[Tensor, "r"]
     basis: Float[Tensor, "r q"]

@@ -40,12 +40,12 @@ def save_codes(path: Path, codes: Mapping[str, Code], experts: int, facts: Mappi
     """
     tensors = {}
     # Copies, as the format takes neither views nor memory under two names: methods may share a support or a bias.
-    copy = partial(torch.Tensor.to, copy=True, memory_format=torch.contiguous_format)
+    copy = partial(torch.Tensor.to, device="cpu", copy=True, memory_format=torch.contiguous_format)
     for method, code in codes.items():
         assert code.indices is not None
-        tensors[f"{method}.indices"] = copy(code.indices.detach(), _index_type(experts))
-        tensors[f"{method}.values"] = copy(code.values.detach(), torch.float32)
-        tensors[f"{method}.bias"] = copy(code.bias.detach(), torch.float32)
+        tensors[f"{method}.indices"] = copy(code.indices.detach(), dtype=_index_type(experts))
+        tensors[f"{method}.values"] = copy(code.values.detach(), dtype=torch.float32)
+        tensors[f"{method}.bias"] = copy(code.bias.detach(), dtype=torch.float32)
     header = {"nid_dist": json.dumps({"experts": experts, "methods": list(codes), **facts})}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)

@@ -10,13 +10,7 @@ from nid_dist.code import Code
 def signed_top_k(logits: Float[Tensor, "T n"], bias: Float[Tensor, "T d"], k: int) -> Code:
     """Keep the k logits of largest magnitude of each signal, with their sign.
 
-    Args:
-        logits: the gate's output, any sign.
-        bias: beta, passed through.
-        k: size of the support.
-
-    Returns:
-        The sparse code; its values carry the gradient of the logits that were kept.
+    The code's values carry the gradient of the logits that were kept.
     """
     indices = logits.detach().abs().topk(k, dim=1, sorted=False).indices
     return Code(logits.gather(1, indices), bias, indices)
@@ -34,17 +28,9 @@ def noisy_top_k(
     An expert is loaded by a signal when its |logit + noise| is among the k largest. With the other logits' noise held
     fixed, the probability of that is P(|l_j + s_j e| > t_j), e ~ N(0, 1), where t_j is the k-th largest of the others:
     the estimate of Shazeer et al. 2017 (eq. 8 to 10), here with two tails, as selection is by magnitude. Like theirs it
-    is differentiable in all logits and scales, the threshold's included.
-
-    Args:
-        logits: the gate's output, any sign.
-        noise_scale: standard deviation of the noise, positive.
-        bias: beta, passed through.
-        k: size of the support.
-        noise: standard normal numbers.
-
-    Returns:
-        The code (values are the noisy logits) and the load, the expected number of signals per expert.
+    is differentiable in all logits and scales, the threshold's included. Given are the noise's standard deviations and
+    standard normal numbers. The code's values are the noisy logits; the load is the expected number of signals per
+    expert.
     """
     n = logits.shape[1]
     noisy = logits + noise * noise_scale

@@ -24,12 +24,6 @@ class ImageCache:
         self._bytes = 0
         self._lock = threading.Lock()
 
-    @property
-    def bytes(self) -> int:
-        """Bytes of the arrays that are kept now."""
-        with self._lock:
-            return self._bytes
-
     def __contains__(self, key: int) -> bool:
         """Whether the array of a key is kept now."""
         with self._lock:
@@ -39,7 +33,6 @@ class ImageCache:
         """Return the array of a key, loading it if it is not kept.
 
         Args:
-            key: of the array.
             load: makes the array; its errors reach every caller that waited for it and are not kept.
 
         Returns:

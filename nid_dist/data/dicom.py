@@ -19,13 +19,7 @@ def is_dicom(head: bytes) -> bool:
 
 
 def dicom_size(path: Path) -> tuple[int, int]:
-    """Rows and columns, from the header alone.
-
-    Args:
-        path: a DICOM file.
-
-    Returns:
-        (H, W) in pixels.
+    """Rows and columns, from the header alone: (H, W) in pixels.
 
     Raises:
         UserError: it holds no image, or pydicom is not installed.

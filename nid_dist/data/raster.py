@@ -54,8 +54,6 @@ def refuse_bomb(path: Path, height: int, width: int) -> None:
 
     Args:
         path: the file, for the message.
-        height: rows.
-        width: columns.
 
     Raises:
         UserError: more than `MAX_PIXELS` pixels.
@@ -101,13 +99,10 @@ def raster_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
 
 
 def raster_size(path: Path) -> tuple[int, int]:
-    """Read the upright size of an image from its header.
+    """Read the upright size of an image from its header: (H, W) in pixels, as `raster_samples` would give them.
 
     Args:
         path: a PNG, JPEG or WebP file.
-
-    Returns:
-        (H, W) in pixels, as `raster_samples` would give them.
     """
     with _opened(path) as image:
         width, height = image.size

@@ -26,15 +26,12 @@ _Result = TypeVar("_Result")
 
 
 def read_image(path: Path, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray, "H W d"]:
-    """Read an image file, upright, over white where it is transparent.
+    """Read an image file, upright, over white where it is transparent: [H, W, d] float32 in [0, 1].
 
     Args:
         path: a PNG, JPEG, WebP, TIFF, NPY or DICOM file, told apart by content; integers are scaled by 255 or 65535,
             Hounsfield units as `dicom_samples` says.
         colour: `rgb` gives d = 3 (grey repeated); `grey` gives d = 1, the luma of ITU-R BT.601.
-
-    Returns:
-        [H, W, d] float32 in [0, 1].
 
     Raises:
         UserError: the file is missing, empty, damaged, not an image, has several pages, too many pixels, or floats
@@ -44,13 +41,7 @@ def read_image(path: Path, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Read the size that `read_image` would give, from the header alone where possible.
-
-    Args:
-        path: an image file.
-
-    Returns:
-        (H, W) in pixels.
+    """Read the size that `read_image` would give, from the header alone where possible: (H, W) in pixels.
 
     Raises:
         UserError: the file is missing, empty or not an image.

@@ -15,7 +15,6 @@ def batch_ids(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " batc
     """Draw the signals of a step's global batch; each epoch is a permutation of all signals.
 
     Args:
-        seed: of the run.
         step: counted from 0; a batch that straddles the border of two epochs has parts of both.
         batch: signals in one step over all ranks; may exceed `size`.
         size: number of signals in the training set.
@@ -36,7 +35,6 @@ def symmetries(seed: int, step: int, batch: int) -> Int[Tensor, " batch"]:
     """Draw one of the square's 8 symmetries for each signal of a step's global batch.
 
     Args:
-        seed: of the run.
         step: counted from 0.
         batch: signals in one step over all ranks.
 
@@ -50,7 +48,6 @@ def coordinate_subset(seed: int, step: int, total: int, count: int) -> Int[Tenso
     """Draw the coordinates on which a step evaluates its signals, without repetition.
 
     Args:
-        seed: of the run.
         step: counted from 0.
         total: number of coordinates of a signal, C.
         count: coordinates to draw; all of them if not smaller than `total`.

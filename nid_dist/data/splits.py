@@ -21,14 +21,9 @@ def assign_splits(
     adding images never moves others.
 
     Args:
-        names: of all images.
         val: globs, or the share of images, for validation.
         test: globs, or the share of images, for test.
-        where: the source of the names, for the messages.
-        noun: what the names are of.
-
-    Returns:
-        Names of each split in the given order.
+        noun: what the names are of, for the messages.
 
     Raises:
         UserError: a glob without a match, a name that both lists match, a share that gets no image, or no image
@@ -68,8 +63,7 @@ def folder_splits(
     Args:
         names: relative posix paths of all images.
         val: globs, or the share of the images in `train`, for validation where there is no folder `val`.
-        where: the folder, for the messages.
-        noun: what the names are of.
+        noun: what the names are of, for the messages.
 
     Returns:
         Names of each split in the given order, or None without top folders `train` and `test`.
@@ -102,9 +96,6 @@ def folder_splits(
 
 def stable_fraction(name: str) -> float:
     """Map a name to a number in [0, 1) that depends on nothing else.
-
-    Args:
-        name: of an image.
 
     Returns:
         A fraction, uniform over names (SHA-256), the same on every machine.

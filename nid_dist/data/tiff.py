@@ -21,9 +21,6 @@ _UNSPECIFIED, _ASSOCIATED = 0, 1
 def tiff_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
     """Decode the one page of a TIFF file.
 
-    Args:
-        path: a TIFF or BigTIFF file.
-
     Returns:
         Upright samples [H, W, c], uint8, uint16 or float; c = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
 
@@ -52,13 +49,7 @@ def tiff_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
 
 
 def tiff_size(path: Path) -> tuple[int, int]:
-    """Read the upright size of a TIFF from its header.
-
-    Args:
-        path: a TIFF file.
-
-    Returns:
-        (H, W) in pixels, as `tiff_samples` would give them.
+    """Read the upright size of a TIFF from its header: (H, W) in pixels, as `tiff_samples` would give them.
 
     Raises:
         UserError: several pages or too many pixels.

@@ -8,11 +8,7 @@ from torch import Tensor, nn
 
 
 class Sine(nn.Module):
-    """sin(omega x) (SIREN, Sitzmann et al. 2020).
-
-    Args:
-        omega: frequency factor.
-    """
+    """sin(omega x) (SIREN, Sitzmann et al. 2020)."""
 
     def __init__(self, omega: float) -> None:
         super().__init__()
@@ -28,10 +24,6 @@ def make_activation(name: str, omega: float) -> nn.Module:
 
     Args:
         name: relu, gelu, sine or tanh.
-        omega: frequency factor of sine.
-
-    Returns:
-        The activation, without parameters.
 
     Raises:
         ValueError: for an unknown name.
@@ -70,8 +62,6 @@ def initialise_linear(
         bias: changed in place; None for a layer without.
         activation: relu, gelu, sine or tanh, the one that follows or that the network uses.
         first: whether the layer is the network's first (of importance to sine only).
-        omega: frequency factor of sine.
-        generator: of all draws.
 
     Raises:
         ValueError: for an unknown activation.

@@ -22,7 +22,6 @@ class DeepExperts(nn.Module):
         activation: between the layers.
         omega: frequency factor of the sine activation.
         first: whether the first private layer is the network's first (SIREN initialises it differently).
-        generator: of the initial values.
     """
 
     def __init__(
@@ -38,7 +37,7 @@ class DeepExperts(nn.Module):
         generator: torch.Generator,
     ) -> None:
         super().__init__()
-        self.experts, self.channels, self.width = experts, channels, width
+        self.num_experts, self.channels, self.width = experts, channels, width
         self.activation = make_activation(activation, omega)
         sizes = [width] + [private_width] * (private_layers - 1) + [channels]
         self.weights = nn.ParameterList()
@@ -52,8 +51,8 @@ class DeepExperts(nn.Module):
             self.offsets.append(nn.Parameter(offset))
 
     @property
-    def numbers_per_coordinate(self) -> int:
-        """Numbers that evaluating one expert at one coordinate keeps in memory: every layer, before and after."""
+    def floats_per_coordinate(self) -> int:
+        """Floats that evaluating one expert at one coordinate keeps in memory: every layer, before and after."""
         return 2 * sum(offset.shape[1] for offset in self.offsets)
 
     @property
@@ -62,15 +61,7 @@ class DeepExperts(nn.Module):
         return tuple(p for layer in zip(self.weights, self.offsets, strict=True) for p in layer)
 
     def evaluate(self, features: Float[Tensor, "C h"], tensors: Sequence[Tensor]) -> Float[Tensor, "U C d"]:
-        """Evaluate U experts at shared coordinates.
-
-        Args:
-            features: phi.
-            tensors: the experts' parts of `tensors`.
-
-        Returns:
-            The atoms b_j(x).
-        """
+        """As `LinearHeads.evaluate`."""
         weight, offset = tensors[:2]
         # All experts read the same features: one product with U * width columns.
         flat = torch.addmm(offset.reshape(-1), features, weight.reshape(-1, self.width).t())
@@ -79,15 +70,7 @@ class DeepExperts(nn.Module):
     def evaluate_per_signal(
         self, features: Float[Tensor, "P C h"], tensors: Sequence[Tensor]
     ) -> Float[Tensor, "P C d"]:
-        """Evaluate P experts, each at its own coordinates.
-
-        Args:
-            features: phi of each.
-            tensors: the experts' parts of `tensors`, one expert per set of coordinates.
-
-        Returns:
-            The atoms b_j(x).
-        """
+        """As `LinearHeads.evaluate_per_signal`."""
         weight, offset = tensors[:2]
         return self._later_layers(torch.baddbmm(offset[:, None], features, weight.transpose(1, 2)), tensors)
 

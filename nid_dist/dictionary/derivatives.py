@@ -14,16 +14,12 @@ from torch import Tensor
 def gradient(
     f: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch C m"], *, create_graph: bool = False
 ) -> Float[Tensor, "*batch C d m"]:
-    """First derivatives of every channel.
+    """First derivatives of every channel: df_c/dx_i, in units of f per unit of x.
 
     Args:
         f: coordinates [*batch, C, m] to values [*batch, C, d], pointwise. Coordinates shared by T signals are expanded
             to [T, C, m] first.
-        x: where.
         create_graph: whether the result can be differentiated, in f's parameters, or in x when it requires a gradient.
-
-    Returns:
-        df_c/dx_i, in units of f per unit of x.
 
     Raises:
         ValueError: when f gives more or fewer points than it got.
@@ -37,15 +33,11 @@ def gradient(
 def laplacian(
     f: Callable[[Tensor], Tensor], x: Float[Tensor, "*batch C m"], *, create_graph: bool = False
 ) -> Float[Tensor, "*batch C d"]:
-    """Sum of the second derivatives of every channel.
+    """Sum of the second derivatives of every channel: sum_i d2f_c/dx_i2, in units of f per squared unit of x.
 
     Args:
         f: coordinates [*batch, C, m] to values [*batch, C, d], pointwise and twice differentiable.
-        x: where.
         create_graph: whether the result can be differentiated.
-
-    Returns:
-        sum_i d2f_c/dx_i2, in units of f per squared unit of x.
 
     Raises:
         ValueError: when f gives more or fewer points than it got.

@@ -20,8 +20,6 @@ class Dictionary(nn.Module):
 
     Args:
         config: the `dictionary` section.
-        in_dim: m, coordinate dimension.
-        channels: d, channels of a signal.
         generator: of every initial value.
         exchange: how codes reach the experts; all experts here by default.
     """
@@ -61,7 +59,7 @@ class Dictionary(nn.Module):
         owned = slice(self.exchange.first_expert, self.exchange.first_expert + self.num_experts // self.exchange.ranks)
         for parameter in self.experts.parameters():
             parameter.data = parameter.data[owned].clone()
-        self.experts.experts = owned.stop - owned.start
+        self.experts.num_experts = owned.stop - owned.start
 
     @property
     def num_experts(self) -> int:
@@ -77,11 +75,7 @@ class Dictionary(nn.Module):
         """Evaluate the signals of some codes.
 
         Args:
-            code: codes of T signals.
             coords: coordinates in [-1, 1]^m, shared by the signals [C, m] or per signal [T, C, m].
-
-        Returns:
-            f at the coordinates, in the signals' units.
         """
         arriving = self.exchange.dispatch(code)
         features = self.trunk(coords)  # while the codes are on their way
@@ -98,11 +92,7 @@ class Dictionary(nn.Module):
 
         Args:
             coords: in [-1, 1]^m.
-            first: the first expert.
             last: the one after the last; None: all.
-
-        Returns:
-            The atoms b_j(x).
         """
         return self.experts.evaluate(self.trunk(coords), [tensor[first:last] for tensor in self.experts.tensors])
 
@@ -123,9 +113,6 @@ class Dictionary(nn.Module):
         """The dictionary with all n experts in this process: itself, or with sharded experts a frozen copy.
 
         To be called on all ranks that share the experts; the copy needs no other rank.
-
-        Returns:
-            A dictionary on the same trunk.
         """
         if self.exchange.ranks == 1:
             return self
@@ -144,7 +131,7 @@ class Dictionary(nn.Module):
             signals=code.signals,
             coordinates=coords.shape[-2],
             support=code.values.shape[1],
-            experts=self.experts.experts,
+            experts=self.experts.num_experts,
             channels=self.channels,
             width=self.trunk.out_dim,
             shared=coords.dim() == 2,
@@ -162,5 +149,5 @@ def _gathered(module: nn.Module, exchange: Exchange) -> nn.Module:
         name: None if child is None else _gathered(child, exchange) for name, child in module._modules.items()
     }
     if isinstance(copied, LinearHeads | DeepExperts):
-        copied.experts *= exchange.ranks
+        copied.num_experts *= exchange.ranks
     return copied

@@ -16,12 +16,7 @@ _SQUARE = 151 / 315
 
 
 class Encoding(nn.Module, ABC):
-    """A fixed map from R^m to `out_dim` features.
-
-    Args:
-        in_dim: m, coordinate dimension.
-        out_dim: e, number of features.
-    """
+    """A fixed map from R^m to `out_dim` features."""
 
     def __init__(self, in_dim: int, out_dim: int) -> None:
         super().__init__()
@@ -33,9 +28,6 @@ class Encoding(nn.Module, ABC):
 
         Args:
             coords: in [-1, 1]^m.
-
-        Returns:
-            The features.
         """
 
 
@@ -57,7 +49,6 @@ class Cosines(Encoding):
     So what a signal is between its pixels follows from the pixels: no other encoding here has that property.
 
     Args:
-        in_dim: m.
         features: how many, lowest frequencies first, out of the smallest cube of frequencies q that holds them; the
             constant is left out.
     """
@@ -85,12 +76,7 @@ class Cosines(Encoding):
 
 
 class Positional(Encoding):
-    """[x, sin(pi 2^l x_i), cos(pi 2^l x_i)], octaves l = 0 ... L - 1 (Mildenhall et al. 2020, eq. 4).
-
-    Args:
-        in_dim: m.
-        octaves: L.
-    """
+    """[x, sin(pi 2^l x_i), cos(pi 2^l x_i)], octaves l = 0 ... L - 1 (Mildenhall et al. 2020, eq. 4)."""
 
     octaves: Tensor
 
@@ -133,7 +119,6 @@ class RadialBasis(Encoding):
     """exp(-scale^2 |x - c|^2 / 2), Gaussian bumps at fixed centres c in [-1, 1]^m.
 
     Args:
-        centres: one per row.
         scale: 1 / the bumps' standard deviation.
     """
 
@@ -161,7 +146,6 @@ class Splines(Encoding):
     outermost centres the outermost splines are held, so that the sum of all is constant on the whole cube.
 
     Args:
-        in_dim: m.
         features: at least 4^m; the nearest power of a whole number of cells is taken.
     """
 
@@ -183,9 +167,6 @@ class Splines(Encoding):
         Args:
             coords: in [-1, 1]^m.
             layer: of `out_dim` inputs.
-
-        Returns:
-            The layer's outputs.
         """
         places, weights = self.neighbours(coords)
         table = layer.weight.t().contiguous()
@@ -228,11 +209,7 @@ def make_encoding(config: EncodingConfig, in_dim: int, generator: torch.Generato
 
     Args:
         config: the section `dictionary.encoding`.
-        in_dim: m, coordinate dimension.
         generator: of frequencies and centres, which become buffers.
-
-    Returns:
-        The encoding.
     """
     match config.kind:
         case "identity":

@@ -21,10 +21,8 @@ def merge_then_evaluate(
     """Merge the k heads of each signal into one, then evaluate it: no term in n*C or k*C.
 
     Args:
-        heads: linear heads.
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
         routed: codes, as `exchange` dispatched them.
-        signals: T, of the local batch.
         exchange: back from the experts' owners; r = d * (h + 1) numbers return per signal.
 
     Returns:
@@ -42,21 +40,17 @@ def evaluate_then_combine(
     exchange: Exchange,
     chunk_bytes: int,
 ) -> Float[Tensor, "T C d"]:
-    """Evaluate the experts that some signal uses, then combine them with the sparse codes.
+    """Evaluate the experts that some signal uses, then combine them with the sparse codes: sum_j alpha_j b_j(x).
 
     Chunks are recomputed in the backward pass (unless there is only one), so that the atoms' memory stays within about
     `chunk_bytes` whatever n is. A coefficient of zero is left out, except where its gradient is asked for.
 
     Args:
-        experts: any experts.
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
         routed: codes, as `exchange` dispatched them.
         signals: T, of the local batch.
         exchange: back from the experts' owners; C * d numbers return per signal.
         chunk_bytes: memory for the atoms of one chunk, hidden layers included.
-
-    Returns:
-        sum_j alpha_j b_j(x).
     """
     if features.dim() == 3:
         partial = _combine_per_signal(experts, exchange.share(features), routed, chunk_bytes)
@@ -68,12 +62,12 @@ def evaluate_then_combine(
 def _combine_shared(
     experts: LinearHeads | DeepExperts, features: Float[Tensor, "C h"], code: Code, chunk_bytes: int
 ) -> Float[Tensor, "T C d"]:
-    used = _used_experts(code, experts.experts)
-    alpha, tensors = code.dense(experts.experts), experts.tensors
-    if len(used) < experts.experts:
+    used = _used_experts(code, experts.num_experts)
+    alpha, tensors = code.dense(experts.num_experts), experts.tensors
+    if len(used) < experts.num_experts:
         alpha, tensors = alpha[:, used], tuple(tensor[used] for tensor in tensors)
-    numbers = features.shape[0] * experts.numbers_per_coordinate
-    step = max(1, chunk_bytes // (numbers * features.element_size()))
+    floats = features.shape[0] * experts.floats_per_coordinate
+    step = max(1, chunk_bytes // (floats * features.element_size()))
 
     def partial(phi: Tensor, coefficients: Tensor, *chunk: Tensor) -> Tensor:
         return coefficients @ experts.evaluate(phi, chunk).flatten(1)
@@ -97,12 +91,12 @@ def _combine_per_signal(
     expert, signal, weight = _pairs(code)
     used, expert = torch.unique(expert, return_inverse=True)
     tensors = experts.tensors
-    if len(used) < experts.experts:
+    if len(used) < experts.num_experts:
         # Gathered once, so that the backward pass of a chunk's own gather writes no more than these.
         tensors = tuple(tensor[used] for tensor in tensors)
-    numbers = coordinates * (experts.width + experts.numbers_per_coordinate)
-    numbers += sum(tensor[:1].numel() for tensor in tensors)
-    step = max(1, chunk_bytes // (numbers * features.element_size()))
+    floats = coordinates * (experts.width + experts.floats_per_coordinate)
+    floats += sum(tensor[:1].numel() for tensor in tensors)
+    step = max(1, chunk_bytes // (floats * features.element_size()))
 
     def partial(which: Tensor, where: Tensor, coefficient: Tensor, phi: Tensor, *chunk: Tensor) -> Tensor:
         atoms = experts.evaluate_per_signal(phi[where], [tensor[which] for tensor in chunk])
@@ -167,16 +161,8 @@ def cheaper_strategy(
     signals outnumber experts, about n < T*h / (T + h).
 
     Args:
-        signals: T.
-        coordinates: C.
-        support: k.
-        experts: E.
-        channels: d.
-        width: h.
+        signals: T; and so on: the coordinates C, the support k, the experts E, the channels d, the width h.
         shared: whether the signals share coordinates.
-
-    Returns:
-        The strategy with fewer multiplications.
     """
     if not shared:
         # One coordinate set per signal: combining evaluates k heads on each, merging one.

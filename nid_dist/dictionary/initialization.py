@@ -15,19 +15,17 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.encodings import Cosines
 from nid_dist.dictionary.linear_heads import LinearHeads
 
-_NUMBERS = 2**24  # of windowed signals at a time: bounds memory
+_SMALLEST = 1e-6  # share of the largest variance; a smaller one is amplified no more than one at it
+_FLOATS = 2**24  # of windowed signals at a time: bounds memory
 # Of the waves in a cube of frequencies, the share 1 / 2.7 comes first in three dimensions; fewer waves in lower ones.
 _CANDIDATES = 3
 
 
 @torch.no_grad()
-def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], floor: float = 1e-6) -> None:
+def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"]) -> None:
     """Fold into the trunk's last (linear) layer the map that makes centred features orthonormal on `coords`.
 
-    Args:
-        dictionary: changed in place; nothing is done without a linear trunk output.
-        coords: a grid or a sample of the domain.
-        floor: eigenvalues below this share of the largest are amplified no more than one at it.
+    Nothing is done without a linear trunk output.
     """
     trunk = dictionary.trunk
     if not trunk.linear_output or not len(trunk.layers):
@@ -41,7 +39,7 @@ def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], floor:
     if values[-1] <= 1e-12 * mean.square().sum():
         # One coordinate, or features that are constant: there is nothing to make orthonormal.
         return
-    transform = vectors * values.clamp_min(floor * values[-1].item()).rsqrt() @ vectors.t()
+    transform = vectors * values.clamp_min(_SMALLEST * values[-1].item()).rsqrt() @ vectors.t()
     last.weight.copy_((transform @ last.weight.double()).to(last.weight.dtype))
     last.bias.copy_((transform @ (last.bias.double() - mean)).to(last.bias.dtype))
 
@@ -54,11 +52,6 @@ def principal_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], sig
 
     Args:
         dictionary: changed in place, where its last shared layer is linear and has more inputs than outputs.
-        coords: shared coordinates.
-        signals: a sample of the training signals.
-
-    Returns:
-        Whether it was changed.
     """
     trunk = dictionary.trunk
     if not trunk.linear_output or not len(trunk.layers):
@@ -100,10 +93,6 @@ def initialise_heads(
 
     Args:
         dictionary: with linear heads, changed in place; nothing is done where the features are constant.
-        coords: shared coordinates.
-        signals: a sample of the training signals.
-        basis: which.
-        generator: of the choice of signals and windows.
     """
     heads = dictionary.experts
     assert isinstance(heads, LinearHeads)
@@ -117,12 +106,12 @@ def initialise_heads(
         chosen = _cosines(space, coords, _channel_axes(signals), most)
     # Everything is drawn for all n and computed for the experts held here, so that initial values do not depend on R.
     exchange, count = dictionary.exchange, dictionary.num_experts - len(chosen)
-    owned = slice(exchange.first_expert, exchange.first_expert + heads.experts)
+    owned = slice(exchange.first_expert, exchange.first_expert + heads.num_experts)
     part = slice(max(0, owned.start - len(chosen)), max(0, owned.stop - len(chosen)))
     pieces = _pieces(space, signals, coords, count, part, generator)
     norms = pieces.norm(dim=1, keepdim=True)
     # A piece of a flat part of a signal is nothing but rounding: take noise instead.
-    all_norms = exchange.gather(torch.cat([norms.new_zeros(heads.experts - len(norms)), norms[:, 0]]))
+    all_norms = exchange.gather(torch.cat([norms.new_zeros(heads.num_experts - len(norms)), norms[:, 0]]))
     flat = norms <= max(1e-2 * all_norms.sum().item() / max(1, count), 1e-6)
     if bool(flat.any()):
         random = torch.randn(count, pieces.shape[1], generator=generator, dtype=pieces.dtype)[part].to(pieces.device)
@@ -136,15 +125,15 @@ def initialise_heads(
 class _FeatureSpace:
     """Functions that linear heads on features can be, with the mean over coordinates of their product.
 
-    Directions of less than `cutoff` of the largest variance are left out: their heads would be so large that rounding
-    decides what they are on the coordinates, and nothing what they are between them.
+    Directions of less than `_SMALLEST` of the largest variance are left out: their heads would be so large that
+    rounding decides what they are on the coordinates, and nothing what they are between them.
     """
 
-    def __init__(self, features: Float[Tensor, "C h"], cutoff: float = 1e-6) -> None:
+    def __init__(self, features: Float[Tensor, "C h"]) -> None:
         self.mean = features.double().mean(0)
         centred = features.double() - self.mean
         values, vectors = torch.linalg.eigh(centred.t() @ centred / len(centred))
-        kept = values > max(cutoff * values[-1].item(), 1e-12 * self.mean.square().sum().item())
+        kept = values > max(_SMALLEST * values[-1].item(), 1e-12 * self.mean.square().sum().item())
         self.rank = int(kept.sum())
         # An orthonormal basis of the space, as heads (columns); and as functions (rows).
         self.to_heads = vectors[:, kept] / values[kept].sqrt()
@@ -153,7 +142,7 @@ class _FeatureSpace:
     def project(self, signals: Float[Tensor, "S C d"]) -> Float[Tensor, "S D"]:
         """Coordinates, D = d * rank, of signals less their means."""
         parts = []
-        for part in signals.split(max(1, _NUMBERS // max(1, signals[:1].numel()))):
+        for part in signals.split(max(1, _FLOATS // max(1, signals[:1].numel()))):
             centred = part.double() - part.double().mean(1, keepdim=True)
             parts.append(torch.einsum("qc,scd->sdq", self.functions, centred).flatten(1))
         return torch.cat(parts)
@@ -218,7 +207,7 @@ def _pieces(
     centres = coords[torch.randint(len(coords), (count,), generator=generator).to(coords.device)]
     widths = 0.2 + 0.3 * torch.rand(count, 1, generator=generator).to(coords.device)
     parts = [space.project(signals[:0])]
-    step = max(1, _NUMBERS // max(1, signals[:1].numel()))
+    step = max(1, _FLOATS // max(1, signals[:1].numel()))
     for first in range(wanted.start, wanted.stop, step):
         part = slice(first, min(first + step, wanted.stop))
         distance = (coords[None] - centres[part, None]).square().sum(-1)

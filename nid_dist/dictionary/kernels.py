@@ -39,8 +39,6 @@ def frequencies(
 
     Args:
         kind: a kernel of this file's table.
-        count: how many.
-        dim: m, coordinate dimension.
         scale: 1 / length scale of the kernel, per unit of x.
         generator: of the draws, on the CPU.
         nu: smoothness of `matern`.

@@ -17,14 +17,13 @@ class LinearHeads(nn.Module):
 
     Args:
         experts: E, experts held here.
-        channels: d.
         width: h, features of the trunk.
         generator: of the initial values, W ~ N(0, 1/h), c = 0: atoms of unit variance on whitened features.
     """
 
     def __init__(self, experts: int, channels: int, width: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.experts, self.channels, self.width = experts, channels, width
+        self.num_experts, self.channels, self.width = experts, channels, width
         rows = torch.zeros(experts, channels * (width + 1))
         rows[:, : channels * width].normal_(0, width**-0.5, generator=generator)
         self.rows = nn.Parameter(rows)
@@ -40,8 +39,8 @@ class LinearHeads(nn.Module):
         return self.rows[:, self.channels * self.width :]
 
     @property
-    def numbers_per_coordinate(self) -> int:
-        """Numbers that evaluating one expert at one coordinate keeps in memory."""
+    def floats_per_coordinate(self) -> int:
+        """Floats that evaluating one expert at one coordinate keeps in memory."""
         return self.channels
 
     @property
@@ -63,14 +62,11 @@ class LinearHeads(nn.Module):
     def evaluate_merged(
         self, features: Float[Tensor, "*shared C h"], merged: Float[Tensor, "T r"]
     ) -> Float[Tensor, "T C d"]:
-        """Evaluate merged heads.
+        """Evaluate merged heads: sum_j alpha_j b_j(x), without the signals' biases.
 
         Args:
             features: phi at coordinates shared by the signals [C, h], or per signal [T, C, h].
             merged: heads from `merge`.
-
-        Returns:
-            sum_j alpha_j b_j(x), without the signals' biases.
         """
         signals, channels, width = merged.shape[0], self.channels, self.width
         heads = merged[:, : channels * width].reshape(signals, channels, width)
@@ -82,14 +78,10 @@ class LinearHeads(nn.Module):
         return flat.unflatten(1, (signals, channels)).transpose(0, 1)
 
     def evaluate(self, features: Float[Tensor, "C h"], tensors: Sequence[Tensor]) -> Float[Tensor, "U C d"]:
-        """Evaluate U experts at shared coordinates.
+        """Evaluate U experts at shared coordinates: the atoms b_j(x).
 
         Args:
-            features: phi.
             tensors: the experts' parts of `tensors`.
-
-        Returns:
-            The atoms b_j(x).
         """
         weight, offset = tensors
         flat = torch.addmm(offset.reshape(-1), features, weight.reshape(-1, self.width).t())
@@ -98,14 +90,10 @@ class LinearHeads(nn.Module):
     def evaluate_per_signal(
         self, features: Float[Tensor, "P C h"], tensors: Sequence[Tensor]
     ) -> Float[Tensor, "P C d"]:
-        """Evaluate P experts, each at its own coordinates.
+        """Evaluate P experts, each at its own coordinates: the atoms b_j(x).
 
         Args:
-            features: phi of each.
             tensors: the experts' parts of `tensors`, one expert per set of coordinates.
-
-        Returns:
-            The atoms b_j(x).
         """
         weight, offset = tensors
         return torch.baddbmm(offset[:, None], features, weight.transpose(1, 2))

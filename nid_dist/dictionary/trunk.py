@@ -14,7 +14,6 @@ class Trunk(nn.Module):
 
     Args:
         config: `encoding`, `width`, `shared_layers`, `activation`, `omega`, `trunk_output`.
-        in_dim: m, coordinate dimension.
         generator: of frequencies and initial weights.
     """
 
@@ -42,13 +41,10 @@ class Trunk(nn.Module):
         self.out_dim = inputs
 
     def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch h"]:
-        """Features of coordinates.
+        """Features of coordinates: phi; the encoding itself where there are no shared layers.
 
         Args:
             coords: in [-1, 1]^m.
-
-        Returns:
-            phi; the encoding itself where there are no shared layers.
         """
         coords = self._folded(coords)
         if not len(self.layers):

@@ -19,7 +19,6 @@ def psnr(estimate: Float[np.ndarray, "*shape"], target: Float[np.ndarray, "*shap
 
     Args:
         estimate: the reconstruction, [H, W, d] (any shape is accepted), in units of the peak.
-        target: the original, of the same shape.
 
     Returns:
         The ratio in decibels; infinite when the two are identical.
@@ -46,7 +45,6 @@ def ssim(estimate: Float[np.ndarray, "H W d"], target: Float[np.ndarray, "H W d"
 
     Args:
         estimate: the reconstruction, [H, W, d], in units of the peak.
-        target: the original, of the same shape.
 
     Returns:
         The similarity, at most 1, averaged over positions and channels; not a number when a side is below 3 pixels,

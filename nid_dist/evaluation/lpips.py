@@ -61,10 +61,6 @@ class Lpips:
 
         Args:
             estimate: in [0, 1], colour or grey.
-            target: of the same shape.
-
-        Returns:
-            The distance.
         """
         if min(target.shape[:2]) < SMALLEST:
             return float("nan")

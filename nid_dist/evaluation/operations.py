@@ -15,15 +15,10 @@ from nid_dist.planning.cost import expert_layers, trunk_layers
 
 @dataclass(frozen=True)
 class ImageOperations:
-    """Multiplications for an image.
+    """Multiplications for an image."""
 
-    Args:
-        encode: the gate's, for the codes of all its signals; 0 without a gate.
-        decode: to evaluate f once at every pixel.
-    """
-
-    encode: int
-    decode: int
+    encode: int  # the gate's, for the codes of all its signals; 0 without a gate
+    decode: int  # to evaluate f once at every pixel
 
 
 def image_operations(model: Model, signals: int, coordinates: int) -> ImageOperations:
@@ -33,9 +28,6 @@ def image_operations(model: Model, signals: int, coordinates: int) -> ImageOpera
         model: linear heads or deep experts.
         signals: of the image, T: 1, or its patches.
         coordinates: pixels of a signal, C, the same for all.
-
-    Returns:
-        The multiplications.
     """
     config, channels = model.config.dictionary, model.channels
     trunk = coordinates * sum(inputs * outputs for inputs, outputs in trunk_layers(config))

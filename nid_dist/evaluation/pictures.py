@@ -54,7 +54,6 @@ def error_map(estimate: Float[np.ndarray, "H W d"], target: Float[np.ndarray, "H
 
     Args:
         estimate: the reconstruction; not clipped here.
-        target: the original.
 
     Returns:
         The errors in float64, 0 where equal and 255 where black stands for white.
@@ -172,8 +171,6 @@ def curve(
     Args:
         path: the PNG file; missing folders are made.
         series: name → (abscissae, ordinates), sequences of equal length; values that are not finite leave a gap.
-        xlabel: what the abscissa is, with its unit.
-        ylabel: what the ordinate is, with its unit.
         logarithmic: whether the abscissa is, for positive values.
 
     Raises:
@@ -269,8 +266,6 @@ def save_figure(path: str | Path, figure: Figure, *, dots_per_inch: int = DOTS_P
 
     Args:
         path: the file; missing folders are made.
-        figure: what to save.
-        dots_per_inch: of the picture.
         palette: whether 256 colours, dithered, are enough: a third of the bytes.
     """
     FigureCanvasAgg(figure)

@@ -17,25 +17,13 @@ from nid_dist.measurements.geometry import Geometry
 
 @dataclass(frozen=True, eq=False)
 class BackProjection:
-    """Filtered back-projection onto a square of pixels.
+    """Filtered back-projection onto a square of pixels."""
 
-    Args:
-        geometry: of the sinograms.
-        side: of the square, [-1, 1]^2, in pixels.
-    """
-
-    geometry: Geometry
-    side: int
+    geometry: Geometry  # of the sinograms
+    side: int  # of the square, [-1, 1]^2, in pixels
 
     def __call__(self, measured: Float[np.ndarray, "T M"]) -> Float[np.ndarray, "T S S"]:
-        """Reconstruct, within the disc.
-
-        Args:
-            measured: sinograms, view by view.
-
-        Returns:
-            Images, not clipped; 0 outside the disc.
-        """
+        """Reconstruct sinograms, given view by view, within the disc: images that are not clipped, 0 outside of it."""
         views, bins = self.geometry.views, self.geometry.bins
         weighted = measured.reshape(-1, views, bins) * self._cosines
         length = 2 ** math.ceil(math.log2(2 * bins))
@@ -77,10 +65,6 @@ class BackProjection:
 def ramp(bins: int, length: int) -> Float64[np.ndarray, "length"]:
     """The ramp filter's kernel on unit bins, band-limited, with negative lags at the end (Kak and Slaney, eq. 3.61).
 
-    Args:
-        bins: B; lags up to B - 1 are needed.
-        length: of the transform, at least 2 B.
-
     Returns:
         1/4 at lag 0, -1 / (pi lag)^2 at odd lags, 0 at even ones.
     """
@@ -94,9 +78,6 @@ def ramp(bins: int, length: int) -> Float64[np.ndarray, "length"]:
 
 def arcs(geometry: Geometry) -> Float64[np.ndarray, "V"]:
     """The part of the integral over half a turn that each view stands for, in radians.
-
-    Args:
-        geometry: of the views.
 
     Returns:
         Half of the gaps to both neighbours, on a circle of half a turn (parallel) or a whole one (fan, counted half).

@@ -22,20 +22,15 @@ Beam = Literal["parallel", "fan"]
 class Geometry:
     """Views of equal detectors.
 
-    Args:
-        angles: of each view, in radians. Of a fan, the normal of its central line.
-        bins: B, of the detector, which is centred on the axis.
-        width: of the detector, in radii of the disc; a fan's is scaled to the axis (flat, across the central line).
-        source: distance of a fan's source from the axis, in radii; None: parallel beams.
-
     Raises:
         ValueError: without views or bins, or with a source within the disc.
     """
 
-    angles: Float64[np.ndarray, "V"]
-    bins: int
+    angles: Float64[np.ndarray, "V"]  # of each view, in radians. Of a fan, the normal of its central line.
+    bins: int  # B, of the detector, which is centred on the axis
+    # Of the detector, in radii of the disc; a fan's is scaled to the axis (flat, across the central line)
     width: float = 2.0
-    source: float | None = None
+    source: float | None = None  # distance of a fan's source from the axis, in radii; None: parallel beams
 
     def __post_init__(self) -> None:
         if len(self.angles) == 0 or self.bins < 1 or not self.width > 0:
@@ -47,13 +42,7 @@ class Geometry:
     def even(views: int, bins: int, source: float | None = None) -> "Geometry":
         """Views at equal angles over half a turn (a whole one of a fan), with a detector as wide as the disc appears.
 
-        Args:
-            views: V.
-            bins: B.
-            source: distance of a fan's source in radii; None: parallel beams.
-
-        Returns:
-            The geometry.
+        A fan has a source, at a distance in radii.
         """
         turn = math.pi if source is None else 2 * math.pi
         return Geometry(np.arange(views) * turn / views, bins, 2 * shadow(source), source)

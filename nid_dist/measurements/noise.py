@@ -8,17 +8,13 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Dose:
-    """A stated dose.
+    """A stated dose."""
 
-    Args:
-        photons: that a detector bin counts per view where nothing is in the way; None: infinitely many.
-        attenuation: of value 1, in nepers per radius of the disc: photons exp(-attenuation * integral) arrive.
-        electronic: standard deviation of the Gaussian noise of a detector's electronics, in photons.
-    """
-
+    # That a detector bin counts per view where nothing is in the way; None: infinitely many
     photons: float | None = None
+    # Of value 1, in nepers per radius of the disc: photons exp(-attenuation * integral) arrive
     attenuation: float = 2.0
-    electronic: float = 0.0
+    electronic: float = 0.0  # standard deviation of the Gaussian noise of a detector's electronics, in photons
 
     @property
     def label(self) -> str:
@@ -33,12 +29,7 @@ class Dose:
     ) -> Float[np.ndarray, "*lines"]:
         """The sinogram as a scanner of this dose finds it: Poisson counts, Gaussian electronics, and the logarithm.
 
-        Args:
-            sinogram: line integrals, in units of value times radius.
-            generator: of the noise.
-
-        Returns:
-            Integrals with noise; a bin that counts nothing reads as one photon.
+        Integrals are in units of value times radius; a bin that counts nothing reads as one photon.
         """
         if self.photons is None:
             return sinogram
@@ -48,14 +39,7 @@ class Dose:
         return found.astype(sinogram.dtype)
 
     def deviation(self, sinogram: Float[np.ndarray, "*lines"]) -> Float[np.ndarray, "*lines"]:
-        """Standard deviation of each measured integral, to first order, from the measurement itself.
-
-        Args:
-            sinogram: as measured.
-
-        Returns:
-            In the units of the integrals; 0 without noise.
-        """
+        """Standard deviation of each measured integral, to first order, from itself; 0 without noise."""
         if self.photons is None:
             return np.zeros_like(sinogram)
         counts = np.maximum(self.photons * np.exp(-self.attenuation * sinogram), 1.0)

@@ -8,8 +8,8 @@ same weights.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -25,34 +25,27 @@ _POINTS = 2**18  # at which an image is interpolated at a time
 
 @dataclass(frozen=True, eq=False)
 class Radon:
-    """Line integrals of f along the lines of a geometry; zero for lines that miss the disc.
-
-    Args:
-        geometry: where the lines are.
-        nodes: Q, on each chord. An f with waves of w radians per unit of x needs more than w / 2 or so.
-        device: where points are made; None: on the CPU.
-    """
+    """Line integrals of f along the lines of a geometry; zero for lines that miss the disc."""
 
     geometry: Geometry
-    nodes: int = 96
-    device: torch.device | None = None
+    nodes: int = 96  # Q, on each chord; an f with waves of w radians per unit of x needs more than w / 2 or so
+    device: torch.device | None = None  # where points are made; None: on the CPU
 
     @property
     def size(self) -> int:
         """M, lines in all."""
         return self.geometry.size
 
+    @cached_property
+    def _on_device(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The lines' angles and offsets, the rule's nodes and weights."""
+        angles, offsets, node, weight = (x.to(self.device) for x in (*self.geometry.lines, *_rule(self.nodes)))
+        return angles, offsets, node, weight
+
     def points(self, part: slice | Int[Tensor, "P"]) -> tuple[Float[Tensor, "P Q 2"], Float[Tensor, "P Q"]]:
-        """Nodes, as (row, column), and weights of some of the lines.
-
-        Args:
-            part: which lines.
-
-        Returns:
-            Coordinates in the disc and weights that sum to the chord's length, both in float64.
-        """
-        angles, offsets = (x[part, None].to(self.device) for x in self.geometry.lines)
-        node, weight = (x.to(self.device) for x in _rule(self.nodes))
+        """Nodes in the disc, as (row, column), and weights of some lines, summing to the chord's length; in float64."""
+        angles, offsets, node, weight = self._on_device
+        angles, offsets = angles[part, None], offsets[part, None]
         half = (1 - offsets.square()).clamp_min(0).sqrt()
         along = half * node
         rows = -offsets * angles.sin() - along * angles.cos()
@@ -60,14 +53,10 @@ class Radon:
         return torch.stack([rows, columns], -1), half * weight
 
     def chunks(self, field: Field, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        """Integrals of every component of a field; it is evaluated at about `rows` points at a time.
+        """Integrals of every component of a field, which is evaluated at about `rows` points at a time.
 
-        Args:
-            field: from coordinates [C, 2] in float32 to [C, p]; gradients pass through.
-            rows: points at a time.
-
-        Yields:
-            Which lines, and their integrals [M', p].
+        A field takes coordinates [C, 2] in float32 to [C, p]; gradients pass through. Yields which lines, and their
+        integrals.
         """
         lines = max(1, rows // self.nodes)
         for first in range(0, self.size, lines):
@@ -81,31 +70,20 @@ class Radon:
         return torch.cat([part for _, part in self.chunks(field, _POINTS)])
 
     def of_image(self, image: Float[Tensor, "H W d"]) -> Float[Tensor, "M d"]:
-        """Integrals of an image, interpolated linearly between its pixels' centres.
-
-        Args:
-            image: on the square [-1, 1]^2; what lies outside the disc does not count.
-
-        Returns:
-            The sinogram.
-        """
-        return self(Raster(image))
+        """Integrals of an image on [-1, 1]^2, interpolated linearly between its pixels' centres, on its device."""
+        return replace(self, device=image.device)(Raster(image))
 
     def adjoint(self, measured: Float[Tensor, "M d"], shape: tuple[int, int]) -> Float[Tensor, "H W d"]:
-        """The exact adjoint of `of_image`: each measurement spread along its line.
-
-        Args:
-            measured: one number per line and channel.
-            shape: (H, W) of the image.
+        """The exact adjoint of `of_image`: each measurement spread along its line, on its device.
 
         Returns:
             The (unfiltered) back-projection b, such that <of_image(u), g> = <u, b> for every image u.
         """
-        image = measured.new_zeros(*shape, measured.shape[1])
+        image, radon = measured.new_zeros(*shape, measured.shape[1]), replace(self, device=measured.device)
         lines = max(1, _POINTS // self.nodes)
         for first in range(0, self.size, lines):
             part = slice(first, min(first + lines, self.size))
-            points, weights = self.points(part)
+            points, weights = radon.points(part)
             shares = weights.to(measured.dtype)[..., None] * measured[part, None]
             spread(image, points.flatten(0, 1), shares.flatten(0, 1))
         return image
@@ -118,13 +96,6 @@ def _rule(nodes: int) -> tuple[Tensor, Tensor]:
 
 
 def nodes_for(side: int) -> int:
-    """Nodes on a chord that integrate what a grid of `side` pixels can show.
-
-    Args:
-        side: pixels across the disc; the finest wave has one period per two of them.
-
-    Returns:
-        Q.
-    """
+    """Nodes on a chord that integrate the finest wave of a grid of `side` pixels, one period per two of them."""
     # The rule has to resolve w = pi * side / 2 radians per unit with more than w / 2 nodes: 0.79 * side, and some.
     return max(16, math.ceil(1.2 * side))

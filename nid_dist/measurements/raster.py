@@ -9,11 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """The function that an image on [-1, 1]^2 stands for; beyond its outermost centres it falls to 0 within a pixel.
-
-    Args:
-        image: values at the pixels' centres.
-    """
+    """The function that an image on [-1, 1]^2 stands for; beyond its outermost centres it falls to 0 within a pixel."""
 
     image: Float[Tensor, "H W d"]
 
@@ -25,27 +21,16 @@ class Raster:
 
 
 def spread(image: Float[Tensor, "H W d"], coords: Float[Tensor, "C 2"], values: Float[Tensor, "C d"]) -> None:
-    """Add values at coordinates to the pixels around, with the weights that `Raster` reads them with.
-
-    Args:
-        image: added to in place.
-        coords: (row, column).
-        values: to be added.
-    """
+    """Add values at (row, column) to the pixels around, in place, with the weights that `Raster` reads them with."""
     places, weights = corners(coords, image.shape[:2])
     shares = weights.to(values.dtype)[..., None] * values[:, None]
     image.view(-1, image.shape[2]).index_add_(0, places.flatten(), shares.flatten(0, 1))
 
 
 def corners(coords: Float[Tensor, "C 2"], shape: tuple[int, ...]) -> tuple[Int[Tensor, "C 4"], Float[Tensor, "C 4"]]:
-    """The pixels that a value between their centres is interpolated from.
+    """The four pixels that a value between their centres is interpolated from, and their weights: 0 outside the image.
 
-    Args:
-        coords: (row, column).
-        shape: of the image, (H, W).
-
-    Returns:
-        The four around each coordinate, as places in the flattened image, and their weights: 0 outside the image.
+    Pixels are places in the flattened image of shape (H, W).
     """
     size = torch.tensor(shape[:2], device=coords.device)
     position = (coords.double() + 1) * size / 2 - 0.5

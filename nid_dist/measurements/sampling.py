@@ -27,13 +27,9 @@ class Measurement(Protocol):
 
 @dataclass(frozen=True)
 class Sampling:
-    """R f = f at the coordinates.
+    """R f = f at the coordinates."""
 
-    Args:
-        coords: in [-1, 1]^m.
-    """
-
-    coords: Float[Tensor, "C m"]
+    coords: Float[Tensor, "C m"]  # in [-1, 1]^m
 
     @property
     def size(self) -> int:

@@ -33,7 +33,6 @@ class Pool:
 
         Args:
             work: a function of a module, whose arguments and results can be sent.
-            items: one argument for each piece.
 
         Yields:
             The results, in any order.
@@ -60,7 +59,7 @@ class Pool:
                 "a worker",
                 found="that it ended by itself (too little memory?)",
                 expected="its result",
-                hint="run the command again, which keeps what is done, with fewer --cores",
+                hint="run the command again, which keeps what is done, with fewer processes",
             ) from error
         finally:
             for each in running:

@@ -25,10 +25,8 @@ class ProcessGroupWorld(World):
     """The processes of an initialised default process group.
 
     Args:
-        topology: who holds which experts.
         library: whose groups and all-to-all are used: DeepSpeed's, or (where it is not installed) fairscale's.
         rows: signals of a rank at most, where that is known (see `AllToAllExchange`).
-        device: where this process computes.
 
     Attributes:
         expert_group: the R ranks that share one set of experts, in the order of the experts they hold.
@@ -70,7 +68,7 @@ class ProcessGroupWorld(World):
             try:
                 answer = {"value": call()}
             except UserError as error:
-                answer = {"error": _as_json(error)}
+                answer = {"error": vars(error)}
         answer = _broadcast(answer, self.device)
         if "error" in answer:
             raise UserError(**answer["error"])
@@ -85,8 +83,8 @@ class ProcessGroupWorld(World):
             error = raised
         failed = self.all_gather(torch.tensor(error is not None)).nonzero()[:, 0]
         if len(failed):
-            told = None if error is None else _as_json(error)
-            raise UserError(**_broadcast(told, self.device, int(failed[0])))
+            own = None if error is None else vars(error)
+            raise UserError(**_broadcast(own, self.device, int(failed[0])))
         return result
 
     def replicate(self, tensor: Tensor, *, sharded: bool) -> None:
@@ -135,10 +133,6 @@ def _own_groups(topology: Topology) -> tuple[Any, Any]:
     expert_groups = [dist.new_group(list(range(first, first + size))) for first in range(0, world, size)]
     replica_groups = [dist.new_group(list(range(first, world, size))) for first in range(size)]
     return expert_groups[rank // size], replica_groups[rank % size]
-
-
-def _as_json(error: UserError) -> dict[str, str]:
-    return {"where": error.where, "found": error.found, "expected": error.expected, "hint": error.hint}
 
 
 def _broadcast(value: Any, device: torch.device, source: int = 0) -> Any:

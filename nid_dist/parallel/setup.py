@@ -19,13 +19,6 @@ from nid_dist.parallel.world import World
 def make_topology(config: Config, launch: Launch) -> Topology:
     """Which experts this process holds.
 
-    Args:
-        config: the configuration.
-        launch: how many processes there are, and which one this is.
-
-    Returns:
-        The placement.
-
     Raises:
         UserError: when the sizes do not divide, or the engine is not for so many processes.
     """
@@ -53,10 +46,6 @@ def make_topology(config: Config, launch: Launch) -> Topology:
 @contextmanager
 def open_world(config: Config, launch: Launch) -> Iterator[World]:
     """The processes of a run, joined for as long as the context lasts.
-
-    Args:
-        config: the configuration.
-        launch: as detected.
 
     Yields:
         The world.
@@ -93,14 +82,6 @@ def open_world(config: Config, launch: Launch) -> Iterator[World]:
 
 def make_engine(config: Config, launch: Launch, world: World) -> Engine:
     """The engine of a run.
-
-    Args:
-        config: the configuration.
-        launch: as detected.
-        world: as opened.
-
-    Returns:
-        The engine, not yet prepared.
 
     Raises:
         UserError: when the `deepspeed` block contradicts the configuration, or does not belong to the engine.

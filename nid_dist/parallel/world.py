@@ -22,9 +22,7 @@ class World:
     """One process alone; `ProcessGroupWorld` is many.
 
     Args:
-        topology: who holds which experts.
         exchange: between those who share the experts.
-        device: where this process computes.
     """
 
     def __init__(
@@ -68,13 +66,10 @@ class World:
         return values[None]
 
     def on_rank_zero(self, call: Callable[[], Any]) -> Any:
-        """Let the first rank alone do something.
+        """Let the first rank alone do something: what it gave, on all ranks.
 
         Args:
             call: what; it gives a JSON value.
-
-        Returns:
-            What it gave, on all ranks.
 
         Raises:
             UserError: on all ranks, when it is raised on the first.
@@ -82,13 +77,7 @@ class World:
         return call()
 
     def raise_on_all_ranks(self, call: Callable[[], _T]) -> _T:
-        """Do something on every rank that may fail on some, without communication in it.
-
-        Args:
-            call: what.
-
-        Returns:
-            What it gave on this rank.
+        """Do something on every rank that may fail on some, without communication in it: what it gave on this rank.
 
         Raises:
             UserError: on all ranks, that of the first rank that failed.

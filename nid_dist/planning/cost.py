@@ -189,7 +189,7 @@ def fetches(
     linear = dictionary.private_layers == 1
     if expert_parallel_size == 1 or not (linear or coordinates * channels <= dictionary.experts):
         return False
-    if config.signals.own_coordinates:  # each is solved on its own (`solve_codes_per_signal`)
+    if config.signals.own_coordinates:  # each is solved on its own (`solve_codes`)
         return False
     features = linear and coordinates > width
     return fetching_is_cheaper(

@@ -17,23 +17,14 @@ from nid_dist.planning.workload import Run, step_flops, trained
 
 @dataclass(frozen=True)
 class Machine:
-    """Where it runs.
+    """Where it runs."""
 
-    Args:
-        per_node: ranks of a node.
-        within: bandwidth from a rank to others of its node, bytes/s.
-        between: bandwidth from a rank to other nodes, bytes/s.
-        latency: of a message, s.
-        rate: operations per second that a rank attains.
-        memory: of a rank, bytes.
-    """
-
-    per_node: int
-    within: float
-    between: float
-    latency: float
-    rate: float
-    memory: float
+    per_node: int  # ranks of a node
+    within: float  # bandwidth from a rank to others of its node, bytes/s
+    between: float  # bandwidth from a rank to other nodes, bytes/s
+    latency: float  # of a message, s
+    rate: float  # operations per second that a rank attains
+    memory: float  # of a rank, bytes
 
     def fits(self, needed: Memory) -> bool:
         """Whether a rank has the memory."""
@@ -42,23 +33,14 @@ class Machine:
 
 @dataclass(frozen=True)
 class Step:
-    """A step of one kind, as the rank sees it that sends most to other nodes.
+    """A step of one kind, as the rank sees it that sends most to other nodes."""
 
-    Args:
-        mode: of the phase.
-        is_warmup: whether codes are dense.
-        share: of the run's steps.
-        sent: bytes within the node and to other nodes, by kind of message.
-        compute: seconds of operations.
-        messages: seconds of messages.
-    """
-
-    mode: str
-    is_warmup: bool
-    share: float
-    sent: dict[str, tuple[int, int]]
-    compute: float
-    messages: float
+    mode: str  # of the phase
+    is_warmup: bool  # whether codes are dense
+    share: float  # of the run's steps
+    sent: dict[str, tuple[int, int]]  # bytes within the node and to other nodes, by kind of message
+    compute: float  # seconds of operations
+    messages: float  # seconds of messages
 
     @property
     def seconds(self) -> float:
@@ -68,19 +50,12 @@ class Step:
 
 @dataclass(frozen=True)
 class Estimate:
-    """One way to spread the experts.
+    """One way to spread the experts."""
 
-    Args:
-        expert_parallel_size: R.
-        experts: E, on each rank.
-        memory: of a rank.
-        steps: one of each kind that the run has.
-    """
-
-    expert_parallel_size: int
-    experts: int
-    memory: Memory
-    steps: list[Step]
+    expert_parallel_size: int  # R
+    experts: int  # E, on each rank
+    memory: Memory  # of a rank
+    steps: list[Step]  # one of each kind that the run has
 
     @property
     def seconds(self) -> float:
@@ -112,12 +87,7 @@ def estimate(run: Run, machine: Machine, expert_parallel_size: int) -> Estimate:
     """All figures for one R.
 
     Args:
-        run: what is computed.
-        machine: where.
         expert_parallel_size: R; divides the experts and the ranks.
-
-    Returns:
-        The estimate.
     """
     ranks, kinds = expert_parallel_size, kinds_of_steps(run.config)
     needed = memory(run, ranks, [(mode, is_warmup) for mode, is_warmup, _ in kinds])

@@ -8,19 +8,12 @@ from nid_dist.planning.workload import Run, gram_is_cheaper, trained
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes of a rank.
+    """Bytes of a rank."""
 
-    Args:
-        parameters: with buffers.
-        gradients: of what learns, in the phase where most does.
-        optimizer: Adam's state.
-        activations: the largest tensors of a step that are alive together.
-    """
-
-    parameters: int
-    gradients: int
-    optimizer: int
-    activations: int
+    parameters: int  # with buffers
+    gradients: int  # of what learns, in the phase where most does
+    optimizer: int  # Adam's state
+    activations: int  # the largest tensors of a step that are alive together
 
     @property
     def total(self) -> int:
@@ -32,12 +25,7 @@ def memory(run: Run, expert_parallel_size: int, kinds: list[tuple[str, bool]]) -
     """What a rank holds at its fullest, besides its libraries' own buffers.
 
     Args:
-        run: what is computed.
-        expert_parallel_size: R.
         kinds: of steps: mode, and whether codes are dense.
-
-    Returns:
-        The largest of all kinds of steps.
     """
     local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
     learning = [trained(run.config, mode) for mode, _ in kinds]

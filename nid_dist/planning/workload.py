@@ -26,25 +26,15 @@ from nid_dist.planning.cost import (
 
 @dataclass(frozen=True)
 class Run:
-    """What is computed, by how many ranks.
-
-    Args:
-        config: the configuration.
-        channels: d.
-        grid_points: coordinates of a signal.
-        world: ranks in all.
-        gate: for a rank's signals.
-        in_dim: m.
-        per_signal: whether every signal has coordinates of its own.
-    """
+    """What is computed, by how many ranks."""
 
     config: Config
-    channels: int
-    grid_points: int
-    world: int
-    gate: GateCost = field(default_factory=GateCost)
-    in_dim: int = 2
-    per_signal: bool = False
+    channels: int  # d
+    grid_points: int  # coordinates of a signal
+    world: int  # ranks in all
+    gate: GateCost = field(default_factory=GateCost)  # for a rank's signals
+    in_dim: int = 2  # m
+    per_signal: bool = False  # whether every signal has coordinates of its own
 
     @property
     def coordinates(self) -> int:
@@ -129,9 +119,6 @@ def step_flops(run: Run, expert_parallel_size: int, mode: str, is_warmup: bool =
     """Operations of a rank in an optimiser step.
 
     Args:
-        run: what is computed.
-        expert_parallel_size: R.
-        mode: of the phase.
         is_warmup: whether codes are dense.
 
     Returns:

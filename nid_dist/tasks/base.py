@@ -1,21 +1,28 @@
 """What a training needs of a task: a model for its signals, the signals in batches, and how well they are fitted."""
 
-from collections.abc import Mapping, Sequence, Sized
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from jaxtyping import Float, Float32
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 from torch import Tensor
 
-from nid_dist.config.schema import Config, Training
+from nid_dist.config.schema import Config
+from nid_dist.data.sampler import batch_ids, coordinate_subset
 from nid_dist.data.splits import Split
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
 
 Picture = Float32[ndarray, "H W d"]
 """Values in [0, 1], grey (d = 1) or rgb."""
+
+_NUMBERS = 2**25  # of the sample that a prior is learned from
 
 
 @runtime_checkable
@@ -35,11 +42,6 @@ class Task(Protocol):
     @property
     def grid_shape(self) -> tuple[int, ...]:
         """Shape of the grid of dense values, (H, W) for images."""
-        ...
-
-    @property
-    def own_coordinates(self) -> bool:
-        """Whether each signal is measured at coordinates of its own, which its batch brings."""
         ...
 
     @property
@@ -78,8 +80,15 @@ class Task(Protocol):
         """Start to read this rank's signals of a step in the background."""
         ...
 
-    def sample(self, count: int) -> Float[Tensor, "S C d"]:
+    def sample(self, count: int) -> Samples:
         """At most `count` training signals on the grid, for data-dependent initial values."""
+        ...
+
+    def prior_samples(self, count: int, world: World) -> Iterator[tuple[Samples, int]]:
+        """This rank's part of about `count` training signals, from whose codes the prior is learned.
+
+        All ranks get as many samples; with each comes how many of its first signals count.
+        """
         ...
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
@@ -99,24 +108,54 @@ class Task(Protocol):
         ...
 
 
-def own_part(training: Training, accumulation: int, micro: int, world: World) -> tuple[slice, float]:
-    """Where a rank's part of a micro-batch lies in the batch, and its weight.
+@dataclass(frozen=True)
+class Draw:
+    """The signals of this rank's part of a micro-batch, which depend on (seed, step, micro) only; at least one."""
 
-    Args:
-        training: with the size of the batch.
-        accumulation: micro-batches of a batch.
-        micro: which of them.
-        world: the ranks that share it.
+    config: Config
+    step: int
+    part: slice  # of the step's batch
+    ids: Int[Tensor, "T"]
+    noise_seeds: Int[Tensor, "T"]
+    weight: float  # see `Batch`
 
-    Returns:
-        At least one signal; and a weight such that the mean over ranks of weighted means over signals is the mean over
-        the micro-batch. It is 0 where there is no signal for this rank.
-    """
-    size = training.batch // accumulation
-    part = world.local_slice(size)
-    weight = (part.stop - part.start) * world.size / size
-    first = min(part.start, size - 1)
-    return slice(micro * size + first, micro * size + max(part.stop, first + 1)), weight
+    def batch(self, samples: Samples, make_gate_input: Callable[[], Float[Tensor, "T G c"]] | None = None) -> Batch:
+        """The batch of what was measured of the signals, on the coordinates that the step draws where they share them.
+
+        A gate sees all of the values, unless something else is made for it.
+        """
+        training = self.config.training
+        count, total = training.coordinates, samples.coords.shape[-2]
+        if samples.shared and count is not None and count < total:
+            values = samples.values
+            make_gate_input = make_gate_input or (lambda: values)
+            samples = samples.at(coordinate_subset(training.seed, self.step, total, count))
+        return Batch(samples, self.ids, self.noise_seeds, self.weight, make_gate_input)
+
+
+def draw(config: Config, step: int, micro: int, world: World, signals: int) -> Draw:
+    """Draw from so many training signals."""
+    training = config.training
+    size = training.batch // config.optimizer.accumulation
+    own = world.local_slice(size)
+    # The mean over ranks of weighted means over signals is the mean over the micro-batch.
+    weight, first = (own.stop - own.start) * world.size / size, min(own.start, size - 1)
+    part = slice(micro * size + first, micro * size + max(own.stop, first + 1))
+    ids = batch_ids(training.seed, step, training.batch, signals)[part]
+    noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
+    return Draw(config, step, part, ids, torch.from_numpy(noise.astype(np.int64)), weight)
+
+
+def grid_prior_samples(task: Task, count: int, world: World) -> Iterator[tuple[Samples, int]]:
+    """`prior_samples` of a task whose signals share the grid: `sample` in parts."""
+    training, numbers = task.config.training, math.prod(task.grid_shape) * task.channels
+    sample = world.raise_on_all_ranks(lambda: task.sample(max(2, min(count, _NUMBERS // numbers))))
+    own = sample.rows(world.local_slice(len(sample)))
+    # No more signals at a time than a step has: messages between ranks have room for these.
+    at_once = max(1, training.batch // task.config.optimizer.accumulation // world.size)
+    for first in range(0, -(-len(sample) // world.size), at_once):
+        part = own.rows(slice(first, first + at_once))
+        yield part, len(part)
 
 
 def split_to_evaluate(splits: Mapping[Split, Sequence[object]]) -> Split:

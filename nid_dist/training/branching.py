@@ -16,7 +16,6 @@ def set_aside_later(folder: RunFolder, step: int) -> list[Path]:
     take them for its end.
 
     Args:
-        folder: of the run, locked.
         step: at which the training continues.
 
     Returns:

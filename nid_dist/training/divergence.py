@@ -14,10 +14,6 @@ def divergence(config: Optimizer, checkpoints: Path, step: int, found: str) -> U
         config: the `optimizer` section.
         checkpoints: the run's, of which the newest is named.
         step: the one that failed, counted from 1.
-        found: what is not a finite number.
-
-    Returns:
-        The error, to be raised.
     """
     good = checkpoint.newest(checkpoints)
     kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"

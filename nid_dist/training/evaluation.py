@@ -24,7 +24,7 @@ def effective_rank(model: Model) -> float:
         The rank of all atoms, or of 2048 evenly chosen ones where there are more.
     """
     count = model.dictionary.num_experts
-    chosen = torch.arange(min(count, _ATOMS)) * count // min(count, _ATOMS)
+    chosen = torch.arange(min(count, _ATOMS), device=model.device) * count // min(count, _ATOMS)
     atoms = _atoms(model, chosen)
     return rank_of((atoms - atoms.mean(1, keepdim=True)).flatten(1))
 
@@ -41,7 +41,8 @@ def pictures(model: Model, task: Task, usage: Int[Tensor, "n"]) -> dict[str, Pic
         Pictures by name.
     """
     strongest = usage.argsort(descending=True)[:_SHOWN]
-    return task.pictures(model) | {"experts/most_used": _sheet(_atoms(model, strongest), model.grid_shape)}
+    atoms = _atoms(model, strongest.to(model.device))
+    return task.pictures(model) | {"experts/most_used": _sheet(atoms, model.grid_shape)}
 
 
 @torch.no_grad()

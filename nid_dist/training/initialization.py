@@ -16,11 +16,6 @@ _NUMBERS = 2**25  # of the sample for initial values: 128 MiB
 def initialise(model: Model, task: Task, world: World) -> None:
     """Give a new model its data-dependent initial values, the same on all ranks.
 
-    Args:
-        model: changed in place.
-        task: its signals.
-        world: all ranks that train it.
-
     Raises:
         UserError: when a signal cannot be read.
     """
@@ -31,10 +26,10 @@ def initialise(model: Model, task: Task, world: World) -> None:
         sample = world.raise_on_all_ranks(lambda: task.sample(count)).to(world.device)
     if config.whiten:
         wanted = sample if config.init == "principal" else None
-        if wanted is None or not principal_features(dictionary, model.coords, wanted):
+        if wanted is None or not principal_features(dictionary, wanted.coords, wanted.values):
             whiten_features(dictionary, model.coords)
     if config.init != "random" and sample is not None:
-        initialise_heads(dictionary, model.coords, sample, config.init, seeded(model.config.training.seed))
+        initialise_heads(dictionary, sample.coords, sample.values, config.init, seeded(model.config.training.seed))
     # Computed alike everywhere, but machines of several kinds round differently.
     for name, tensor in model.state_dict().items():
         world.replicate(tensor, sharded=is_sharded(name, tensor))
@@ -46,15 +41,7 @@ def is_sharded(name: str, tensor: Tensor) -> bool:
 
 
 def make_optimizer(model: Model, config: Optimizer) -> torch.optim.Optimizer:
-    """Adam or AdamW, with one group of parameters for each learning rate.
-
-    Args:
-        model: whose parameters.
-        config: the `optimizer` section.
-
-    Returns:
-        The optimiser; groups have `name`, and `sharded` as an engine wants it.
-    """
+    """Adam or AdamW, with a group of parameters for each learning rate: it has `name`, and `sharded` for an engine."""
     parts = {"experts": model.dictionary.experts, "trunk": model.dictionary.trunk, "gate": model.gate}
     groups = [
         {"params": list(part.parameters()), "name": name, "sharded": name == "experts"}

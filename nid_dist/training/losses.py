@@ -16,14 +16,13 @@ from torch import Tensor
 from nid_dist.code import Code
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
-from nid_dist.coding.solvers import solve_codes, solve_codes_per_signal
+from nid_dist.coding.solvers import solve_codes
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
 from nid_dist.config.schema import Config
-from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.objectives import data_loss, importance, ordered_sparsity, sparsity, squared_variation
 from nid_dist.parallel.world import World
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
 
 Statistics: TypeAlias = dict[str, Tensor]
 
@@ -32,58 +31,37 @@ _NOISE = 0.3  # of the noisy top-k, relative to the standard deviation of a sign
 
 @dataclass(frozen=True)
 class PreparedBatch:
-    """What a micro-batch's loss needs besides the model.
-
-    Args:
-        batch: signals.
-        solved: their codes for the present dictionary, where the mode needs them.
-        statistics: means over the micro-batch's signals, to be averaged over micro-batches.
-        warm: whether the warm-up is on: dense codes with an L1 penalty.
-    """
+    """What a micro-batch's loss needs besides the model."""
 
     batch: Batch
-    solved: Code | None
-    statistics: Statistics
-    warm: bool
+    solved: Code | None  # codes for the present dictionary, where the mode needs them
+    statistics: Statistics  # means over the micro-batch's signals, to be averaged over micro-batches
+    warm: bool  # whether the warm-up is on: dense codes with an L1 penalty
 
 
 @dataclass(frozen=True)
 class Loss:
-    """A loss with its parts.
+    """A loss with its parts."""
 
-    Args:
-        total: to be differentiated.
-        code: the codes that the experts were evaluated with.
-        parts: for the log.
-    """
-
-    total: Float[Tensor, ""]
-    code: Code
-    parts: dict[str, float] = field(default_factory=dict)
+    total: Float[Tensor, ""]  # to be differentiated
+    code: Code  # that the experts were evaluated with
+    parts: dict[str, float] = field(default_factory=dict)  # for the log
 
 
 @torch.no_grad()
 def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool, alone: bool) -> PreparedBatch:
-    """The first pass over a micro-batch, on all ranks.
+    """The first pass over a micro-batch, on all ranks: solved codes and batch statistics.
 
-    Args:
-        model: trained.
-        batch: signals.
-        config: the configuration.
-        mode: of the phase.
-        warm: whether the warm-up is on (mode `gate`).
-        alone: whether it is the only micro-batch: then `gate_loss` needs no first pass.
-
-    Returns:
-        Solved codes and batch statistics.
+    `warm` says whether the warm-up is on (mode `gate`), `alone` whether this is the only micro-batch: then `gate_loss`
+    needs no first pass.
     """
     statistics: Statistics = {}
-    coords, target = _measured(model, batch)
     solved = None
     if mode == "solve" or (mode == "distill" and trains_gate(model, config, "solve")):
-        solved = _solve(model, coords, target, config)
+        solved = _solve(model, batch.samples, config)
     if mode == "distill":
-        statistics["mean"], statistics["square"] = target.double().mean(), target.double().square().mean()
+        target = batch.samples.values.double()
+        statistics["mean"], statistics["square"] = target.mean(), target.square().mean()
     if solved is not None and trains_gate(model, config, "solve"):
         statistics["code"] = solved.values.square().sum(1).mean() / model.dictionary.num_experts
         statistics["bias"] = solved.bias.square().mean()
@@ -93,15 +71,9 @@ def prepare(model: Model, batch: Batch, config: Config, mode: str, *, warm: bool
 
 
 def average(statistics: Sequence[Statistics], weights: Sequence[float], world: World) -> Statistics:
-    """The statistics of a whole batch.
+    """The statistics of a whole batch: means over all signals, without gradient, the same on all ranks.
 
-    Args:
-        statistics: of this rank's micro-batches, which are of equal size over all ranks.
-        weights: of this rank's parts of them.
-        world: all ranks, which get the same.
-
-    Returns:
-        Means over all signals, without gradient.
+    Given are those of this rank's parts of the micro-batches, all of equal size over all ranks, and their weights.
     """
     shapes = {name: value.shape for name, value in statistics[0].items()}
     if not shapes:
@@ -117,23 +89,15 @@ def average(statistics: Sequence[Statistics], weights: Sequence[float], world: W
 def gate_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `gate`, the paper's: gate and experts learn together through the code (Wang et al. 2022, eq. 7 to 9).
 
-    Args:
-        model: trained.
-        prepared: a micro-batch.
-        shared: statistics of the whole batch, or none where there is one micro-batch: then they are taken here.
-        config: the configuration.
-        world: all ranks.
-
-    Returns:
-        Data loss plus penalties.
+    Data loss plus penalties. With one micro-batch `shared`, the statistics of the whole batch, is empty: they are taken
+    here.
     """
     objective, batch = config.objective, prepared.batch
     code, own = _gate_code(model, batch, config, prepared.warm)
     shared = shared or average([own], [batch.weight], world)
     # The value is the whole batch's, and so are the gradients of all micro-batches and ranks together.
     usage = {name: shared[name] + value - value.detach() for name, value in own.items()}
-    coords, target = _measured(model, batch)
-    data = _data_loss(model.dictionary(code, coords), target, batch, config)
+    data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     balance = torch.stack([squared_variation(value) for value in usage.values()]).sum()
     total = data + objective.balance * balance
     parts = {"data": data.item(), "balance": balance.item()}
@@ -153,24 +117,13 @@ def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config
 
     At the solved code the loss is stationary in the code, so its gradient in the dictionary alone is the gradient of
     the minimum (envelope theorem). A gate that learns by regression learns the solved codes meanwhile.
-
-    Args:
-        model: trained.
-        prepared: a micro-batch with solved codes.
-        shared: statistics of the whole batch.
-        config: the configuration.
-        world: not asked.
-
-    Returns:
-        Data loss, plus the gate's regression.
     """
-    code = prepared.solved
+    code, batch = prepared.solved, prepared.batch
     assert code is not None
-    coords, target = _measured(model, prepared.batch)
-    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
+    data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     total, parts = data, {"data": data.item()}
     if trains_gate(model, config, "solve"):
-        output = model.gate_output(prepared.batch.gate_input, prepared.batch.ids)
+        output = model.gate_output(batch.gate_input, batch.ids)
         regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
         parts["distill"] = regression.item()
@@ -180,20 +133,12 @@ def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config
 def distill_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config: Config, world: World) -> Loss:
     """Mode `distill`: the gate alone learns the frozen dictionary's codes, by regression and by what f they give.
 
-    Args:
-        model: only its gate is trained.
-        prepared: a micro-batch.
-        shared: statistics of the whole batch.
-        config: the configuration.
-        world: not asked.
-
-    Returns:
-        The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
+    The data loss of the gate's code, relative to the signals' variance, plus the regression on solved codes.
     """
-    coords, target = _measured(model, prepared.batch)
-    output = model.gate_output(prepared.batch.gate_input, prepared.batch.ids)
+    batch = prepared.batch
+    output = model.gate_output(batch.gate_input, batch.ids)
     code = signed_top_k(output.logits, output.bias, model.support)
-    data = _data_loss(model.dictionary(code, coords), target, prepared.batch, config)
+    data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
     total, parts = data / variance, {"data": data.item()}
     if prepared.solved is not None:
@@ -213,16 +158,9 @@ LOSSES: dict[str, Callable[[Model, PreparedBatch, Statistics, Config, World], Lo
 def code_regression(
     output: GateOutput, solved: Code, code_square: Float[Tensor, ""], bias_square: Float[Tensor, ""]
 ) -> Float[Tensor, ""]:
-    """Squared distance of the gate's logits and biases from a solved code, relative to the codes' own squares.
+    """Squared distance of the gate's logits and biases from solved codes, relative to the mean squares of these.
 
-    Args:
-        output: the gate's, dense.
-        solved: the target, sparse.
-        code_square: mean square of the solved codes, zeros included.
-        bias_square: mean square of their biases.
-
-    Returns:
-        0 when equal; 2, one for logits and one for biases, on average for a gate that outputs zero.
+    0 when equal; 2, one for logits and one for biases, on average for a gate that outputs zero.
     """
     target = solved.dense(output.logits.shape[1])
     logits = (output.logits - target).square().mean() / code_square.clamp_min(1e-12)
@@ -258,17 +196,9 @@ def _noise(logits: Float[Tensor, "T n"], batch: Batch) -> Float[Tensor, "T n"]:
 
 
 def trains_gate(model: Model, config: Config, mode: str) -> bool:
-    """Whether the gate learns in a mode.
+    """Whether the loss of a mode has a gradient in the gate's parameters.
 
-    In `solve` it does by regression, but an unrolled gate learns only from what f its codes give.
-
-    Args:
-        model: which has it.
-        config: the configuration.
-        mode: of the phase.
-
-    Returns:
-        True where the loss has a gradient in the gate's parameters.
+    In `solve` it has by regression, but an unrolled gate learns only from what f its codes give.
     """
     if mode != "solve":
         return model.gate is not None
@@ -276,30 +206,16 @@ def trains_gate(model: Model, config: Config, mode: str) -> bool:
     return learns and config.objective.distill > 0
 
 
-def _measured(model: Model, batch: Batch) -> tuple[Float[Tensor, "*shared C m"], Float[Tensor, "T C d"]]:
-    if batch.coords is not None:
-        return batch.coords, batch.values
-    if batch.subset is None:
-        return model.coords, batch.values
-    return model.coords[batch.subset], batch.values[:, batch.subset]
-
-
-def _data_loss(estimate: Tensor, target: Tensor, batch: Batch, config: Config) -> Float[Tensor, ""]:
-    weights, objective = batch.weights, config.objective
+def _data_loss(estimate: Float[Tensor, "T C d"], samples: Samples, config: Config) -> Float[Tensor, ""]:
+    objective, target = config.objective, samples.values
     if objective.clamp is not None:
         estimate, target = (values.clamp(-objective.clamp, objective.clamp) for values in (estimate, target))
-    if weights is not None and batch.subset is not None:
-        weights = weights[:, batch.subset]
     delta = objective.welsch if objective.loss == "welsch" else objective.huber
-    return data_loss(estimate, target, objective.loss, delta, weights)
+    return data_loss(estimate, target, objective.loss, delta, samples.weights if samples.weighted else None)
 
 
-def _solve(model: Model, coords: Tensor, target: Tensor, config: Config) -> Code:
+def _solve(model: Model, samples: Samples, config: Config) -> Code:
     coding = config.coding
     # In full precision whatever the forward pass uses: the systems are ill-conditioned.
-    with torch.autocast(coords.device.type, enabled=False):
-        if coords.dim() == 3:
-            return solve_codes_per_signal(
-                model.dictionary, coords, target, model.support, coding.blocks, coding.ridge
-            ).code
-        return solve_codes(model.dictionary, Sampling(coords), target, model.support, coding.blocks, coding.ridge).code
+    with torch.autocast(samples.device.type, enabled=False):
+        return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code

@@ -32,7 +32,6 @@ class Monitor:
 
     Args:
         folder: of the run; `log.jsonl` and `events/` are written there, after what an earlier start wrote.
-        config: what is shown and written.
         total_steps: at which the training ends.
         first_step: at which it (re)starts; TensorBoard drops what an earlier start wrote after it.
         enabled: False: every method does nothing.
@@ -86,7 +85,6 @@ class Monitor:
 
         Args:
             step: optimiser steps done so far.
-            name: of the picture.
             array: values in [0, 1], d = 3 (rgb) or 1 (grey); what is outside is cut off, what is no number is black.
         """
         if self._board is not None:
@@ -98,7 +96,6 @@ class Monitor:
 
         Args:
             step: optimiser steps done so far.
-            name: of the distribution.
             values: of any shape; what is not finite is left out.
         """
         if self._board is not None:
@@ -108,11 +105,7 @@ class Monitor:
                 self._board.add_histogram(name, numbers.numpy(), step)
 
     def message(self, text: str) -> None:
-        """Shows a line on standard error without breaking the progress bar.
-
-        Args:
-            text: the line.
-        """
+        """Shows a line on standard error without breaking the progress bar."""
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif self._log is not None:

@@ -8,17 +8,11 @@ from nid_dist.config.schema import Config, Optimizer, Phase
 
 @dataclass(frozen=True)
 class Position:
-    """A point of the training.
+    """A point of the training."""
 
-    Args:
-        index: which phase.
-        phase: its configuration.
-        progress: the share of the phase that is done, in [0, 1).
-    """
-
-    index: int
-    phase: Phase
-    progress: float
+    index: int  # which phase
+    phase: Phase  # its configuration
+    progress: float  # the share of the phase that is done, in [0, 1)
 
 
 def position(phases: list[Phase], done: float) -> Position:
@@ -27,9 +21,6 @@ def position(phases: list[Phase], done: float) -> Position:
     Args:
         phases: in order, their shares relative to each other.
         done: share of the training that is done, in [0, 1).
-
-    Returns:
-        The phase and the progress within it.
     """
     total = sum(phase.share for phase in phases)
     start = 0.0
@@ -47,8 +38,6 @@ def rate_factor(config: Optimizer, steps_in_phase: int, progress: float) -> floa
 
     Args:
         config: `schedule` and `warmup_steps`.
-        steps_in_phase: steps done in the phase.
-        progress: share of the phase that is done.
 
     Returns:
         A factor in (0, 1].

@@ -1,6 +1,5 @@
 """Where a step's time goes and what it sends, by phase, over all ranks."""
 
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from nid_dist.device import Stopwatch
 from nid_dist.parallel.world import World
 
 PHASES = ("data", "codes", "forward", "backward", "step")
@@ -51,9 +51,9 @@ class StepClock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count what happens inside to a phase of the step."""
-        begin = time.perf_counter()
+        watch = Stopwatch(self._world.device)
         yield
-        self._seconds[name] += time.perf_counter() - begin
+        self._seconds[name] += watch.seconds()
 
     def facts(self) -> dict[str, float]:
         """Means per step, over all ranks: `ms/PHASE`, `ms/wait_KIND`, `kB/KIND`; to be called on all ranks."""

@@ -19,8 +19,8 @@ from nid_dist.model import Model
 from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
+from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
-from nid_dist.tasks.batch import Batch
 from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import effective_rank, pictures
 from nid_dist.training.initialization import initialise, is_sharded, make_optimizer
@@ -44,16 +44,7 @@ class Progress:
 
 
 class Trainer:
-    """Trains a model on a task.
-
-    Args:
-        config: the configuration.
-        task: signals.
-        model: trained in place.
-        engine: drives the optimiser.
-        folder: of the run.
-        world: all the processes that train it together; this one alone by default.
-    """
+    """Trains a model on a task, together with all processes of a world; in this one alone by default."""
 
     monitor: Monitor
 
@@ -84,14 +75,7 @@ class Trainer:
         self.engine.refresh()
 
     def resume(self, source: Path) -> Path:
-        """Continue from one checkpoint, or from the newest good one of a folder.
-
-        Args:
-            source: a checkpoint, or a folder of checkpoints.
-
-        Returns:
-            The checkpoint that was read; damaged ones are passed over with a warning.
-        """
+        """Continue from a checkpoint, or from the newest good one of a folder; damaged ones are passed over."""
         state = self.engine.state()
         path, facts = checkpoint.load_newest(
             source, self._tensors(state), warn=lambda text: warnings.warn(text, stacklevel=2), world=self.world
@@ -114,9 +98,6 @@ class Trainer:
 
     def run(self, monitor: Monitor) -> dict[str, float]:
         """Train until the end, or until asked to stop.
-
-        Args:
-            monitor: of the run.
 
         Returns:
             The last evaluation's figures; none for a run that was stopped, or had finished before.
@@ -182,7 +163,9 @@ class Trainer:
             # One message for all that the ranks have to agree on. What a step needs after it counts with the next one.
             seconds, begin = self._unclocked + time.perf_counter() - begin, time.perf_counter()
             signals = {name: float(stop.signal == name) for name in STOP_SIGNALS}
-            agreed = self._agree({"loss": total, **parts}, {"seconds": seconds, **signals})
+            own = {"loss": total, **parts, "seconds": seconds, **signals}
+            mean = self.world.all_reduce_mean(torch.tensor(list(own.values()), dtype=torch.float64))
+            agreed = dict(zip(own, mean.tolist(), strict=True))
             total = agreed["loss"]
             if not math.isfinite(total):
                 self._diverged(f"loss {total:g}")
@@ -212,12 +195,6 @@ class Trainer:
         for group in self.engine.param_groups:
             group["lr"] = rates[group["name"]]
         return rates
-
-    def _agree(self, losses: dict[str, float], facts: dict[str, float]) -> dict[str, float]:
-        """Means over ranks, in one message."""
-        both = losses | facts
-        mean = self.world.all_reduce_mean(torch.tensor(list(both.values()), dtype=torch.float64))
-        return dict(zip(both, mean.tolist(), strict=True))
 
     def _read_batches(self) -> list[Batch]:
         """This rank's part of the step's micro-batches; an unreadable picture costs no step that was done."""

@@ -17,7 +17,6 @@ class ExpertUsage:
     A token is one use of one expert by one signal.
 
     Args:
-        experts: n.
         world: over whose ranks it is counted; one process by default.
     """
 

@@ -25,7 +25,7 @@ def describe(launch: Launch, port: int) -> JSON:
     with joined(launch) as world:
         case = ShardedCase(world, SIZE)
         values = case.step()
-        sent = case.exchange.traffic.bytes_sent
+        sent = sum(case.exchange.traffic.bytes.values())
         slow = 0.05 * (1 + launch.rank)
         seconds = together(world, {"slow": lambda: time.sleep(slow), "none": lambda: None}, 2)
         assert case.code.indices is not None

@@ -39,7 +39,7 @@ def test_everything(video_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "side_by_side.mkv" in told and "next: look at" in told
     videos = {name: read(out / f"{name}.mkv") for name in ("side_by_side", "background", "transients", "foreground")}
     assert {len(video) for video in videos.values()} == {12}
-    assert videos["side_by_side"].grid == (48, 256) and videos["background"].grid == (48, 64)
+    assert videos["side_by_side"].grid_shape == (48, 256) and videos["background"].grid_shape == (48, 64)
     # Lossless but for rounding to 8 bits: background and transients (around mid grey) add up to the video.
     both = videos["background"].read([5]) + videos["transients"].read([5]) - 0.5
     inside = (videos["transients"].read([5]) > 0.01) & (videos["transients"].read([5]) < 0.99)
@@ -60,7 +60,7 @@ def test_any_rate_and_size(video_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert main(["--run", str(video_run / "run"), "--out", str(out), "--fps", "50", "--size", "30x41"]) == 0
     video = read(out / "background.mp4")
-    assert len(video) == 23 and video.grid == (30, 42) and video.rate == pytest.approx(50, rel=1e-3)
+    assert len(video) == 23 and video.grid_shape == (30, 42) and video.rate == pytest.approx(50, rel=1e-3)
     assert "left_out_db" not in json.loads((out / "decomposition.json").read_text())
 
 

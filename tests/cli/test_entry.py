@@ -61,6 +61,43 @@ def test_too_little_memory_is_said(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(lines) == 2 and all(line.startswith("nid-x: error: memory: found too little of it") for line in lines)
 
 
+FULL = """CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB of which 1.50 GiB \
+is free. Process 71 has 70.25 GiB memory in use. Including non-PyTorch memory, this process has 7.35 GiB memory in \
+use. Of the allocated memory 7.00 GiB is allocated by PyTorch, and 100.00 MiB is reserved by PyTorch but unallocated."""
+LOWER = "lower training.batch, training.coordinates, dictionary.chunk_mb, "
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (
+            torch.OutOfMemoryError(FULL),
+            "memory of GPU 0: found 20.00 GiB asked for, 1.50 GiB of 79.10 GiB free, 70.25 GiB held by other",
+        ),
+        (
+            torch.OutOfMemoryError(FULL.replace("Process 71 has 70.25 GiB memory in use. ", "")),
+            "memory of GPU 0: found 20.00 GiB asked for, 1.50 GiB of 79.10 GiB free, expected room",
+        ),
+        (
+            RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+            "memory of the GPU: found CUDA error: out of memory, expected room",
+        ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            "memory of the GPU: found CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`, ",
+        ),
+        (
+            RuntimeError("CUDA error: CUDA-capable device(s) is/are busy or unavailable\nSearch for it"),
+            "memory of the GPU: found CUDA error: CUDA-capable device(s) is/are busy or unavailable, ",
+        ),
+    ],
+)
+def test_a_full_gpu_is_said(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert raising(error) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"nid-x: error: {said}") and LOWER in line and line.endswith("or choose another device")
+
+
 def test_mistakes_of_the_program_keep_their_traceback() -> None:
     with pytest.raises(RuntimeError, match="mine"):
         raising(RuntimeError("mine"))

@@ -19,6 +19,7 @@ SMALL = [
     "dictionary={experts: 64, width: 32, encoding: {kind: fourier, features: 16, scale: 10}}",
     "coding.support=8",
     "coding.gate.iterations=2",
+    "parallel.device=cpu",
     "training.steps=4",
     "training.batch=16",
     "logging.tensorboard=false",

@@ -20,6 +20,7 @@ signals: {source: shapes, augment: true, stretch: 0.1, turn: 0, cloud: 64, latti
 dictionary: {experts: 96, width: 48, shared_layers: 2, encoding: {kind: fourier, features: 48, scale: 4, mirror: 0}}
 coding: {support: 32, blocks: 2, ridge: 1.0e-4, prior_rank: 16, prior_signals: 32, gate: {kind: pointnet, width: 8},
          phases: [{mode: solve}]}
+parallel: {device: cpu}
 optimizer: {warmup_steps: 0, trunk_lr: 1.0e-3}
 training: {steps: 12, batch: 8, coordinates: 400, eval_every: 0, checkpoint_every: 0}
 logging: {log_every: 1, tensorboard: false, progress: false, pictures_every: 0}

@@ -95,13 +95,26 @@ def test_what_a_person_sees(images: Path, tmp_path: Path, capsys: pytest.Capture
     assert trained.startswith("trained 3 steps: val/db_init ") and "val/db_omp2" in trained
     assert wrote.startswith(f"wrote {run}: checkpoints/")
     assert following == f"next: nid-fit --dictionary {run} --input YOUR_IMAGES --out {run}/fit"
-    first, last = captured.err.splitlines()
+    device, first, last = captured.err.splitlines()
+    assert device == "device: cpu (asked for)"
     assert first.startswith("32 experts in total") and f"105 training signals; writing to {run}" in first
     assert last.startswith("step 3/3") and "loss" in last
     assert main([*given, "--resume", "auto"]) == 0
     nothing, _, further = capsys.readouterr().out.splitlines()
     assert nothing == f"nothing left to do: {run} has finished at step 3"
     assert "--resume auto --set training.steps=6" in further
+
+
+def test_the_option_overrides_the_configuration(
+    images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = arguments(images, tmp_path / "run", "parallel.device=cuda:7", "training.steps=1")
+    assert main(given) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("nid-train: error: device: found cuda:7 ")
+    assert main([*given, "--device", "cpu"]) == 0
+    assert main([*given, "--device", "cpu", "--resume", "auto"]) == 0
+    assert "parallel.device=cpu --resume auto" in capsys.readouterr().out
 
 
 def test_going_back_is_said(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ def test_least_recently_used_is_dropped() -> None:
     cache, loader = ImageCache(max_bytes=200), Loader()
     for key in (0, 1, 0, 2, 0, 1):  # 2 drops 1, then 1 drops 2
         assert (cache.get(key, partial(loader, key)) == key).all()
-        assert cache.bytes <= 200
+        assert cache._bytes <= 200
     assert loader.calls == [0, 1, 2, 1]
     assert [key in cache for key in (0, 1, 2)] == [True, True, False]
 
@@ -32,7 +32,7 @@ def test_an_array_beyond_the_bound_is_handed_out_but_not_kept() -> None:
     cache, loader = ImageCache(max_bytes=150), Loader()
     cache.get(1, lambda: loader(1))
     assert cache.get(2, lambda: np.zeros(151, np.uint8)).nbytes == 151
-    assert cache.bytes == 100 and 1 in cache and 2 not in cache
+    assert cache._bytes == 100 and 1 in cache and 2 not in cache
 
 
 def test_arrays_are_read_only() -> None:
@@ -74,8 +74,8 @@ def test_many_threads_stay_within_the_bound() -> None:
     def work(seed: int) -> None:
         for key in np.random.default_rng(seed).integers(0, 10, 200).tolist():
             assert (cache.get(key, partial(loader, key)) == key).all()
-            assert cache.bytes <= 300
+            assert cache._bytes <= 300
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(work, range(4)))
-    assert cache.bytes == 300
+    assert cache._bytes == 300

@@ -3,6 +3,8 @@
 Plain formulas, written apart from the package; only the encoding (which has tests of its own) is taken from it.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -98,3 +100,15 @@ def random_coords(signals: int | None, count: int = 5, m: int = 2, seed: int = 2
     shape = (count, m) if signals is None else (signals, count, m)
     generator = torch.Generator().manual_seed(seed)
     return (2 * torch.rand(shape, generator=generator, dtype=torch.float64) - 1).requires_grad_()
+
+
+def gradient(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """df_c/dx_i [T, C, d, m] of a pointwise f: a channel's sum over all coordinates has each one's own derivative."""
+    x = x if x.requires_grad else x.requires_grad_()
+    return torch.stack([torch.autograd.grad(c.sum(), x, create_graph=True)[0] for c in f(x).unbind(-1)], -2)
+
+
+def laplacian(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """sum_i d2f_c/dx_i2 [T, C, d]."""
+    seconds = gradient(lambda y: gradient(f, y).flatten(-2), x).unflatten(-2, (-1, x.shape[-1]))
+    return seconds.diagonal(dim1=-2, dim2=-1).sum(-1)

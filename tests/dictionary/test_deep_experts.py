@@ -30,7 +30,7 @@ def test_two_layers_by_hand():
 def test_shapes_and_numbers_kept_in_memory(layers):
     made = experts(layers)
     assert [tuple(w.shape) for w in made.weights] == [(2, 2, 1)] + [(2, 2, 2)] * (layers - 2) + [(2, 1, 2)]
-    assert made.numbers_per_coordinate == 2 * (2 * (layers - 1) + 1)
+    assert made.floats_per_coordinate == 2 * (2 * (layers - 1) + 1)
 
 
 @pytest.mark.parametrize(("first", "bound"), [(True, 1 / 24), (False, math.sqrt(6 / 24) / 30)])

@@ -5,7 +5,6 @@ from nid_dist.code import Code
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
 from nid_dist.dictionary import dictionary as module
-from nid_dist.dictionary.derivatives import gradient, laplacian
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.evaluation import evaluate_then_combine
 from nid_dist.parallel.exchange.exchange import LocalExchange
@@ -68,7 +67,7 @@ def test_derivatives_in_the_coordinates_in_closed_form(strategy):
     dictionary, code = sine_dictionary(strategy), oracle.random_code(7, 3)
     x = oracle.random_coords(3).detach()
     layer, rows = dictionary.trunk.layers[0], dictionary.experts.rows.detach()
-    found = [gradient(lambda x: dictionary(code, x), x), laplacian(lambda x: dictionary(code, x), x)]
+    found = [oracle.gradient(lambda x: dictionary(code, x), x), oracle.laplacian(lambda x: dictionary(code, x), x)]
     slopes, curvatures = torch.zeros(3, 5, 2, 2).double(), torch.zeros(3, 5, 2).double()
     for i in range(3):
         for c in range(2):
@@ -96,11 +95,11 @@ def test_derivatives_through_recomputed_chunks(private, chunk):
     with torch.no_grad():
         slopes = torch.stack([(f(x + s) - f(x - s)) / (2 * step) for s in shifts], -1)
         curvature = sum((f(x + s) - 2 * f(x) + f(x - s)) / step**2 for s in shifts)
-    torch.testing.assert_close(gradient(f, x), slopes, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(laplacian(f, x), curvature, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(oracle.gradient(f, x), slopes, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(oracle.laplacian(f, x), curvature, rtol=1e-5, atol=1e-5)
     # The derivative of a slope in the parameters (an eikonal loss) against the oracle's.
-    found = gradient(f, x, create_graph=True).square().sum()
-    wanted = gradient(lambda x: oracle.f(dictionary, code, x), x, create_graph=True).square().sum()
+    found = oracle.gradient(f, x).square().sum()
+    wanted = oracle.gradient(lambda x: oracle.f(dictionary, code, x), x).square().sum()
     parameters = list(dictionary.parameters())
     ones, others = (
         torch.autograd.grad(y, parameters, materialize_grads=True, allow_unused=True) for y in (found, wanted)

@@ -170,8 +170,9 @@ def _take_part(job: Job) -> None:
     import torch.distributed as dist
 
     from nid_dist.errors import UserError
+    from nid_dist.parallel.launch import failures
     from nid_dist.parallel.launch.launching import detect_launch
-    from nid_dist.parallel.launch.rendezvous import join, leave
+    from nid_dist.parallel.launch.rendezvous import join
 
     torch.set_num_threads(1)
     error = UserError(f"scenario {job.scenario}", found="an error", expected="none", hint="go on")
@@ -203,7 +204,8 @@ def _take_part(job: Job) -> None:
     sys.stdout.write(
         line + "\n"
     )  # at once: print() writes the end of the line by itself, between other processes' lines
-    leave()
+    dist.destroy_process_group()
+    failures.depart()
 
 
 if __name__ == "__main__":

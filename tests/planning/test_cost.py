@@ -7,12 +7,10 @@ import pytest
 import torch
 
 from nid_dist.code import Code
-from nid_dist.coding.solvers import sharded
-from nid_dist.coding.solvers.sharded import solve_codes
+from nid_dist.coding.solvers import sharded, solve_codes
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.dictionary.dictionary import Dictionary
-from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
 from nid_dist.parallel.exchange.topology import Topology
@@ -28,6 +26,7 @@ from nid_dist.planning.cost import (
     step_messages,
     trunk_layers,
 )
+from nid_dist.samples import Samples
 from tests.parallel.processes import run
 from tests.planning.configurations import configuration
 
@@ -93,7 +92,7 @@ CASES: list[tuple[dict[str, Any], str, bool, bool]] = [
 def step(config: Config, mode: str, is_warmup: bool, per_signal: bool, exchange: AllToAllExchange, rank: int) -> None:
     """What a training step does with the dictionary, gradients included."""
     world = exchange.topology.world_size
-    model = Model(config, channels=D, grid=GRID, signals=20, exchange=exchange)
+    model = Model(config, channels=D, grid_shape=GRID, signals=20, exchange=exchange)
     model.dictionary.requires_grad_(mode != "distill")
     generator = torch.Generator().manual_seed(rank)
     if mode == "gate":
@@ -106,9 +105,8 @@ def step(config: Config, mode: str, is_warmup: bool, per_signal: bool, exchange:
         coords, target = model.coords[:points], values[:, :points]
         code = None
         if solves(config, mode):
-            code = solve_codes(
-                model.dictionary, Sampling(coords), target, model.support, config.coding.blocks, config.coding.ridge
-            ).code
+            samples = Samples(coords, target)
+            code = solve_codes(model.dictionary, samples, model.support, config.coding.blocks, config.coding.ridge).code
         if per_signal:
             coords = torch.rand(signals, points, 2, generator=generator) * 2 - 1
         with torch.autocast("cpu", torch.bfloat16, enabled=config.training.precision == "bf16"):

@@ -1,5 +1,7 @@
 """The losses, against dense formulas, and whole batches against the same batch in pieces."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from nid_dist.config.schema import Phase
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
 from nid_dist.training.losses import LOSSES, average, code_regression, prepare
 
 SIGNALS, SIDE, N, K = 8, 6, 12, 3
@@ -36,11 +38,18 @@ def made(*overrides: str) -> tuple[Config, Model, Batch]:
     generator = torch.Generator().manual_seed(1)
     values = torch.rand(SIGNALS, SIDE * SIDE, 3, generator=generator, dtype=torch.float64)
     model.synchronise_gate()
-    return config, model, Batch(values, torch.arange(SIGNALS), None, torch.arange(5, 5 + SIGNALS))
+    return config, model, Batch(Samples(model.coords, values), torch.arange(SIGNALS), torch.arange(5, 5 + SIGNALS))
 
 
 def piece(batch: Batch, part: slice) -> Batch:
-    return Batch(batch.values[part], batch.ids[part], batch.subset, batch.noise_seeds[part])
+    return Batch(
+        batch.samples.rows(part), batch.ids[part], batch.noise_seeds[part], 1.0, lambda: batch.gate_input[part]
+    )
+
+
+def subset_of(batch: Batch, chosen: Tensor) -> Batch:
+    """Only some coordinates count, but a gate sees all."""
+    return replace(batch, samples=batch.samples.at(chosen), make_gate_input=lambda: batch.samples.values)
 
 
 def gradients(model: Model, batches: list[Batch], config: Config, mode: str, warm: bool) -> tuple[float, list[Tensor]]:
@@ -71,7 +80,7 @@ def test_a_batch_in_pieces_has_the_loss_and_gradients_of_the_whole(mode: str, ki
     subset = torch.arange(0, SIDE * SIDE, 3)
     overrides = [f"coding.gate.kind={kind}", f"dictionary.private_layers={layers}", "objective.balance=0.5"]
     config, model, batch = made(*overrides)
-    batch = Batch(batch.values, batch.ids, subset, batch.noise_seeds)
+    batch = subset_of(batch, subset)
     pieces = [piece(batch, slice(first, first + 2)) for first in range(0, SIGNALS, 2)]
     warm, mode = mode == "warm", "gate" if mode == "warm" else mode
     whole_loss, whole = gradients(model, [batch], config, mode, warm)
@@ -89,7 +98,7 @@ def test_gate_loss_is_data_plus_balance(importance: str) -> None:
     loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=False, alone=True), {}, config, ALONE)
     alpha = loss.code.dense(N).detach().numpy()
     assert ((alpha != 0).sum(1) == K).all()
-    data = (dense_f(model, loss.code, model.coords) - batch.values).square().mean().item()
+    data = (dense_f(model, loss.code, model.coords) - batch.samples.values).square().mean().item()
     usage = (np.abs(alpha) if importance == "absolute" else alpha).sum(0)
     balance = usage.var() / usage.mean() ** 2
     assert loss.parts["data"] == pytest.approx(data)
@@ -100,9 +109,9 @@ def test_gate_loss_is_data_plus_balance(importance: str) -> None:
 def test_warm_up_is_dense_with_a_penalty() -> None:
     config, model, batch = made("objective.balance=0", "objective.l1=2")
     loss = LOSSES["gate"](model, prepare(model, batch, config, "gate", warm=True, alone=True), {}, config, ALONE)
-    logits = model.gate_output(batch.values, batch.ids).logits
+    logits = model.gate_output(batch.samples.values, batch.ids).logits
     assert loss.code.indices is None and torch.equal(loss.code.values, logits)
-    data = (dense_f(model, loss.code, model.coords) - batch.values).square().mean().item()
+    data = (dense_f(model, loss.code, model.coords) - batch.samples.values).square().mean().item()
     assert loss.total.item() == pytest.approx(data + 2 * logits.abs().mean().item())
 
 
@@ -111,7 +120,7 @@ def test_noisy_top_k_adds_the_load_and_repeats_with_its_seed() -> None:
     prepared = prepare(model, batch, config, "gate", warm=False, alone=True)
     first, second = (LOSSES["gate"](model, prepared, {}, config, ALONE) for _ in range(2))
     assert first.total.item() == second.total.item()
-    other = Batch(batch.values, batch.ids, None, batch.noise_seeds + 100)
+    other = replace(batch, noise_seeds=batch.noise_seeds + 100)
     third = LOSSES["gate"](model, prepare(model, other, config, "gate", warm=False, alone=True), {}, config, ALONE)
     assert third.total.item() != first.total.item()
     silent = load_config(None, BASE)
@@ -147,7 +156,7 @@ def test_solve_loss_is_the_least_squares_error_and_its_gradient_that_of_the_mini
         """Least squares on the same support, with a constant column per channel, by numpy."""
         atoms = model.dictionary.atoms(model.coords).detach().numpy()
         error = 0.0
-        for values, support in zip(batch.values.numpy(), loss.code.indices.numpy(), strict=True):
+        for values, support in zip(batch.samples.values.numpy(), loss.code.indices.numpy(), strict=True):
             ones = np.kron(np.ones((SIDE * SIDE, 1)), np.eye(3))
             design = np.concatenate([atoms[support].reshape(K, -1).T, ones], 1)
             solution = np.linalg.lstsq(design, values.reshape(-1), rcond=None)[0]
@@ -179,7 +188,7 @@ def test_gate_of_solve_mode_learns_the_solved_codes_without_touching_the_diction
         alone, prepare(alone, batch, bare, "solve", warm=False, alone=True), {}, bare, ALONE
     ).total.backward()
     torch.testing.assert_close(joint, alone.dictionary.experts.rows.grad)
-    output, code = model.gate_output(batch.values, batch.ids), with_gate.code
+    output, code = model.gate_output(batch.samples.values, batch.ids), with_gate.code
     target = code.dense(N)
     expected = (output.logits - target).square().mean() / target.square().mean()
     expected = expected + (output.bias - code.bias).square().mean() / code.bias.square().mean()
@@ -192,15 +201,15 @@ def test_distillation_by_what_f_gives_alone(kind: str, distill: float) -> None:
     prepared = prepare(model, batch, config, "distill", warm=False, alone=True)
     assert prepared.solved is None
     loss = LOSSES["distill"](model, prepared, prepared.statistics, config, ALONE)
-    error = (dense_f(model, loss.code, model.coords) - batch.values).square().mean()
-    variance = np.var(batch.values.numpy())
+    error = (dense_f(model, loss.code, model.coords) - batch.samples.values).square().mean()
+    variance = np.var(batch.samples.values.numpy())
     assert loss.total.item() == pytest.approx(error.item() / variance)
     assert loss.parts == {"data": pytest.approx(error.item())}
 
 
 def test_a_flat_batch_gives_a_finite_distillation_loss() -> None:
     config, model, batch = made()
-    flat = Batch(torch.full_like(batch.values, 0.5), batch.ids, None, batch.noise_seeds)
+    flat = replace(batch, samples=Samples(model.coords, torch.full_like(batch.samples.values, 0.5)))
     prepared = prepare(model, flat, config, "distill", warm=False, alone=True)
     assert torch.isfinite(LOSSES["distill"](model, prepared, prepared.statistics, config, ALONE).total)
 
@@ -225,13 +234,12 @@ def test_average_of_statistics() -> None:
 def test_coordinates_that_are_not_drawn_do_not_count() -> None:
     config, model, batch = made(*NO_GATE)
     subset = torch.tensor([0, 7, 20, 35])
-    changed = batch.values.clone()
+    changed = batch.samples.values.clone()
     changed[:, 1] = 0.0
     codes = []
-    for values in (batch.values, changed):
-        prepared = prepare(
-            model, Batch(values, batch.ids, subset, batch.noise_seeds), config, "solve", warm=False, alone=True
-        )
+    for values in (batch.samples.values, changed):
+        drawn = subset_of(replace(batch, samples=Samples(model.coords, values)), subset)
+        prepared = prepare(model, drawn, config, "solve", warm=False, alone=True)
         codes.append(LOSSES["solve"](model, prepared, {}, config, ALONE).total.item())
     assert codes[0] == codes[1]
 
@@ -241,7 +249,7 @@ def test_a_clamped_loss_forgives_what_is_far() -> None:
     from nid_dist.training.losses import _data_loss
 
     found, target = torch.tensor([[[3.0], [0.5], [-2.0]]]), torch.tensor([[[1.0], [0.25], [1.0]]])
-    batch = Batch(target, torch.zeros(1, dtype=torch.long), None, torch.zeros(1, dtype=torch.long))
+    samples = Samples(torch.zeros(3, 2), target)
     cut, plain = (load_config(None, ["objective.loss=l1", *more]) for more in (["objective.clamp=1.0"], []))
-    assert _data_loss(found, target, batch, cut).item() == pytest.approx((0 + 0.25 + 2) / 3)
-    assert _data_loss(found, target, batch, plain).item() == pytest.approx((2 + 0.25 + 3) / 3)
+    assert _data_loss(found, samples, cut).item() == pytest.approx((0 + 0.25 + 2) / 3)
+    assert _data_loss(found, samples, plain).item() == pytest.approx((2 + 0.25 + 3) / 3)

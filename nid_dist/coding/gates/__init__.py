@@ -27,17 +27,8 @@ def make_gate(
 ) -> nn.Module:
     """Make the gate that a configuration asks for.
 
-    Args:
-        config: the section `coding.gate`.
-        experts: n.
-        channels: d.
-        grid_shape: shape of the signals' grid_shape, of C points; a codebook takes any, a pointnet reads none.
-        signals: number of training signals (of importance to codebook and temporal gate only).
-        support: k (of importance to the unrolled gate only).
-        generator: of the initial values.
-
-    Returns:
-        A module with `forward(values [T, C, d], ids [T]) -> GateOutput`.
+    A codebook takes any grid, a pointnet reads none; `signals` matters to codebook and temporal gate only, `support`
+    (k) to the unrolled one only.
 
     Raises:
         UserError: for the kind `none`.

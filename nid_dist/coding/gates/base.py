@@ -3,6 +3,9 @@
 A gate is an `nn.Module` with `forward(values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput`. `values`
 are the signals on their shared grid, in [0, 1], rows first; `ids` says which training signal each one is (only a
 codebook asks). A gate predicts dense, signed logits; choosing the support from them is `nid_dist/coding/topk.py`.
+
+A gate is made for n `experts`, d `channels`, signals on a `grid_shape` (H, W), layers of some `width`; `signals` is the
+number of training signals, and the `generator` that of its initial values.
 """
 
 from dataclasses import dataclass
@@ -15,26 +18,14 @@ from nid_dist.errors import UserError
 
 @dataclass(frozen=True)
 class GateOutput:
-    """What a gate predicts of T signals.
+    """What a gate predicts of T signals."""
 
-    Args:
-        logits: the dense code, one signed number per expert.
-        bias: beta, one number per channel, in the signals' units.
-    """
-
-    logits: Float[Tensor, "T n"]
-    bias: Float[Tensor, "T d"]
+    logits: Float[Tensor, "T n"]  # the dense code, one signed number per expert
+    bias: Float[Tensor, "T d"]  # beta, one number per channel, in the signals' units
 
 
 def as_image(values: Float[Tensor, "T C d"], grid_shape: tuple[int, int]) -> Float[Tensor, "T d H W"]:
-    """Lay signals out as images.
-
-    Args:
-        values: signals on the grid, rows first.
-        grid_shape: (H, W) with H * W = C.
-
-    Returns:
-        The same numbers, channels first.
+    """Lay signals on the grid (H, W), rows first, out as images, channels first.
 
     Raises:
         UserError: when the signals have another number of coordinates than the grid.

@@ -10,14 +10,7 @@ from nid_dist.errors import UserError
 
 
 class CodebookGate(nn.Module):
-    """Codes in the unit ball, and biases, as rows of two tables.
-
-    Args:
-        experts: n.
-        channels: d.
-        signals: rows, the number of training signals.
-        generator: of the initial codes, N(0, 1/n).
-    """
+    """Codes in the unit ball, N(0, 1/n) at first, and biases, as rows of two tables."""
 
     def __init__(self, *, experts: int, channels: int, signals: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -25,14 +18,7 @@ class CodebookGate(nn.Module):
         self.biases = nn.Parameter(torch.full((signals, channels), MID_LEVEL))
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
-        """Look codes up.
-
-        Args:
-            values: not read.
-            ids: which training signals, 0 to signals - 1.
-
-        Returns:
-            Their codes, of norm 1 at most, and biases.
+        """Codes of norm 1 at most, and biases, of training signals 0 to signals - 1; the values are not read.
 
         Raises:
             UserError: for an id that is not a training signal's.

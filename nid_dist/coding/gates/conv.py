@@ -11,15 +11,9 @@ from nid_dist.coding.gates.layers import CodeHead, convolution
 class ConvGate(nn.Module):
     """A gate that sees what a signal contains, but, pooled over the grid, not where.
 
-    The reference sums over the grid. The mean gives the same functions, up to a factor in the last layer's weights,
-    and lets one learning rate serve grids of any size: what a step of Adam changes in a sum grows with the pixels.
-
-    Args:
-        experts: n.
-        channels: d.
-        grid_shape: (H, W).
-        width: channels of both convolutions (256 in the reference).
-        generator: of the initial values.
+    The reference sums over the grid. The mean gives the same functions, up to a factor in the last layer's weights, and
+    lets one learning rate serve grids of any size: what a step of Adam changes in a sum grows with the pixels. `width`
+    are the channels of both convolutions, 256 in the reference.
     """
 
     def __init__(
@@ -33,14 +27,6 @@ class ConvGate(nn.Module):
         self.head = CodeHead(width, experts, channels, generator, level=0.5)
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
-        """Predict codes.
-
-        Args:
-            values: signals.
-            ids: not read.
-
-        Returns:
-            Logits and biases.
-        """
+        """Predict codes."""
         hidden = self.first(as_image(values, self.grid_shape)).relu()
         return self.head(self.second(hidden).relu().mean((2, 3)))

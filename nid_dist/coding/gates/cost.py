@@ -13,23 +13,14 @@ from nid_dist.config.schema import Config
 
 @dataclass(frozen=True)
 class GateCost:
-    """A gate's size, and what a batch costs it.
+    """A gate's size, and what a batch costs it."""
 
-    Args:
-        parameters: numbers trained.
-        buffers: numbers held besides.
-        largest: numbers of its largest trained tensor.
-        forward: floating-point operations of its products.
-        backward: floating-point operations of their gradients.
-        kept: bytes that the backward pass needs.
-    """
-
-    parameters: int = 0
-    buffers: int = 0
-    largest: int = 0
-    forward: int = 0
-    backward: int = 0
-    kept: int = 0
+    parameters: int = 0  # numbers trained
+    buffers: int = 0  # numbers held besides
+    largest: int = 0  # numbers of its largest trained tensor
+    forward: int = 0  # floating-point operations of its products
+    backward: int = 0  # floating-point operations of their gradients
+    kept: int = 0  # bytes that the backward pass needs
 
 
 def gate_cost(
@@ -44,18 +35,8 @@ def gate_cost(
     """The cost of the gate that a configuration asks for.
 
     A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly; and a codebook has
-    one row per signal.
-
-    Args:
-        config: the configuration.
-        channels: d.
-        grid_shape: of a signal.
-        gate_input: rows and columns of what the gate sees of a signal; None: its values on the grid.
-        signals: number of training signals (of importance to the codebook only).
-        batch: signals at a time.
-
-    Returns:
-        The cost; all zeros for the kind `none`.
+    one row per signal. `gate_input` are rows and columns of what the gate is given of a signal (None: its values on
+    the grid), `batch` are signals at a time. The kind `none` costs nothing.
     """
     if config.coding.gate.kind == "none":
         return GateCost()

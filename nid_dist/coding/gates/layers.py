@@ -14,18 +14,7 @@ MID_LEVEL = 0.5
 
 
 def convolution(inputs: int, outputs: int, kernel: int, generator: torch.Generator, *, stride: int = 1) -> nn.Conv2d:
-    """Make a padded convolution with He's initial values.
-
-    Args:
-        inputs: channels read.
-        outputs: channels written.
-        kernel: side of the kernel, odd; H and W become ceil(H / stride) and ceil(W / stride).
-        generator: of the initial values.
-        stride: of the output grid_shape.
-
-    Returns:
-        The layer.
-    """
+    """Make a padded convolution with He's initial values: H and W become ceil(H / stride) and ceil(W / stride)."""
     layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, stride=stride, padding=kernel // 2)
     assert layer.bias is not None
     initialise_linear(
@@ -38,15 +27,7 @@ class CodeHead(nn.Module):
     """The last linear layer: features to n logits and d biases.
 
     At the start a code has unit norm, about: logits of standard deviation n^(-1/2), as large for any n, and the biases
-    are constant.
-
-    Args:
-        features: number of inputs.
-        experts: n.
-        channels: d.
-        generator: of the initial values.
-        level: root mean square of the features at initialisation, which the weights divide out.
-        bias: the initial biases.
+    are constant. `level` is the root mean square of the features at initialisation, which the weights divide out.
     """
 
     def __init__(

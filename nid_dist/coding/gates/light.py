@@ -25,13 +25,6 @@ class LightGate(nn.Module):
     shifts. Built in, this need not be learnt: the network sees (values - mean) / contrast, its logits are multiplied by
     the contrast, and its biases are added to the mean. The linear view of the pixels next to the convolutions' features
     gives it the correlations that sparse codes start from. Positions are kept: features are flattened, not pooled.
-
-    Args:
-        experts: n.
-        channels: d.
-        grid_shape: (H, W).
-        width: channels of the convolutions.
-        generator: of the initial values.
     """
 
     def __init__(
@@ -51,15 +44,7 @@ class LightGate(nn.Module):
         self.head = CodeHead(features, experts, channels, generator, bias=0.0)
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
-        """Predict codes.
-
-        Args:
-            values: signals.
-            ids: not read.
-
-        Returns:
-            Logits and biases.
-        """
+        """Predict codes."""
         mean = values.mean(1)
         centred = values - mean[:, None]
         # One contrast for all channels: their ratio is colour, which the code has to know.

@@ -18,13 +18,8 @@ class PointNetGate(nn.Module):
     """A network of each point, pooled over the points: no order and no number of them is built in.
 
     Two rounds: what the points have in common is told to each of them before the second. Largest values and means are
-    pooled, since the largest of few points is another than that of many, and the mean is not.
-
-    Args:
-        experts: n.
-        channels: d.
-        width: of the first layers; the pooled features are eight times as many.
-        generator: of the initial values.
+    pooled, since the largest of few points is another than that of many, and the mean is not. `width` is that of the
+    first layers; the pooled features are eight times as many.
     """
 
     def __init__(self, *, experts: int, channels: int, width: int, generator: torch.Generator) -> None:
@@ -35,14 +30,7 @@ class PointNetGate(nn.Module):
         self.head = CodeHead(4 * width, experts, channels, generator, bias=0.0)
 
     def forward(self, values: Float[Tensor, "T P c"], ids: Int[Tensor, "T"]) -> GateOutput:
-        """Predict codes.
-
-        Args:
-            values: points of each shape with their normals, or zeros for these.
-            ids: not read.
-
-        Returns:
-            Logits and biases.
+        """Predict codes from points of each shape with their normals, or zeros for these.
 
         Raises:
             UserError: for clouds of other columns, or without points.

@@ -13,12 +13,7 @@ BLOCKS = 4
 class ResNetGate(nn.Module):
     """3x3 to width/2, 3x3 to width, four residual blocks of two 5x5, 1x1, all pixels of a channel to one, linear.
 
-    Args:
-        experts: n.
-        channels: d.
-        grid_shape: (H, W).
-        width: channels of the blocks (256 in the reference).
-        generator: of the initial values.
+    `width` is 256 in the reference.
     """
 
     def __init__(
@@ -44,15 +39,7 @@ class ResNetGate(nn.Module):
         self.head = CodeHead(width, experts, channels, generator)
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
-        """Predict codes.
-
-        Args:
-            values: signals.
-            ids: not read.
-
-        Returns:
-            Logits and biases.
-        """
+        """Predict codes."""
         hidden = as_image(values, self.grid_shape)
         for layer in self.stem:
             hidden = layer(hidden).relu()
@@ -63,12 +50,7 @@ class ResNetGate(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """relu(x + relu(5x5 relu(5x5 x))).
-
-    Args:
-        width: channels.
-        generator: of the initial values.
-    """
+    """relu(x + relu(5x5 relu(5x5 x)))."""
 
     def __init__(self, width: int, generator: torch.Generator) -> None:
         super().__init__()

@@ -14,15 +14,8 @@ from nid_dist.dictionary.activations import initialise_linear
 class TemporalGate(nn.Module):
     """A small network on Fourier features of the time of a frame; the frame itself is not looked at.
 
-    A video is then f(x, t), continuous in both. `harmonics` bounds how fast a code can change.
-
-    Args:
-        experts: n.
-        channels: d.
-        signals: T, the number of frames.
-        width: of the hidden layer.
-        harmonics: waves of 1/2, 1, ... harmonics / 2 periods over the video.
-        generator: of the initial values.
+    A video is then f(x, t), continuous in both. The `harmonics`, waves of 1/2, 1, ... harmonics / 2
+    periods over the video, bound how fast a code can change.
     """
 
     times: Float[Tensor, "T"]
@@ -47,35 +40,16 @@ class TemporalGate(nn.Module):
         self.head = CodeHead(width, experts, channels, generator)
 
     def place(self, times: Float[Tensor, "T"]) -> None:
-        """Say when the frames are.
-
-        Args:
-            times: in any unit, ascending; the first is mapped to -1 and the last to 1.
-        """
+        """Say when the frames are, in any unit, ascending; the first is mapped to -1 and the last to 1."""
         scaled = (times - times[0]) / (times[-1] - times[0]) if len(times) > 1 else times * 0 + 0.5
         self.times.copy_(2 * scaled.to(self.times) - 1)
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
-        """Codes of frames.
-
-        Args:
-            values: not read.
-            ids: which frames.
-
-        Returns:
-            Logits and biases.
-        """
+        """Codes of frames."""
         return self.at(self.times[ids])
 
     def at(self, times: Float[Tensor, "T"]) -> GateOutput:
-        """Codes of any moment.
-
-        Args:
-            times: in [-1, 1], from the first frame to the last.
-
-        Returns:
-            Logits and biases.
-        """
+        """Codes of any moment in [-1, 1], from the first frame to the last."""
         phase = (times[:, None] + 1) * self.waves
         features = torch.cat([phase.sin(), phase.cos()], 1)
         return self.head(nn.functional.gelu(self.hidden(features)))

@@ -19,16 +19,7 @@ _CORRECTION_UNIT = 0.1
 
 
 class UnrolledGate(nn.Module):
-    """Soft-thresholding iterations to find the support, gradient iterations on it to find the values.
-
-    Args:
-        config: `iterations` is used.
-        experts: n.
-        channels: d.
-        grid_shape: (H, W) of the signals, C = H * W.
-        support: k.
-        generator: of the initial operators, before `synchronise`.
-    """
+    """Soft-thresholding iterations to find the support, gradient iterations on it to find the values."""
 
     synthesis: Tensor
     norms: Tensor
@@ -69,12 +60,8 @@ class UnrolledGate(nn.Module):
 
         The analysis operator is the ridge-regularised pseudo-inverse of the synthesis, scaled so that the largest
         eigenvalue of both together is 1: a unit step is stable for any dictionary, however coherent, and exact for an
-        orthonormal one.
-
-        Args:
-            atoms: centred atoms, inner products being means over coordinates (as in `Problem`); P = C * d.
-            atom_means: their means per channel.
-            analysis: whether the learned analysis operator starts anew.
+        orthonormal one. The atoms are centred, inner products being means over coordinates (as in `Problem`), P = C *
+        d; `analysis` says whether what was learned of that operator starts anew.
         """
         norms = atoms.norm(dim=1)
         self.norms.copy_(norms.clamp_min(1e-6 * norms.max().item()).clamp_min(1e-30))
@@ -99,14 +86,7 @@ class UnrolledGate(nn.Module):
         return self.pseudo_inverse + _CORRECTION_UNIT * self.correction.shape[1] ** -0.5 * self.correction
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
-        """Codes with exactly k non-zero logits.
-
-        Args:
-            values: signals on the gate's grid_shape.
-            ids: not used.
-
-        Returns:
-            Logits (the coefficients themselves) and biases.
+        """Codes with exactly k non-zero logits, the coefficients themselves.
 
         Raises:
             UserError: for signals of another grid_shape.

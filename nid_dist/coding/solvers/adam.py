@@ -19,16 +19,8 @@ def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.5) 
 
     Adam's first steps move every variable by the rate, whatever its gradient. So the rate is relative to what a
     signal's variables need: the root mean square of its Newton steps at the start, atoms taken as orthogonal. One rate
-    then serves all scales of signals and atoms, and a good start is not made worse.
-
-    Args:
-        problem: the reduced problem.
-        start: sparse codes, the gate's.
-        steps: gradient steps.
-        lr: relative learning rate, decayed by a half cosine.
-
-    Returns:
-        The solution, on the start's support.
+    then serves all scales of signals and atoms, and a good start is not made worse. The support stays the start's, the
+    gate's; `lr` is decayed by a half cosine.
     """
     assert start.indices is not None
     support = start.indices.shape[1]

@@ -17,14 +17,7 @@ KEPT = 2**26
 
 
 class Design:
-    """R b_j for the support of each signal, and R 1 in each channel, as the columns of T least-squares problems.
-
-    Args:
-        dictionary: frozen, with all experts here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        indices: the supports.
-    """
+    """R b_j for the support of each signal, and R 1 in each channel, as the columns of T least-squares problems."""
 
     def __init__(
         self,
@@ -38,21 +31,10 @@ class Design:
         self._constant = constant_measured(measurement, measured)
         self._kept = list(self._evaluate()) if indices.numel() * measured.shape[1] * measured.shape[2] <= KEPT else None
 
-    def solve(
-        self,
-        weights: Float[Tensor, "T M"],
-        ridge: float,
-        penalty: tuple[Float[Tensor, "T p p"], Float[Tensor, "T p"]] | None = None,
-    ) -> tuple[Float[Tensor, "T k"], Float[Tensor, "T d"]]:
+    def solve(self, weights: Float[Tensor, "T M"], ridge: float) -> tuple[Float[Tensor, "T k"], Float[Tensor, "T d"]]:
         """Minimise sum_i w_i |f(i) - y_i|^2 + ridge * (mean squared norm of the support's atoms) * |alpha|^2.
 
-        Args:
-            weights: of the measurements, not negative.
-            ridge: relative.
-            penalty: a quadratic form and a linear form of (alpha, beta) that are added to the normal equations.
-
-        Returns:
-            Coefficients and biases, in float64.
+        Coefficients and biases are in float64.
 
         Raises:
             SingularSystem: when a signal's system is.
@@ -70,8 +52,6 @@ class Design:
         diagonal[:, :support] += ridge * torch.where(energy > 0, energy, torch.ones_like(energy))
         # A signal without measurements has no bias either: zero, rather than a singular system.
         diagonal[:, support:] += 1e-12 * diagonal[:, support:].clamp_min(1e-12)
-        if penalty is not None:
-            system, right = system + penalty[0], right + penalty[1]
         factor, failed = torch.linalg.cholesky_ex(system)
         if failed.any():
             raise SingularSystem(int(failed.nonzero()[0, 0]))
@@ -79,15 +59,7 @@ class Design:
         return found[:, :support], found[:, support:]
 
     def residuals(self, values: Float[Tensor, "T k"], bias: Float[Tensor, "T d"]) -> Float[Tensor, "T M d"]:
-        """R f - y, in float64.
-
-        Args:
-            values: coefficients on the supports.
-            bias: of each signal.
-
-        Returns:
-            One number per measurement and channel.
-        """
+        """R f - y, in float64."""
         found = torch.cat([values, bias], 1).double()
         parts = [torch.einsum("tp,tpcd->tcd", found, columns) for _, columns in self._parts()]
         return torch.cat(parts, 1) - self.measured

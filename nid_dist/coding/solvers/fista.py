@@ -28,20 +28,10 @@ def solve_fista(
     """Minimise |A^T alpha - y|^2 / 2 + lambda sum_j |a_j| |alpha_j|, and keep the k largest |a_j alpha_j|.
 
     FISTA (Beck and Teboulle 2009) with the adaptive restart of O'Donoghue and Candes (2015), from large lambda to small
-    in stages, each started from the one before. lambda is relative to the least that makes a signal's code zero.
-
-    Args:
-        problem: the reduced problem.
-        k: the most coefficients that are kept.
-        penalty: relative lambda of the last stage, between 0 and 1.
-        iterations: the most of all stages together.
-        tolerance: a stage ends when no coefficient moves by more than this share of its signal's largest.
-        stages: of continuation.
-        ridge: relative ridge of the refit.
-        debias: refit the kept coefficients without the L1 penalty, which shrinks them.
-
-    Returns:
-        The solution. Its log has, for each stage, the iterations so far, relative lambda and the mean objective.
+    in stages, each started from the one before. lambda is relative to the least that makes a signal's code zero. A
+    stage ends when no coefficient moves by more than `tolerance` of its signal's largest; `debias` refits those kept
+    without the penalty, which shrinks them. The log has, for each stage, the iterations so far, relative lambda and the
+    mean objective.
     """
     step = max(1, _SIGNALS // max(1, len(problem.atoms)))
     parts: list[Code] = []

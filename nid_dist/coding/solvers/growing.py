@@ -11,13 +11,8 @@ class GrowingRefits:
     """The inverse of each signal's Cholesky factor, to which chosen atoms add rows.
 
     With system = L L^T and M = L^-1 the values are M^T (M right). An atom more is a row more of M, and a refit costs
-    k^2 multiplications instead of k^3.
-
-    Args:
-        gram: inner products of all atoms.
-        right: inner products of the signals and all atoms.
-        penalty: added to the systems' diagonals.
-        most: atoms of the largest support.
+    k^2 multiplications instead of k^3. Given are the inner products of all atoms, and of signals and atoms, what is
+    added to the diagonals, and the largest support.
     """
 
     def __init__(
@@ -30,13 +25,9 @@ class GrowingRefits:
         self._size = 0
 
     def add(self, indices: Int[Tensor, "T k"]) -> Float[Tensor, "T k"] | None:
-        """The values on larger supports.
+        """The values on larger supports, whose first atoms are those of the last call.
 
-        Args:
-            indices: the supports; the atoms of the last call come first.
-
-        Returns:
-            One row of coefficients per signal; None where rounding would decide, after which this is of no use.
+        None where rounding would decide, after which this is of no use.
         """
         old, new = indices[:, : self._size], indices[:, self._size :]
         total = indices.shape[1]
@@ -50,11 +41,8 @@ class GrowingRefits:
         if not bool(((failed == 0) & (pivots > self._limit).all(1)).all()):
             return None
         right = self._right.gather(1, new).double()[..., None] - across @ self._values[:, : self._size, None]
-        rows = torch.linalg.solve_triangular(
-            corner,
-            torch.cat([-(factor @ known), torch.eye(total - self._size).to(system).expand_as(system)], 2),
-            upper=False,
-        )
+        eye = torch.eye(total - self._size, dtype=system.dtype, device=system.device).expand_as(system)
+        rows = torch.linalg.solve_triangular(corner, torch.cat([-(factor @ known), eye], 2), upper=False)
         step = torch.linalg.solve_triangular(corner, right, upper=False)
         self._inverse[:, self._size : total, :total] = rows
         self._values[:, :total] += (rows.transpose(1, 2) @ step)[..., 0]

@@ -8,13 +8,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.code import Code
-from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.design import KEPT, Design
-from nid_dist.coding.solvers.map import solve_map
 from nid_dist.coding.solvers.solution import Solution
 from nid_dist.coding.solvers.weighted import select_weighted
 from nid_dist.dictionary.dictionary import Dictionary
-from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement
 
 RobustLoss: TypeAlias = Literal["l2", "l1", "huber", "tukey", "welsch"]
@@ -24,14 +21,11 @@ _SMOOTHING = 1e-3  # of the absolute value, relative to the largest residual's s
 
 @dataclass(frozen=True)
 class RobustSolution(Solution):
-    """A `Solution` with what became of the measurements.
+    """A `Solution` with what became of the measurements."""
 
-    Args:
-        weights: of each measurement, 0 for what was masked; robust ones lie in [0, 1].
-        scale: of the residuals, the loss's delta point, in the signal's units.
-    """
-
+    # Of each measurement, 0 for what was masked; robust ones lie in [0, 1].
     weights: Float[Tensor, "T M"] = field(default_factory=lambda: torch.zeros(0, 0))
+    # Of the residuals, the loss's delta point, in the signal's units.
     scale: Float[Tensor, "T"] = field(default_factory=lambda: torch.zeros(0))
 
 
@@ -48,35 +42,19 @@ def solve_irls(
     indices: Int[Tensor, "T k"] | None = None,
     blocks: int | None = 8,
     ridge: float = 1e-5,
-    prior: Prior | None = None,
-    noise: float | None = None,
     iterations: int = 30,
     tolerance: float = 1e-3,
 ) -> RobustSolution:
     """Minimise sum_i m_i rho(|r_i| / s) over codes of k coefficients, r the residuals (Holland and Welsch 1977).
 
     |r_i| is the root mean square over the channels of a measurement: they are trusted together. The redescending
-    losses, which forget outliers altogether, start from the convex one's result.
+    losses, which forget outliers altogether, start from the convex one's result. The solution's residuals are under m,
+    and its log has the mean of |r| per iteration.
 
-    Args:
-        dictionary: frozen, with all experts here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        k: size of the supports.
-        loss: `l2` (weights given only), `l1`, `huber`, `tukey` (biweight) or `welsch`.
-        scale: s: where Huber's loss turns linear, and Tukey's and Welsch's turn down; None: for each signal 1.345,
-            4.685 or 2.985 times its residuals' spread (1.4826 times their median): 95 % efficiency on Gaussians.
-        weights: m, 0 where a measurement is missing; None: one.
-        indices: the supports, where they are given; else they are chosen, and chosen again while weights settle.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative ridge.
-        prior: on merged heads (linear heads): then each signal is the most probable one, see `solve_map`.
-        noise: with `prior`, the standard deviation of the noise; None: each signal's spread.
-        iterations: the most.
-        tolerance: ends when no residual moves by more than this share of the signal's scale.
-
-    Returns:
-        Codes, the mean squares of the residuals under m, the weights, and per iteration the mean of |r|.
+    s is where Huber's loss turns linear, and Tukey's (biweight) and Welsch's turn down; None: for each signal 1.345,
+    4.685 or 2.985 times its residuals' spread (1.4826 times their median): 95 % efficiency on Gaussians. m is 0 where a
+    measurement is missing; None: one. Supports that are not given are chosen, and chosen again while weights settle. It
+    ends when no residual moves by more than `tolerance` of the signal's scale.
 
     Raises:
         SingularSystem: when a signal's system is.
@@ -84,7 +62,7 @@ def solve_irls(
     masks = torch.ones(measured.shape[:2], dtype=measured.dtype, device=measured.device) if weights is None else weights
     at_once = max(1, KEPT // max(1, k * measured.shape[1] * measured.shape[2]))
     parts = [
-        _Fit(dictionary, measurement, measured[part], masks[part], k, blocks, ridge, prior, noise).run(
+        _Fit(dictionary, measurement, measured[part], masks[part], k, blocks, ridge).run(
             loss, scale, None if indices is None else indices[part], iterations, tolerance
         )
         for part in (slice(first, first + at_once) for first in range(0, max(1, len(measured)), at_once))
@@ -99,16 +77,7 @@ def solve_irls(
 
 
 def robust_weights(size: Float[Tensor, "T M"], scale: Float[Tensor, "T 1"], loss: RobustLoss) -> Float[Tensor, "T M"]:
-    """rho'(t) / t at t = |r| / s, the weight that makes a square of the loss, at most one.
-
-    Args:
-        size: |r|, not negative.
-        scale: s, positive.
-        loss: which.
-
-    Returns:
-        The weights.
-    """
+    """rho'(t) / t at t = |r| / s, the weight that makes a square of the loss, at most one."""
     ratio = size / scale
     if loss == "l2":
         return torch.ones_like(size)
@@ -133,18 +102,16 @@ class _Fit:
         k: int,
         blocks: int | None,
         ridge: float,
-        prior: Prior | None,
-        noise: float | None,
     ) -> None:
         self.dictionary, self.measurement, self.measured, self.masks = dictionary, measurement, measured, masks.double()
-        self.k, self.blocks, self.ridge, self.prior, self.noise = k, blocks, ridge, prior, noise
+        self.k, self.blocks, self.ridge = k, blocks, ridge
         self.log: list[dict[str, float]] = []
 
     def run(
         self, loss: RobustLoss, scale: float | None, indices: Tensor | None, iterations: int, tolerance: float
     ) -> RobustSolution:
         convex: RobustLoss = "l1" if loss in ("tukey", "welsch") else loss
-        code, residuals = self._least_squares(self.masks, indices, self._spread_of(self.measured))
+        code, residuals = self._least_squares(self.masks, indices)
         if loss != "l2":
             code, residuals = self._iterate(convex, scale if loss == "huber" else None, indices, iterations, tolerance)
         if loss != convex:
@@ -173,14 +140,13 @@ class _Fit:
         for iteration in range(iterations):
             anew = indices is None and iteration in _RESELECT
             if residuals is None:
-                weights, spread = self.masks, self._spread_of(self.measured)
+                weights = self.masks
             else:
                 size = _size(residuals)
                 # Weights that trust a few measurements fully, as late ones of the absolute value, choose poor supports.
                 kind: RobustLoss = "huber" if anew else loss
                 weights = self.masks * robust_weights(size, self._scale(size, scale, kind, iteration), kind)
-                spread = self._spread(size)
-            code, found = self._least_squares(weights, None if anew else chosen, spread)
+            code, found = self._least_squares(weights, None if anew else chosen)
             chosen = code.indices
             moved = float("inf") if residuals is None else _largest_move(found, residuals, self.masks)
             residuals = found
@@ -195,14 +161,8 @@ class _Fit:
         assert best is not None
         return best.code, best.residuals
 
-    def _least_squares(self, weights: Tensor, indices: Tensor | None, spread: Tensor) -> tuple[Code, Tensor]:
+    def _least_squares(self, weights: Tensor, indices: Tensor | None) -> tuple[Code, Tensor]:
         """The codes under some weights, and R f - y."""
-        if self.prior is not None:
-            code = self._most_probable(weights, indices, spread)
-            chosen = code.indices
-            assert chosen is not None
-            design = Design(self.dictionary, self.measurement, self.measured, chosen)
-            return code, design.residuals(code.values, code.bias)
         if indices is None:
             indices = select_weighted(
                 self.dictionary, self.measurement, self.measured, weights, self.k, self.blocks, self.ridge
@@ -211,27 +171,6 @@ class _Fit:
         values, bias = design.solve(weights, self.ridge)
         dtype = self.measured.dtype
         return Code(values.to(dtype), bias.to(dtype), indices), design.residuals(values, bias)
-
-    def _most_probable(self, weights: Tensor, indices: Tensor | None, spread: Tensor) -> Code:
-        assert self.prior is not None and isinstance(self.dictionary.experts, LinearHeads)
-        codes = [
-            solve_map(
-                self.dictionary,
-                self.measurement,
-                self.measured[t : t + 1],
-                self.prior,
-                noise=self.noise or float(spread[t]),
-                k=self.k,
-                blocks=self.blocks,
-                indices=None if indices is None else indices[t : t + 1],
-                weights=weights[t],
-            ).code
-            for t in range(len(self.measured))
-        ]
-        if not codes:
-            empty = self.measured.new_zeros(0, self.k)
-            return Code(empty, self.measured.new_zeros(0, self.measured.shape[2]), empty.long())
-        return Code.concatenate(codes)
 
     def _scale(
         self, size: Tensor, scale: float | None, loss: RobustLoss, iteration: int | None = None
@@ -250,11 +189,6 @@ class _Fit:
         """A standard deviation that half of the measurements, be they outliers, cannot move: from the median."""
         known = torch.where(self.masks > 0, size, torch.full_like(size, torch.nan))
         return (1.4826 * known.nanmedian(1).values).nan_to_num(1.0).clamp_min(1e-6)
-
-    def _spread_of(self, signals: Tensor) -> Float[Tensor, "T"]:
-        known = self.masks[..., None] * signals
-        mean = known.sum(1, keepdim=True) / self.masks.sum(1).clamp_min(1e-30)[:, None, None]
-        return self._spread(_size(signals.double() - mean))
 
 
 @dataclass(frozen=True)

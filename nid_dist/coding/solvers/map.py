@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.code import Code
 from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.omp import solve_omp
 from nid_dist.coding.solvers.problem import Problem
-from nid_dist.coding.solvers.ridge import solve_ridge
 from nid_dist.coding.solvers.solution import Solution
 from nid_dist.coding.solvers.statistics import Statistics, gather_statistics
 from nid_dist.dictionary.dictionary import Dictionary
@@ -21,39 +20,11 @@ from nid_dist.measurements.sampling import Measurement
 
 @dataclass(frozen=True)
 class Posterior:
-    """N(mean, precision^-1) over the merged heads of T signals that were measured alike.
+    """N(mean, precision^-1) over the merged heads of T signals that were measured alike."""
 
-    Args:
-        means: one merged head per signal.
-        precision: of all of them.
-        statistics: of the measurements.
-    """
-
-    means: Float[Tensor, "T r"]
-    precision: Float[Tensor, "r r"]
-    statistics: Statistics
-
-    def deviation(self, features: Float[Tensor, "C h"], channels: int) -> Float[Tensor, "C d"]:
-        """The standard deviation of f, in the signals' units, where the head may be any, not only a sparse code's.
-
-        Args:
-            features: the trunk's, at the coordinates asked for.
-            channels: d.
-
-        Returns:
-            One number per coordinate and channel, the same for all T signals.
-        """
-        width = features.shape[1]
-        factor = torch.linalg.cholesky(self.precision)
-        found = []
-        for channel in range(channels):
-            # Of a channel's row of the head, and of its offset.
-            selected = features.new_zeros(len(features), len(self.precision), dtype=torch.float64)
-            selected[:, channel * width : (channel + 1) * width] = features.double()
-            selected[:, channels * width + channel] = 1
-            half = torch.linalg.solve_triangular(factor, selected.t(), upper=False)
-            found.append(half.square().sum(0).sqrt())
-        return torch.stack(found, 1).to(features.dtype)
+    means: Float[Tensor, "T r"]  # one merged head per signal
+    precision: Float[Tensor, "r r"]  # of all of them
+    statistics: Statistics  # of the measurements
 
 
 @torch.no_grad()
@@ -63,20 +34,8 @@ def posterior(
     measured: Float[Tensor, "T M d"],
     prior: Prior,
     noise: float,
-    weights: Float[Tensor, "M"] | None = None,
 ) -> Posterior:
     """The merged heads that measurements with independent Gaussian noise leave probable.
-
-    Args:
-        dictionary: frozen, of linear heads.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        prior: on merged heads.
-        noise: standard deviation of the noise, in units of the measurements.
-        weights: of the measurements, by which the noise's variance is divided; None: one.
-
-    Returns:
-        The posterior.
 
     Raises:
         UserError: for deep experts, which have no merged head.
@@ -88,7 +47,7 @@ def posterior(
             expected="linear heads, whose sum is a head again",
             hint="choose another solver",
         )
-    known = gather_statistics(dictionary.trunk, measurement, measured, weights)
+    known = gather_statistics(dictionary.trunk, measurement, measured)
     channels, width = dictionary.channels, dictionary.experts.width
     features, signals = _with_constant(known)
     precision, right = prior.precision(), prior.precision() @ prior.mean.double()
@@ -114,32 +73,16 @@ def solve_map(
     k: int,
     blocks: int | None = 8,
     ridge: float = 1e-9,
-    indices: Int[Tensor, "T k"] | None = None,
-    weights: Float[Tensor, "M"] | None = None,
 ) -> Solution:
     """The code of k coefficients whose signal is most probable.
 
     Up to a constant, minus twice the log-posterior of a merged head u is (u - u*)^T Lambda (u - u*), with mean u* and
     precision Lambda. So the code is found by matching pursuit of u* among the experts' rows, in that inner product.
-
-    Args:
-        dictionary: frozen, of linear heads, with all experts here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        prior: on merged heads.
-        noise: standard deviation of the noise, in units of the measurements.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative, against dependent rows.
-        indices: the supports, where they are given.
-        weights: of the measurements; None: all alike.
-
-    Returns:
-        The solution; its residual is that of the measurements.
+    `noise` is the standard deviation of the measurements' noise; the solution's residual is that of the measurements.
     """
-    known = posterior(dictionary, measurement, measured, prior, noise, weights)
+    known = posterior(dictionary, measurement, measured, prior, noise)
     problem = _problem_of_heads(dictionary, known.means, known.precision)
-    found = solve_omp(problem, k, blocks, ridge) if indices is None else solve_ridge(problem, indices, ridge)
+    found = solve_omp(problem, k, blocks, ridge)
     error = _residual(dictionary, known.statistics, found.code)
     return Solution(found.code, error, [{**entry, "residual": error.mean().item()} for entry in found.log[-1:]])
 
@@ -201,17 +144,5 @@ def code_of_head(
     blocks: int | None = 8,
     ridge: float = 1e-9,
 ) -> Code:
-    """The code of k coefficients that is closest to a merged head, in the inner product of a precision.
-
-    Args:
-        dictionary: frozen, of linear heads, with all experts here.
-        head: of one signal.
-        precision: of its posterior.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative, against dependent rows.
-
-    Returns:
-        The code.
-    """
+    """The code of k coefficients closest to one merged head, in the inner product of a posterior's precision."""
     return solve_omp(_problem_of_heads(dictionary, head[None], precision), k, blocks, ridge).code

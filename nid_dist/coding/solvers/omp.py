@@ -21,18 +21,9 @@ def solve_omp(
 ) -> Solution:
     """Choose atoms by their correlation with the residual, a block at a time, refitting after each (Pati et al. 1993).
 
-    One atom per block (blocks = k) is the classical pursuit; fewer blocks are faster and a little worse.
-
-    Args:
-        problem: the reduced problem.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative ridge of the refits.
-        tolerance: a signal whose mean squared error is no more than this gets no further coefficient.
-
-    Returns:
-        The solution; its support is smaller than k when all signals reach the tolerance before. Where only some do,
-        their further coefficients are zero.
+    One atom per block (blocks = k) is the classical pursuit; fewer blocks are faster and a little worse. A signal whose
+    mean squared error is no more than the tolerance gets no further coefficient: the support is smaller than k when all
+    signals reach it before; where only some do, their further coefficients are zero.
     """
     experts, signals = len(problem.atoms), len(problem.targets)
     sizes = block_sizes(min(k, experts), blocks)

@@ -24,12 +24,7 @@ _EXPERTS = 4096  # whose inner products are kept
 
 
 class PreparedDictionary:
-    """`reduce_problem` for many batches of signals.
-
-    Args:
-        dictionary: frozen; all n experts must be here, and none may change while this is used.
-        measurement: R, the same for all signals.
-    """
+    """`reduce_problem` for many batches of signals, by a frozen dictionary that must not change meanwhile."""
 
     def __init__(self, dictionary: Dictionary, measurement: Measurement) -> None:
         self.dictionary, self.measurement = dictionary, measurement
@@ -38,15 +33,7 @@ class PreparedDictionary:
 
     @torch.no_grad()
     def problem(self, measured: Float[Tensor, "T M d"]) -> Problem:
-        """Reduce some signals.
-
-        Args:
-            measured: what R gave for each.
-
-        Returns:
-            What `reduce_problem` returns, up to rounding; where the dictionary is small, with the inner products of
-            all atoms.
-        """
+        """What `reduce_problem` returns, up to rounding; of a small dictionary with the inner products of all atoms."""
         size, channels = measured.shape[1:]
         if (size * channels) ** 2 <= _NUMBERS:
             if self._map is None:
@@ -82,7 +69,7 @@ class PreparedDictionary:
             assert isinstance(heads, LinearHeads)
             known = gather_statistics(trunk, self.measurement, none)
             factor, inverse = factorise(known.gram)
-            self._map = problem_of(heads, known, factor, inverse)
+            self._map = problem_of(heads, known, factor, none.new_zeros(0, none.shape[2], len(inverse)))
             constant = constant_measured(self.measurement, none)
             features = none.new_zeros(size, len(inverse))
             for part, phi in self.measurement.chunks(trunk, max(1, _FEATURES // trunk.out_dim)):
@@ -99,25 +86,14 @@ class PreparedDictionary:
 
 
 class LastPrepared:
-    """The dictionary prepared for samples on one grid after the other: anew only where the grid changes.
-
-    Args:
-        dictionary: as for `PreparedDictionary`.
-    """
+    """The dictionary prepared for samples on one grid after the other: anew only where the grid changes."""
 
     def __init__(self, dictionary: Dictionary) -> None:
         self.dictionary = dictionary
         self._last: tuple[Tensor, PreparedDictionary] | None = None
 
     def at(self, coords: Float[Tensor, "M m"]) -> PreparedDictionary:
-        """The dictionary prepared for samples at some coordinates.
-
-        Args:
-            coords: in [-1, 1]^m.
-
-        Returns:
-            The last one, where the coordinates are the same.
-        """
+        """The dictionary prepared for samples at some coordinates."""
         if self._last is None or not torch.equal(self._last[0], coords):
             self._last = coords, PreparedDictionary(self.dictionary, Sampling(coords))
         return self._last[1]

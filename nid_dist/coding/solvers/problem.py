@@ -36,27 +36,19 @@ class Problem:
 
     Inner products are (weighted) means over the measurements, and sums over channels. "Centred" is what is left after
     the projection on R 1, the measurements of the constant function; means are these projections.
-
-    Args:
-        atoms: centred atoms in D coordinates.
-        targets: centred signals in the same coordinates.
-        atom_means: means of the atoms per channel.
-        target_means: means of the signals per channel.
-        residual_floor: squared norm of the part of each signal that no code can represent.
-        energy: mean squared norm of the atoms, to which ridges are relative; None: of the atoms given. Where they are
-            only a part of the dictionary, that of all n.
-        constant: c, the mean square of R 1; None: one, as for samples.
-        gram: inner products of all atoms, where they are known.
     """
 
-    atoms: Float[Tensor, "n D"]
-    targets: Float[Tensor, "T D"]
-    atom_means: Float[Tensor, "n d"]
-    target_means: Float[Tensor, "T d"]
-    residual_floor: Float[Tensor, "T"]
+    atoms: Float[Tensor, "n D"]  # centred atoms in D coordinates
+    targets: Float[Tensor, "T D"]  # centred signals in the same coordinates
+    atom_means: Float[Tensor, "n d"]  # means of the atoms per channel
+    target_means: Float[Tensor, "T d"]  # means of the signals per channel
+    residual_floor: Float[Tensor, "T"]  # squared norm of the part of each signal that no code can represent
+    # Mean squared norm of the atoms, to which ridges are relative; None: of the atoms given. Where they are only a part
+    # of the dictionary, that of all n.
     energy: Float[Tensor, ""] = None  # type: ignore[assignment]
+    # The mean square c of R 1; None: one, as for samples
     constant: Float[Tensor, ""] = None  # type: ignore[assignment]
-    gram: Float[Tensor, "n n"] | None = None
+    gram: Float[Tensor, "n n"] | None = None  # inner products of all atoms, where they are known
 
     def __post_init__(self) -> None:
         if self.constant is None:
@@ -84,12 +76,8 @@ def reduce_problem(
 ) -> Problem:
     """Reduce measured signals and a frozen dictionary to a `Problem`.
 
-    Args:
-        dictionary: all n experts must be here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        through: "atoms" keeps one number per measurement and channel, in their order, whatever D that makes.
-        weights: of the measurements' squares, not negative, the same for all signals; None: all alike.
+    "atoms" keeps one number per measurement and channel, in their order, whatever D that makes. Weights are those of
+    the measurements' squares, the same for all signals; None: all alike.
 
     Returns:
         The problem, with D = min(M, h) * d for linear heads and min(M * d, n) for deep experts.
@@ -114,17 +102,10 @@ def reduce_problem(
 def reduce_owned(dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"]) -> Problem:
     """This rank's part of the problem of a sharded dictionary: its own signals, and the atoms of the experts held here.
 
-    To be called on all ranks that share the experts. The coordinates are the same on all, so that atoms can be sent
-    to signals and signals to atoms. Deep experts are reduced to one number per measurement and channel, whatever
-    their number: inner products of all atoms, which could be fewer, would need all of them in one place.
-
-    Args:
-        dictionary: with experts sharded over ranks, or not.
-        measurement: R, the same for all signals of all ranks.
-        measured: what R gave for each signal of this rank; there may be none.
-
-    Returns:
-        A problem of E atoms and T signals, with the energy of all n atoms.
+    To be called on all ranks that share the experts. The coordinates are the same on all, so that atoms can be sent to
+    signals and signals to atoms. Deep experts are reduced to one number per measurement and channel, whatever their
+    number: inner products of all atoms, which could be fewer, would need all of them in one place. The problem has E
+    atoms, this rank's T signals, of which there may be none, and the energy of all n atoms.
     """
     heads, exchange = dictionary.experts, dictionary.exchange
     if isinstance(heads, LinearHeads) and measurement.size > heads.width:
@@ -137,19 +118,10 @@ def reduce_owned(dictionary: Dictionary, measurement: Measurement, measured: Flo
 def measured_atoms(
     dictionary: Dictionary, measurement: Measurement, chosen: Int[Tensor, "U"] | None = None
 ) -> Iterator[tuple[slice, Float[Tensor, "P U d"]]]:
-    """R b_j of the experts held here, or of some of them, some measurements at a time.
-
-    Args:
-        dictionary: frozen.
-        measurement: R.
-        chosen: which experts; None: all.
-
-    Returns:
-        Which measurements, and the atoms' there.
-    """
+    """R b_j of the experts held here, or of some of them, some measurements at a time."""
     tensors = [tensor if chosen is None else tensor[chosen] for tensor in dictionary.experts.tensors]
     experts, channels = len(tensors[0]), dictionary.channels
-    rows = max(1, NUMBERS // max(1, experts * dictionary.experts.numbers_per_coordinate))
+    rows = max(1, NUMBERS // max(1, experts * dictionary.experts.floats_per_coordinate))
 
     def atoms(coords: Tensor) -> Tensor:
         return dictionary.experts.evaluate(dictionary.trunk(coords), tensors).transpose(0, 1).flatten(1)
@@ -186,14 +158,14 @@ def _through_features(
     weights: Tensor | None = None,
 ) -> Problem:
     known = gather_statistics(dictionary.trunk, measurement, measured, weights)
-    return problem_of(heads, known, *factorise(known.gram, dictionary.exchange))
+    factor, inverse = factorise(known.gram, dictionary.exchange)
+    return problem_of(heads, known, factor, torch.einsum("hj,thd->tdj", inverse.t(), known.cross))
 
 
 def problem_of(
-    heads: LinearHeads, known: Statistics, factor: Float[Tensor, "h q"], inverse: Float[Tensor, "q h"]
+    heads: LinearHeads, known: Statistics, factor: Float[Tensor, "h q"], reduced: Float[Tensor, "T d q"]
 ) -> Problem:
-    """The problem of linear heads, from the statistics of their features and what `factorise` made of these."""
-    reduced = torch.einsum("hj,thd->tdj", inverse.t(), known.cross)
+    """The problem of linear heads, from statistics of their features, a factor L of inner products, and L^-1 z."""
     dtype = heads.rows.dtype
     atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
     atom_means = torch.einsum("ndh,h->nd", heads.weight, known.means.to(dtype)) + heads.offset

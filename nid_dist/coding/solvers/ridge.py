@@ -15,11 +15,7 @@ ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
 
 
 class SingularSystem(UserError):
-    """Atoms of a support depend on each other, and there is no ridge to choose among codes.
-
-    Args:
-        signal: whose.
-    """
+    """Atoms of a support depend on each other, and there is no ridge to choose among codes."""
 
     def __init__(self, signal: int) -> None:
         self.signal = signal
@@ -35,13 +31,7 @@ class SingularSystem(UserError):
 def solve_ridge(problem: Problem, indices: Int[Tensor, "T k"], weight: float = 1e-5) -> Solution:
     """Minimise |A_S^T alpha - y|^2 + weight * (mean squared norm of all atoms) * |alpha|^2 over alpha, and beta.
 
-    Args:
-        problem: the reduced problem.
-        indices: the support S of each signal, without repeats.
-        weight: relative ridge; 0 demands independent atoms.
-
-    Returns:
-        The solution, in closed form.
+    The support S of each signal has no repeats; a weight of 0 demands independent atoms.
 
     Raises:
         SingularSystem: when a signal's system is.
@@ -63,16 +53,8 @@ def ridge_values(
 ) -> Float[Tensor, "T k"]:
     """The coefficients of `solve_ridge`.
 
-    Args:
-        problem: the reduced problem.
-        indices: the supports.
-        weight: relative ridge.
-        gram: inner products of all atoms, where the caller has them.
-        cross: inner products of signals and atoms, where the caller has them.
-        present: which coefficients may differ from zero; None: all.
-
-    Returns:
-        One row of coefficients per signal.
+    `gram` and `cross` are inner products of atoms, and of signals and atoms, where the caller has them; `present` says
+    which coefficients may differ from zero.
 
     Raises:
         SingularSystem: when a signal's system is.

@@ -23,17 +23,11 @@ _HUBER = 1.345  # times the noise, where the loss turns from square to linear
 
 @dataclass(frozen=True)
 class RobustHead:
-    """A robust fit of one signal.
+    """A robust fit of one signal."""
 
-    Args:
-        code: of k coefficients.
-        head: the most probable merged head, of which the code is the best approximation.
-        trust: of each measurement, in [0, 1]: what the loss left of its weight.
-    """
-
-    code: Code
-    head: Float[Tensor, "r"]
-    trust: Float[Tensor, "M"]
+    code: Code  # of k coefficients
+    head: Float[Tensor, "r"]  # the most probable merged head, of which the code is the best approximation
+    trust: Float[Tensor, "M"]  # of each measurement, in [0, 1]: what the loss left of its weight
 
 
 @torch.no_grad()
@@ -51,19 +45,7 @@ def solve_robust_map(
 ) -> RobustHead:
     """Minimise sum_i w_i rho((f_i - y_i) / noise) plus the prior's quadratic form; rho is Huber's.
 
-    Args:
-        dictionary: frozen, of linear heads and one channel, with all experts here.
-        measurement: R.
-        measured: what R gave.
-        prior: on merged heads.
-        noise: standard deviation of measurements of weight 1.
-        k: size of the support.
-        blocks: rounds of its selection, 1 to k; None: k.
-        weights: of the measurements; None: one.
-        iterations: of reweighting.
-
-    Returns:
-        The fit.
+    The dictionary has linear heads and one channel; `noise` is the standard deviation of measurements of weight 1.
     """
     assert isinstance(dictionary.experts, LinearHeads) and dictionary.channels == 1
     features = torch.cat([part for _, part in measurement.chunks(_with_one(dictionary), _ROWS)])

@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.code import Code
-from nid_dist.coding.solvers.omp import block_sizes, inverse_norms, solve_omp
-from nid_dist.coding.solvers.problem import Problem, reduce_owned, reduce_problem
+from nid_dist.coding.solvers.omp import block_sizes, inverse_norms
+from nid_dist.coding.solvers.problem import Problem, reduce_owned
 from nid_dist.coding.solvers.ridge import SingularSystem, ridge_values
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.dictionary.dictionary import Dictionary
@@ -23,49 +23,6 @@ from nid_dist.parallel.exchange.fetching import FetchedRows, back_home, padded_s
 
 LATENCY = 2**17
 """Numbers that could be sent in the time that a message takes besides: 0.5 ms at 1 GB/s, or 20 us at 25 GB/s."""
-
-
-@torch.no_grad()
-def solve_codes(
-    dictionary: Dictionary,
-    measurement: Measurement,
-    measured: Float[Tensor, "T M d"],
-    k: int,
-    blocks: int | None = None,
-    ridge: float = 1e-5,
-) -> Solution:
-    """`solve_omp`, whether the experts are sharded or not.
-
-    To be called on all ranks that share the experts, with the same measurement.
-
-    Args:
-        dictionary: frozen.
-        measurement: R, the same for all signals of all ranks.
-        measured: what R gave for each signal of this rank; there may be none.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative ridge of the refits.
-
-    Returns:
-        The solution for this rank's signals.
-
-    Raises:
-        SingularSystem: on all ranks, when a signal's system is.
-    """
-    exchange = dictionary.exchange
-    if exchange.ranks == 1:
-        return solve_omp(reduce_problem(dictionary, measurement, measured), k, blocks, ridge)
-    if _owners_should_score(dictionary, measurement, measured, k, blocks):
-        return solve_omp_sharded(dictionary, measurement, measured, k, blocks, ridge)
-    problem = reduce_problem(dictionary.unsharded(), measurement, measured)
-    solution, failed = None, None
-    try:
-        solution = solve_omp(problem, k, blocks, ridge)
-    except SingularSystem as error:
-        failed = error
-    raise_together(exchange, failed, measured.device)
-    assert solution is not None
-    return solution
 
 
 @torch.no_grad()
@@ -79,8 +36,14 @@ def solve_omp_sharded(
 ) -> Solution:
     """`solve_omp` with every owner scoring its own atoms; deep experts need M * d numbers of memory per atom.
 
-    What is sent: a residual per block and signal to every owner, the best candidates back, and the rows of the atoms
-    chosen, once to each rank that chose them. Arguments, result and errors are those of `solve_codes`.
+    To be called on all ranks that share the experts, with the same measurement. What is sent: a residual per block and
+    signal to every owner, the best candidates back, and the rows of the atoms chosen, once to each rank that did.
+
+    Returns:
+        The solution for this rank's signals, of which there may be none.
+
+    Raises:
+        SingularSystem: on all ranks, when a signal's system is.
     """
     exchange = dictionary.exchange
     padded = padded_signals(exchange, len(measured), measured.device)
@@ -112,35 +75,6 @@ def solve_omp_sharded(
     return Solution(replace(code, indices=indices), errors, log)
 
 
-@torch.no_grad()
-def reduce_problem_for(
-    dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"], indices: Int[Tensor, "T k"]
-) -> tuple[Problem, Int[Tensor, "T k"]]:
-    """The problem of codes on given supports: of all atoms, or, where experts are sharded, of those in the supports.
-
-    To be called on all ranks that share the experts, with the same measurement and k; solving then needs no other rank.
-
-    Args:
-        dictionary: frozen.
-        measurement: R, the same for all signals of all ranks.
-        measured: what R gave for each signal of this rank; there may be none.
-        indices: the support of each signal.
-
-    Returns:
-        The problem, with the energy of all n atoms, and the supports as places among its atoms. A code solved with
-        them is to be given `indices` again.
-    """
-    exchange = dictionary.exchange
-    if exchange.ranks == 1:
-        return reduce_problem(dictionary, measurement, measured), indices
-    if not _has_short_atoms(dictionary, measurement):
-        return reduce_problem(dictionary.unsharded(), measurement, measured), indices
-    owned = reduce_owned(dictionary, measurement, measured)
-    table = _table(exchange, owned, padded_signals(exchange, len(measured), measured.device))
-    table.fetch(indices)
-    return _fetched(owned, table), table.places(indices)
-
-
 def fetching_is_cheaper(
     *,
     experts: int,
@@ -156,32 +90,25 @@ def fetching_is_cheaper(
 
     Each rank sends to each of the R - 1 others: when gathering, its n / R experts; else, in four messages per block,
     for each signal, a residual per block, the score and index of k candidates and the index of k choices, and its share
-    of the rows chosen. A message counts as `LATENCY` numbers more.
-
-    Args:
-        experts: n.
-        ranks: R.
-        signals: the largest batch of a rank.
-        support: k.
-        blocks: rounds of selection.
-        expert_numbers: parameters of an expert.
-        atom_numbers: D + d, of a reduced atom and its means.
-        common_numbers: sent besides, once.
-
-    Returns:
-        True for many experts and few signals.
+    of the rows chosen. A message counts as `LATENCY` numbers more. `signals` is the largest batch of a rank,
+    `expert_numbers` are the parameters of an expert, `atom_numbers` D + d of a reduced atom and its means, and
+    `common_numbers` are sent besides, once.
     """
     rows = min(signals * support, experts) * atom_numbers / ranks
     messages = signals * (blocks * atom_numbers + 3 * support) + 4 * blocks * LATENCY
     return common_numbers + messages + rows < experts // ranks * expert_numbers
 
 
-def _owners_should_score(
-    dictionary: Dictionary, measurement: Measurement, measured: Tensor, k: int, blocks: int | None
+def owners_should_score(
+    dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"], k: int, blocks: int | None
 ) -> bool:
-    if not _has_short_atoms(dictionary, measurement):
-        return False
+    """Whether `solve_omp_sharded` is the way; to be called, and answered alike, on all ranks that share the experts."""
     exchange, width = dictionary.exchange, dictionary.trunk.out_dim
+    # An atom of a deep expert is as long as the measurement unless it is reduced by the inner products of all atoms
+    # (`reduce_problem`), and these need all in one place.
+    short = dictionary.linear or measurement.size * dictionary.channels <= dictionary.num_experts
+    if exchange.ranks == 1 or not short:
+        return False
     features = dictionary.linear and measurement.size > width
     support = min(k, dictionary.num_experts)
     return fetching_is_cheaper(
@@ -195,12 +122,6 @@ def _owners_should_score(
         # The spectrum that all ranks use, in float64: two numbers each.
         common_numbers=2 * width * (width + 1) if features else 0,
     )
-
-
-def _has_short_atoms(dictionary: Dictionary, measurement: Measurement) -> bool:
-    # An atom of a deep expert is as long as the measurement unless it is reduced by the inner products of all atoms
-    # (`reduce_problem`), and these need all in one place.
-    return dictionary.linear or measurement.size * dictionary.channels <= dictionary.num_experts
 
 
 def _best(exchange: Exchange, scores: Float[Tensor, "S E"], size: int) -> Int[Tensor, "rows size"]:
@@ -227,6 +148,10 @@ def _fetched(owned: Problem, table: FetchedRows) -> Problem:
 
 def raise_together(exchange: Exchange, error: SingularSystem | None, device: torch.device) -> None:
     """Raise on all ranks what failed on one: a rank that went on alone would wait for ever."""
+    if exchange.ranks == 1:
+        if error is not None:
+            raise error
+        return
     failed = exchange.gather(torch.tensor([-1 if error is None else error.signal], device=device))
     if bool((failed >= 0).any()):
         raise error or SingularSystem(int(failed.max()))

@@ -20,25 +20,15 @@ NUMBERS = 2**24
 
 @dataclass(frozen=True)
 class Statistics:
-    """Weighted means over the measurements, in float64, of features and signals less their projections on R 1.
+    """Weighted means over the measurements, in float64, of features and signals less their projections on R 1."""
 
-    Args:
-        gram: inner products of the centred features.
-        cross: those of the centred signals with the centred features.
-        means: of the features: their projections on the constant's measurements.
-        target_means: of the signals.
-        energy: squared norms of the centred signals, over all channels.
-        constant: squared norm of R 1; one where f is sampled.
-        count: sum of the weights; without weights M.
-    """
-
-    gram: Float[Tensor, "h h"]
-    cross: Float[Tensor, "T h d"]
-    means: Float[Tensor, "h"]
-    target_means: Float[Tensor, "T d"]
-    energy: Float[Tensor, "T"]
-    constant: Float[Tensor, ""]
-    count: Float[Tensor, ""]
+    gram: Float[Tensor, "h h"]  # inner products of the centred features
+    cross: Float[Tensor, "T h d"]  # those of the centred signals with the centred features
+    means: Float[Tensor, "h"]  # of the features: their projections on the constant's measurements
+    target_means: Float[Tensor, "T d"]  # of the signals
+    energy: Float[Tensor, "T"]  # squared norms of the centred signals, over all channels
+    constant: Float[Tensor, ""]  # squared norm of R 1; one where f is sampled
+    count: Float[Tensor, ""]  # sum of the weights; without weights M
 
 
 def gather_statistics(
@@ -47,17 +37,7 @@ def gather_statistics(
     measured: Float[Tensor, "T M d"],
     weights: Float[Tensor, "M"] | None = None,
 ) -> Statistics:
-    """Pass over the measurements once, some at a time.
-
-    Args:
-        trunk: phi.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        weights: of the measurements, not negative; None: all alike.
-
-    Returns:
-        The statistics of the trunk's features.
-    """
+    """Pass over the measurements once, some at a time, for the statistics of the trunk's features."""
     width = trunk.out_dim
     # In float64: in float32 the factorisation fails at relative eigenvalues of 1e-5, which features reach.
     double = partial(torch.zeros, dtype=torch.float64, device=measured.device)
@@ -86,15 +66,7 @@ def gather_statistics(
 
 
 def constant_measured(measurement: Measurement, like: Tensor) -> Float[Tensor, "M"]:
-    """R 1, in float64.
-
-    Args:
-        measurement: R.
-        like: a tensor on the device that is worked on.
-
-    Returns:
-        One number per measurement: ones for samples, lengths of lines for line integrals.
-    """
+    """R 1, in float64: ones for samples, lengths of lines for line integrals."""
     ones = torch.ones(measurement.size, dtype=torch.float64, device=like.device)
 
     def one(coords: Tensor) -> Tensor:

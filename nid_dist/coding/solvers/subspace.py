@@ -19,44 +19,24 @@ _NUMBERS = 2**26  # of products of atoms, at a time
 
 @dataclass(frozen=True)
 class Subspace:
-    """f = mean + basis s at some coordinates, s of independent standard normals, and noise beside it.
+    """f = mean + basis s at some coordinates, s of independent standard normals, and noise beside it."""
 
-    Args:
-        mean: of f.
-        basis: f along each direction, by one standard deviation.
-        beside: variance of f in all other directions together.
-    """
-
-    mean: Float[Tensor, "C d"]
-    basis: Float[Tensor, "C d q"]
-    beside: Float[Tensor, "C"]
+    mean: Float[Tensor, "C d"]  # of f
+    basis: Float[Tensor, "C d q"]  # f along each direction, by one standard deviation
+    beside: Float[Tensor, "C"]  # variance of f in all other directions together
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of T signals after measuring them.
+    """What is known of T signals after measuring them."""
 
-    Args:
-        values: f at the coordinates, most probable.
-        deviation: standard deviation of f, a mean over the channels.
-    """
-
-    values: Float[Tensor, "T C d"]
-    deviation: Float[Tensor, "T C"]
+    values: Float[Tensor, "T C d"]  # f at the coordinates, most probable
+    deviation: Float[Tensor, "T C"]  # standard deviation of f, a mean over the channels
 
 
 @torch.no_grad()
 def subspace(dictionary: Dictionary, prior: Prior, coords: Float[Tensor, "C m"]) -> Subspace:
-    """The prior's directions as functions.
-
-    Args:
-        dictionary: of linear heads.
-        prior: on its merged heads.
-        coords: in [-1, 1]^m.
-
-    Returns:
-        The directions at the coordinates.
-    """
+    """The directions of a prior on merged heads as functions, at coordinates."""
     channels, width = dictionary.channels, dictionary.trunk.out_dim
     features = dictionary.trunk(coords).double()
 
@@ -73,16 +53,9 @@ def subspace(dictionary: Dictionary, prior: Prior, coords: Float[Tensor, "C m"])
 
 @torch.no_grad()
 def observe(space: Subspace, measured: Float[Tensor, "T C d"], weights: Float[Tensor, "T C"], noise: float) -> Seen:
-    """What signals are, given some of their values.
+    """What signals are, given some of their values: the posterior's mean and deviation.
 
-    Args:
-        space: of the coordinates.
-        measured: values there; where the weight is 0 they are not looked at.
-        weights: by which the noise's variance is divided; 0: not measured.
-        noise: standard deviation of the noise, in units of the values.
-
-    Returns:
-        The posterior's mean and deviation.
+    The noise's variance is divided by the weights; values of weight 0 are not looked at.
     """
     directions, channels = space.basis.shape[2], space.basis.shape[1]
     at_once = max(1, _NUMBERS // space.basis.numel())

@@ -24,20 +24,7 @@ def select_weighted(
     blocks: int | None = None,
     ridge: float = 1e-5,
 ) -> Int[Tensor, "T k"]:
-    """The supports that `solve_omp` would choose for each signal with its own weights.
-
-    Args:
-        dictionary: frozen, with all experts here.
-        measurement: R, the same for all signals.
-        measured: what R gave for each signal.
-        weights: of each signal's measurements, not negative.
-        k: size of the support.
-        blocks: rounds of selection, 1 to k; None: k.
-        ridge: relative ridge of the refits.
-
-    Returns:
-        Supports without repeats.
-    """
+    """The supports that `solve_omp` would choose for each signal with its own weights."""
     if dictionary.num_experts * measured.shape[1] * measured.shape[2] > _ATOMS:
         # Signals of so many measurements are reduced one by one, in passes.
         one = [

@@ -43,8 +43,6 @@ class DeepSpeedEngine:
     """Several ranks, driven by DeepSpeed.
 
     Args:
-        world: all ranks.
-        accumulation: micro-batches of a step.
         zero_stage: 0, or 1: each replica keeps and steps its share of the optimiser's state.
         options: DeepSpeed's own configuration, from the user.
 

@@ -80,12 +80,8 @@ def deepspeed_config(accumulation: int, zero_stage: int, options: Mapping[str, A
     are spread over ranks.
 
     Args:
-        accumulation: micro-batches of a step.
         zero_stage: 0, or 1: the optimiser's state is spread over replicas.
         options: the user's `parallel.deepspeed`.
-
-    Returns:
-        DeepSpeed's configuration.
 
     Raises:
         UserError: when an option contradicts another key of ours, is not for experts, or is not known.

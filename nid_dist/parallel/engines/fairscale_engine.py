@@ -19,11 +19,7 @@ from nid_dist.parallel.process_group_world import ProcessGroupWorld
 
 
 class FairscaleEngine:
-    """Several ranks, with fairscale.
-
-    Args:
-        world: all ranks.
-    """
+    """Several ranks, with fairscale."""
 
     def __init__(self, world: ProcessGroupWorld) -> None:
         self.param_groups: list[dict[str, Any]] = []
@@ -119,9 +115,6 @@ def checkpoint_gate(gate: nn.Module) -> nn.Module:
     Args:
         gate: a module of `values, ids` whose outputs are dataclasses of tensors; changed in place, its parameters keep
             their names.
-
-    Returns:
-        The gate.
     """
     from fairscale.nn.checkpoint import checkpoint_wrapper
 

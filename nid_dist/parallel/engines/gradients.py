@@ -49,7 +49,6 @@ def global_norm(parts: Iterable[tuple[Sequence[Tensor], int]], world: World) -> 
 
     Args:
         parts: gradients of this rank, each with the number of ranks that hold the same.
-        world: all ranks.
 
     Returns:
         The norm; not finite when any rank has a gradient that is not.
@@ -65,7 +64,6 @@ def clip(gradients: Iterable[Tensor], norm: float, largest: float | None) -> Non
 
     Args:
         gradients: changed in place.
-        norm: of all gradients of all ranks.
         largest: norm that is left as it is; None: any.
     """
     if largest is None or norm + 1e-6 <= largest:

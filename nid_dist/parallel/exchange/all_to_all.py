@@ -28,7 +28,6 @@ class AllToAllExchange:
     """Experts are sharded over the R ranks of an expert-parallel group.
 
     Args:
-        topology: who holds which experts.
         group: the expert-parallel group's process group, R ranks in the order of the experts they hold.
         transport: whose all-to-all is used; both are the same operation.
         rows: signals to which every rank's batch is padded, where all ranks know it; None: they ask each other each
@@ -49,15 +48,7 @@ class AllToAllExchange:
         self._apply = _operation(transport)
 
     def dispatch(self, code: Code) -> Callable[[], Code]:
-        """Send the part of this rank's codes that concerns each owner's experts, without waiting.
-
-        Args:
-            code: of this rank's T signals; sparse or dense.
-
-        Returns:
-            A function that waits; it gives the codes of the group's signals, stacked by rank and padded with
-            coefficients that are not `present`; biases are zero, as they stay at home.
-        """
+        """Send each owner its part of the codes; what pads arrives as not `present`, and biases stay at home: zeros."""
         rows = self._agreed(code.signals, code.values.device)
         if code.indices is None:
             parts = code.values.unflatten(1, (self.ranks, self.topology.local_experts)).transpose(0, 1)
@@ -81,39 +72,17 @@ class AllToAllExchange:
         return wait
 
     def share(self, rows: Float[Tensor, "T *rest"]) -> Float[Tensor, "S *rest"]:
-        """What every rank of the group holds for its own signals, stacked and padded as `dispatch` does.
-
-        Args:
-            rows: one row per signal of this rank.
-
-        Returns:
-            The rows of all of the group's signals.
-        """
+        """What every rank of the group holds for its own signals, stacked and padded as `dispatch` does."""
         padded = _pad_rows(rows[None], self._agreed(len(rows), rows.device), 0)
         return self._send(padded.expand(self.ranks, *padded.shape[1:]), "coordinates").flatten(0, 1)
 
     def combine(self, partial: Float[Tensor, "S *rest"], signals: int) -> Float[Tensor, "T *rest"]:
-        """For this rank's signals, the sum over the group of the partial sums of dispatched codes.
-
-        Args:
-            partial: one row per signal of the group, as `dispatch` stacked them.
-            signals: T, how many this rank dispatched.
-
-        Returns:
-            The complete sums.
-        """
+        """For this rank's signals, the sum over the group of the partial sums of dispatched codes."""
         returned = self._send(partial.unflatten(0, (self.ranks, len(partial) // self.ranks)), "sums")
         return returned.sum(0)[:signals]
 
     def gather(self, part: Shaped[Tensor, "E *rest"]) -> Shaped[Tensor, "n *rest"]:
-        """What every rank of the group holds for its own experts, in the order of the experts.
-
-        Args:
-            part: one row per expert held here.
-
-        Returns:
-            One row per expert of all, without gradient.
-        """
+        """What every rank of the group holds for its own experts, in the order of the experts; without gradient."""
         begin = time.perf_counter()
         whole = all_gather(part, self.group)
         self.traffic.add("atoms", part.numel() * part.element_size() * (self.ranks - 1), time.perf_counter() - begin)

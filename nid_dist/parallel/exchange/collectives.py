@@ -8,14 +8,10 @@ from torch import Tensor
 
 
 def all_gather(part: Shaped[Tensor, "E *rest"], group: Any = None) -> Shaped[Tensor, "n *rest"]:
-    """What every rank holds, stacked by rank; without gradient.
+    """What every rank holds, stacked by rank; without gradient: all parts, along the first axis.
 
     Args:
-        part: of the same shape on all ranks.
         group: the ranks; None: all.
-
-    Returns:
-        All parts, along the first axis.
     """
     part = part.detach().contiguous()
     whole = part.new_empty(dist.get_world_size(group) * len(part), *part.shape[1:])

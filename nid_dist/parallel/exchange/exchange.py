@@ -19,25 +19,15 @@ class Traffic:
     """What this rank has sent to others, and how long it waited for what they sent, since the last `reset`.
 
     Kinds: `codes` (to the owners, and their gradients back), `coordinates`, `sums` (back home, and their gradients to
-    the owners) and `atoms` (experts gathered or fetched for a solver).
+    the owners) and `atoms` (experts gathered or fetched for a solver). GPUs wait for each other while their processes
+    go on: seconds are those that the process waited.
     """
 
     bytes: dict[str, int] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
-    @property
-    def bytes_sent(self) -> int:
-        """Over all kinds."""
-        return sum(self.bytes.values())
-
     def add(self, kind: str, sent: int, waited: float) -> None:
-        """Count one message.
-
-        Args:
-            kind: of the message.
-            sent: bytes that left this rank.
-            waited: seconds.
-        """
+        """Count one message."""
         self.bytes[kind] = self.bytes.get(kind, 0) + sent
         self.seconds[kind] = self.seconds.get(kind, 0.0) + waited
 

@@ -16,15 +16,11 @@ from nid_dist.parallel.exchange.exchange import Exchange
 
 
 def padded_signals(exchange: Exchange, signals: int, device: torch.device) -> int:
-    """The largest batch of the ranks that share the experts.
+    """The largest batch of the ranks that share the experts: at least T, and the same on all ranks.
 
     Args:
         exchange: its `rows` say so where they are set; else the ranks ask each other.
         signals: T of this rank; may be 0.
-        device: of the data.
-
-    Returns:
-        At least T, and the same on all ranks.
 
     Raises:
         ValueError: for more signals than the exchange has rows.
@@ -40,16 +36,10 @@ def padded_signals(exchange: Exchange, signals: int, device: torch.device) -> in
 def to_all(
     exchange: Exchange, rows: Shaped[Tensor, "T *rest"], padded: int, fill: int = 0
 ) -> Shaped[Tensor, "S *rest"]:
-    """What every rank holds for its own signals, stacked by rank.
+    """What every rank holds for its own signals, stacked by rank: S = R * padded rows, on all ranks.
 
     Args:
-        exchange: between the ranks.
-        rows: one per signal of this rank.
         padded: rows of each rank after padding.
-        fill: the value of padded rows.
-
-    Returns:
-        S = R * padded rows, on all ranks.
     """
     missing = rows.new_full((padded - len(rows), *rows.shape[1:]), fill)
     return exchange.gather(torch.cat([rows, missing]))
@@ -59,7 +49,6 @@ def back_home(exchange: Exchange, answers: Shaped[Tensor, "S *rest"]) -> Shaped[
     """Return to every rank the answers about its signals.
 
     Args:
-        exchange: between the ranks.
         answers: this owner's, in the order of `to_all`.
 
     Returns:
@@ -73,10 +62,6 @@ def back_home(exchange: Exchange, answers: Shaped[Tensor, "S *rest"]) -> Shaped[
 
 def from_first(exchange: Exchange, tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
     """The tensor that the first of the ranks has, on all of them.
-
-    Args:
-        exchange: between the ranks.
-        tensor: of the same shape on all.
 
     Returns:
         A tensor equal on all ranks to the last bit.
@@ -97,8 +82,6 @@ class FetchedRows:
     Owners see what every rank asks for, so a rank's rows come without being listed again, and none comes twice.
 
     Args:
-        exchange: between the ranks.
-        owned: the rows of the experts held here.
         padded: signals of a rank at most (`padded_signals`).
 
     Attributes:

@@ -11,20 +11,14 @@ from nid_dist.errors import UserError
 class Topology:
     """Placement of n experts over a world of ranks.
 
-    Args:
-        experts: n, the total number of experts.
-        world_size: ranks in all.
-        rank: this one.
-        expert_parallel_size: R, consecutive ranks that share one set of experts.
-
     Raises:
         UserError: when R does not divide n, or the number of ranks.
     """
 
-    experts: int
-    world_size: int = 1
-    rank: int = 0
-    expert_parallel_size: int = 1
+    experts: int  # n, the total number of experts
+    world_size: int = 1  # ranks in all
+    rank: int = 0  # this one
+    expert_parallel_size: int = 1  # R, consecutive ranks that share one set of experts
 
     def __post_init__(self) -> None:
         for where, found in (("dictionary.experts", self.experts), ("the number of processes", self.world_size)):
@@ -67,7 +61,6 @@ def default_expert_parallel_size(experts: int, local_size: int, world: int) -> i
     """R where the configuration leaves it open: as many ranks as share the experts evenly without leaving their node.
 
     Args:
-        experts: n.
         local_size: ranks of a node; every node has as many.
         world: ranks in all.
 

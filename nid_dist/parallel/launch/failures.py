@@ -32,7 +32,7 @@ _GONE = (
     "broken pipe",
     "socket closed",
     "no route to host",
-    "network is residual_floor",
+    "network is unreachable",
     "connectfullmesh failed",
     "monitoredbarrier",
     "ncclremoteerror",
@@ -104,9 +104,6 @@ def diagnose(error: BaseException) -> LostRank:
 
     Args:
         error: for which `is_lost_connection` holds, after joining.
-
-    Returns:
-        The error that names them.
     """
     job, cause = _job, _lost_connection(error) or error
     assert job is not None
@@ -160,11 +157,7 @@ def depart() -> None:
 
 
 def end(code: int) -> NoReturn:
-    """End this process of a failed job at once: nobody waits for it any longer, nor do its destructors for others.
-
-    Args:
-        code: for the launcher.
-    """
+    """End this process of a failed job at once: nobody waits for it any longer, nor do its destructors for others."""
     with suppress(Exception):
         if _job is not None:
             _job.mark("failed")

@@ -19,25 +19,16 @@ _FIRST_PORT, _PORTS = 10_000, 20_000  # for SLURM jobs; below the range from whi
 
 @dataclass(frozen=True)
 class Launch:
-    """One process's place among those that were started together.
+    """One process's place among those that were started together."""
 
-    Args:
-        launcher: who started them; `deepspeed` also for variables set by hand in its manner.
-        rank: of this process.
-        size: how many there are.
-        local_rank: of this process among those on this machine.
-        local_size: how many are on this machine.
-        address: of the machine where rank 0's store listens.
-        port: of the store; 0: any.
-    """
-
+    # who started them; `deepspeed` also for variables set by hand in its manner
     launcher: Literal["none", "deepspeed", "torchrun", "mpi", "slurm"] = "none"
-    rank: int = 0
-    size: int = 1
-    local_rank: int = 0
-    local_size: int = 1
-    address: str = LOOPBACK
-    port: int = 0
+    rank: int = 0  # of this process
+    size: int = 1  # how many there are
+    local_rank: int = 0  # of this process among those on this machine
+    local_size: int = 1  # how many are on this machine
+    address: str = LOOPBACK  # of the machine where rank 0's store listens
+    port: int = 0  # of the store; 0: any
 
     def __post_init__(self) -> None:
         for name, rank, size in (
@@ -83,12 +74,6 @@ def detect_launch(environment: Mapping[str, str] | None = None, *, single_proces
 def launch_in(environment: Mapping[str, str]) -> Launch:
     """A process's place as the variables alone tell it: for MPI without an address.
 
-    Args:
-        environment: variables.
-
-    Returns:
-        The place.
-
     Raises:
         UserError: when variables are missing or contradict each other.
     """
@@ -113,9 +98,6 @@ def launch_in(environment: Mapping[str, str]) -> Launch:
 
 def threads_for(launch: Launch) -> int:
     """How many threads a process may use without disturbing the others on its machine.
-
-    Args:
-        launch: its place.
 
     Returns:
         OMP_NUM_THREADS where it is set; otherwise an equal part of the cores that this process may use, at least 1.

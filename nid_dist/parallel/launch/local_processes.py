@@ -12,6 +12,7 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from nid_dist.errors import UserError
+from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.network import LOOPBACK, free_port
 from nid_dist.parallel.world import JSON
@@ -22,11 +23,7 @@ def run_local(function: Callable[..., JSON], processes: int, *arguments: Any) ->
 
     Args:
         function: at the top level of a module; what it returns is a JSON value.
-        processes: how many.
         arguments: the same for all.
-
-    Returns:
-        What each rank returned.
 
     Raises:
         UserError: that of the first process that failed; the others are ended.
@@ -63,8 +60,10 @@ def _process(
         failed = False
     except UserError as error:
         text = json.dumps({"rank": rank, "user_error": vars(error)})
-    except Exception:
-        text = json.dumps({"rank": rank, "error": traceback.format_exc()})
+    except Exception as error:
+        full = out_of_memory(error)
+        told = {"error": traceback.format_exc()} if full is None else {"user_error": vars(full)}
+        text = json.dumps({"rank": rank, **told})
     temporary = folder / f".{rank}.tmp"
     temporary.write_text(text)
     temporary.rename(folder / f"{rank}.json")

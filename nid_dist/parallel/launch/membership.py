@@ -20,23 +20,14 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Process:
-    """One process of a job.
+    """One process of a job."""
 
-    Args:
-        rank: its rank.
-        host: its machine's name, to be read by people.
-        machine: its kernel and the namespace of its pid: where they are the same, processes see each other.
-        pid: its number.
-        began: when it began, so that another process with a reused number is not taken for it.
-        gpu: that it computes on, by a name that no other GPU has; empty: none.
-    """
-
-    rank: int
-    host: str
-    machine: str
-    pid: int
-    began: int
-    gpu: str = ""
+    rank: int  # its rank
+    host: str  # its machine's name, to be read by people
+    machine: str  # its kernel and the namespace of its pid: where they are the same, processes see each other
+    pid: int  # its number
+    began: int  # when it began, so that another process with a reused number is not taken for it
+    gpu: str = ""  # that it computes on, by a name that no other GPU has; empty: none
 
     @classmethod
     def this(cls, rank: int, gpu: str = "") -> "Process":
@@ -57,8 +48,6 @@ class Job:
     Args:
         store: of `torch.distributed`, for this job alone.
         identity: unique, the same for all processes.
-        rank: of this process.
-        port: of the store.
         keeper: the rank whose process keeps the store; None: a launcher's.
         timeout_seconds: after which a rank that does not answer is given up.
     """
@@ -176,11 +165,7 @@ def answer_within(seconds: float, call: Callable[[], _T]) -> _T:
     """Call something that may block for ever.
 
     Args:
-        seconds: to wait for it.
         call: is left behind in a thread of its own, if it takes longer.
-
-    Returns:
-        What it returned.
 
     Raises:
         TimeoutError: when it has not.
@@ -206,15 +191,7 @@ def answer_within(seconds: float, call: Callable[[], _T]) -> _T:
 
 
 def wait_until(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Wait for something, looking often at first and then twice a second.
-
-    Args:
-        seconds: to wait at most.
-        condition: for what.
-
-    Returns:
-        Whether it came.
-    """
+    """Wait for something, looking often at first and then twice a second."""
     deadline, pause = time.monotonic() + seconds, 0.02
     while not condition():
         if time.monotonic() > deadline:

@@ -4,7 +4,6 @@ import os
 import socket
 import uuid
 from collections import Counter
-from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -33,9 +32,7 @@ def join(
     """Initialise the default process group of `torch.distributed`; all processes call this.
 
     Args:
-        launch: this process's place.
         timeout_seconds: after which a rank that does not answer ends the job, in this group and all later ones.
-        rendezvous_seconds: to wait for each other here.
         device: of this process; GPUs speak by nccl, CPUs by gloo.
 
     Raises:
@@ -54,14 +51,6 @@ def join(
     _set_default_timeout(timeout)
     store = dist.PrefixStore("group", job.store)
     dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=timeout)
-
-
-def leave() -> None:
-    """Destroy the process group; the process that keeps the store waits a moment for the others."""
-    if dist.is_initialized():
-        with suppress(Exception):
-            dist.destroy_process_group()
-        failures.depart()
 
 
 def _refuse_shared_gpus(job: Job) -> None:

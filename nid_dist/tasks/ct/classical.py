@@ -29,16 +29,12 @@ Image = Float64[np.ndarray, "S S"]
 class Classical:
     """Reconstruction on a square of pixels from one sinogram.
 
-    Args:
-        geometry: parallel beams, as many bins as `side`, over the whole disc.
-        side: of the square, odd.
-
     Raises:
         UserError: for a geometry that scikit-image has no word for.
     """
 
-    geometry: Geometry
-    side: int
+    geometry: Geometry  # parallel beams, as many bins as `side`, over the whole disc
+    side: int  # of the square, odd
 
     def __post_init__(self) -> None:
         geometry = self.geometry
@@ -56,7 +52,6 @@ class Classical:
         """Filtered back-projection.
 
         Args:
-            measured: the sinogram, view by view.
             window: of the ramp filter; "ramp": none.
 
         Returns:
@@ -66,15 +61,7 @@ class Classical:
         return image
 
     def sart(self, measured: Float[np.ndarray, "M"], iterations: int) -> Image:
-        """The simultaneous algebraic reconstruction technique (Andersen and Kak 1984), within [0, 1].
-
-        Args:
-            measured: the sinogram, view by view.
-            iterations: sweeps over all views.
-
-        Returns:
-            The image.
-        """
+        """The simultaneous algebraic reconstruction technique (Andersen and Kak 1984), within [0, 1]."""
         image: Image | None = None
         for _ in range(iterations):
             image = iradon_sart(self._pixels(measured), self._degrees, image=image, clip=(0, 1))
@@ -85,14 +72,6 @@ class Classical:
         """min over images in [0, 1] of |A x - y|^2 / 2 + weight * TV(x), by FISTA (Beck and Teboulle 2009).
 
         Its proximal step is scikit-image's `denoise_tv_chambolle`; A integrates an interpolated image over bins.
-
-        Args:
-            measured: the sinogram, view by view.
-            weight: of the total variation.
-            iterations: proximal gradient steps.
-
-        Returns:
-            The image.
         """
         matrix, step = self._matrix, 1 / self._square_norm
         image = ahead = np.zeros((self.side, self.side))
@@ -130,10 +109,6 @@ class Classical:
 
 def image_matrix(geometry: Geometry, side: int) -> csr_matrix:
     """The matrix from a square image, interpolated linearly, to the means of its line integrals over bins.
-
-    Args:
-        geometry: of the bins.
-        side: of the image in pixels.
 
     Returns:
         [M, side * side], sparse.

@@ -34,23 +34,13 @@ _LESIONS = 3  # at most, besides
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """A sum of ellipses of constant density, within the unit disc.
+    """A sum of ellipses of constant density, within the unit disc."""
 
-    Args:
-        ellipses: density, half axes a and b, centre (right, up), and angle of a's axis in radians, of each.
-    """
-
+    # density, half axes a and b, centre (right, up), and angle of a's axis in radians, of each
     ellipses: Float64[np.ndarray, "E 6"]
 
     def values(self, coords: Float[np.ndarray, "C 2"]) -> Float64[np.ndarray, "C"]:
-        """The sum of the densities of the ellipses that cover a point.
-
-        Args:
-            coords: (row, column).
-
-        Returns:
-            f at the coordinates.
-        """
+        """The sum of the densities of the ellipses that cover a point."""
         return sum((_covered(ellipse, coords[:, 1], -coords[:, 0]) for ellipse in self.ellipses), np.zeros(len(coords)))
 
     def image(self, side: int, fineness: int = FINENESS) -> Float64[np.ndarray, "S S"]:
@@ -59,9 +49,6 @@ class Phantom:
         Args:
             side: of the square of pixels on [-1, 1]^2.
             fineness: points along each axis of a pixel.
-
-        Returns:
-            The image, rows first.
         """
         axis = (np.arange(side * fineness) + 0.5) * 2 / (side * fineness) - 1
         fine = np.zeros((len(axis), len(axis)))
@@ -76,14 +63,7 @@ class Phantom:
         return fine.reshape(side, fineness, side, fineness).mean((1, 3))
 
     def integrals(self, geometry: Geometry) -> Float64[np.ndarray, "M"]:
-        """The exact line integrals.
-
-        Args:
-            geometry: of the lines.
-
-        Returns:
-            One per line, in units of density times radius.
-        """
+        """The exact line integrals: one per line, in units of density times radius."""
         angles, offsets = (line.numpy() for line in geometry.lines)
         total = np.zeros(len(angles))
         for density, a, b, right, up, angle in self.ellipses:
@@ -96,11 +76,7 @@ class Phantom:
         """Means of the line integrals over the width of the bins, as detectors measure.
 
         Args:
-            geometry: of the bins.
             fineness: lines in a bin of a fan; of parallel beams the means are exact.
-
-        Returns:
-            One per bin, view by view.
         """
         if geometry.source is not None:
             return self.integrals(geometry.finer(fineness)).reshape(-1, fineness).mean(1)
@@ -137,9 +113,6 @@ def shepp_logan() -> Phantom:
 def random_phantom(generator: np.random.Generator) -> Phantom:
     """A head like Shepp and Logan's: every ellipse moved, stretched, turned and made lighter or darker, and lesions.
 
-    Args:
-        generator: of everything that is random in it.
-
     Returns:
         A phantom with values in [0, 1], but for slivers where ellipses meet.
     """
@@ -173,15 +146,7 @@ def phantom_names(count: int) -> list[str]:
 
 
 def named_phantom(name: str, seed: int) -> Phantom:
-    """A phantom of `phantom_names`.
-
-    Args:
-        name: its name.
-        seed: of the random ones.
-
-    Returns:
-        The phantom, which depends on the seed and its name alone.
-    """
+    """A phantom of `phantom_names`: the phantom, which depends on the seed and its name alone."""
     if name == STANDARD:
         return shepp_logan()
     index = int(name.removeprefix("phantom-"))

@@ -69,7 +69,7 @@ class Reconstructor:
         self.model, self.geometry, self.dose, self.model_error = model, geometry, dose, model_error
         self.side = model.grid_shape[0]
         self.back_projection = BackProjection(geometry, self.side)
-        radon = Radon(geometry, nodes_for(self.side), model.coords.device)
+        radon = Radon(geometry, nodes_for(self.side), model.device)
         self.measurement = Remembered(radon)
 
     @torch.no_grad()
@@ -102,7 +102,7 @@ class Reconstructor:
         if not self.measurement.kept:
             self.prepare()
         noise = self.noise(sinograms)
-        device = self.model.coords.device
+        device = self.model.device
         measured = torch.tensor(sinograms, device=device)[
             ..., None
         ]  # a copy: what is kept of scans is not to be written to
@@ -116,7 +116,7 @@ class Reconstructor:
         side = side or self.side
         coords = coordinate_grid((side, side))
         inside = (coords.norm(dim=1) <= 1)[None, :, None]
-        values = self.model.dictionary(fit.solution.code, coords.to(self.model.coords.device)).cpu()
+        values = self.model.dictionary(fit.solution.code, coords.to(self.model.device)).cpu()
         images: np.ndarray = (values.clamp(0, 1) * inside).unflatten(1, (side, side)).numpy()
         return images
 

@@ -15,8 +15,8 @@ from nid_dist.measurements.back_projection import BackProjection
 from nid_dist.measurements.noise import Dose
 from nid_dist.model import Model
 from nid_dist.parallel.world import World
+from nid_dist.samples import Batch
 from nid_dist.tasks.base import Picture, split_to_evaluate
-from nid_dist.tasks.batch import Batch
 from nid_dist.tasks.ct.config import Tomography
 from nid_dist.tasks.ct.reconstruction import Reconstructor, as_gate_input
 from nid_dist.tasks.ct.scans import Scans, doses, within_disc
@@ -75,7 +75,7 @@ class CTTask(ImageTask):
             images = [prepared(refs[index], self.config) for index in own]
             if not images:
                 return
-            values = torch.from_numpy(np.stack(images)).flatten(1, 2).to(model.coords.device)
+            values = torch.from_numpy(np.stack(images)).flatten(1, 2).to(model.device)
             code = fit_signals(model, values, None, [whole])[whole.label].solution.code
             found = [model.dictionary(code, model.coords).clamp(0, 1).cpu().numpy()]
             for views in self.tomography.evaluated:

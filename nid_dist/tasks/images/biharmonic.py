@@ -6,14 +6,11 @@ from skimage.restoration import inpaint_biharmonic
 
 
 def biharmonic(image: Float[np.ndarray, "H W d"], known: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W d"]:
-    """Fill what is not known (Damelin and Hoang 2018; scikit-image's).
+    """Fill what is not known (Damelin and Hoang 2018; scikit-image's): the filled image, clipped to [0, 1].
 
     Args:
         image: in [0, 1]; what stands at unknown pixels is not looked at.
         known: at least one.
-
-    Returns:
-        The filled image, clipped to [0, 1].
     """
     if known.all():
         return image.astype(np.float32)

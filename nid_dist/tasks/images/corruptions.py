@@ -16,15 +16,10 @@ _WORDS = "a signal is a sparse code of implicit functions "
 
 @dataclass(frozen=True)
 class Corrupted:
-    """An image that was corrupted.
+    """An image that was corrupted."""
 
-    Args:
-        image: in [0, 1]; what stands at pixels that are not known says nothing of the truth.
-        known: the pixels that are as they were.
-    """
-
-    image: Float32[np.ndarray, "H W d"]
-    known: Bool[np.ndarray, "H W"]
+    image: Float32[np.ndarray, "H W d"]  # in [0, 1]; what stands at pixels that are not known says nothing of the truth
+    known: Bool[np.ndarray, "H W"]  # the pixels that are as they were
 
 
 Spoil = Callable[[Float[np.ndarray, "H W d"], float, np.random.Generator], Corrupted]
@@ -101,10 +96,6 @@ def corrupt(image: Float[np.ndarray, "H W d"], name: str, *, kept: float = 0.1, 
         image: in [0, 1].
         name: of `CORRUPTIONS`.
         kept: `random`: the share of pixels that stay.
-        seed: of what is drawn.
-
-    Returns:
-        The corrupted image, and its pixels that are known.
 
     Raises:
         UserError: for another name, or a share outside (0, 1].

@@ -39,13 +39,10 @@ def transform(signals: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
 
 
 def inverse(coefficients: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
-    """The inverse of `transform`.
+    """The inverse of `transform`: the patches in float64.
 
     Args:
         coefficients: DCT coefficients in the opponent colour basis.
-
-    Returns:
-        The patches in float64.
     """
     values = idctn(coefficients.detach().cpu().double().numpy(), type=2, norm="ortho", axes=(1, 2))
     if values.shape[-1] == 3:

@@ -71,14 +71,16 @@ def inpaint(
     require_images(model)
     require_channels(model, image)
     height, width = image.shape[:2]
+    device = model.coords.device
     if known is None:
         trusted = find_known(model, image, noise=noise)
     else:
         check_mask(known, height, width)
-        trusted = torch.from_numpy(known.astype(np.float32))
-    pixels = torch.where(trusted[..., None] > 0, torch.from_numpy(np.nan_to_num(image)), torch.zeros(()))
+        trusted = torch.from_numpy(known.astype(np.float32)).to(device)
+    given = torch.from_numpy(np.nan_to_num(image)).to(device)
+    pixels = torch.where(trusted[..., None] > 0, given, torch.zeros((), device=device))
     if model.prior is None:
-        return Inpainted(_sparse(model, pixels, trusted, weighted=True), trusted.numpy(), None)
+        return Inpainted(_picture(_sparse(model, pixels, trusted, weighted=True)), trusted.cpu().numpy(), None)
     total, precision = torch.zeros_like(pixels), torch.zeros_like(trusted)
     for scale in SCALES:
         f, certain = _posterior(model, pixels, trusted, scale, noise)
@@ -87,9 +89,10 @@ def inpaint(
     # Scales see the same pixels: together they are as certain as on average, not more.
     deviation = (len(SCALES) / precision).sqrt()
     for _ in range(_REFITS - 1):
-        coded = torch.from_numpy(_sparse(model, blended, trusted, weighted=False))
+        coded = _sparse(model, blended, trusted, weighted=False)
         blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * coded
-    return Inpainted(_sparse(model, blended, trusted, weighted=False), trusted.numpy(), deviation.numpy())
+    picture = _picture(_sparse(model, blended, trusted, weighted=False))
+    return Inpainted(picture, trusted.cpu().numpy(), deviation.cpu().numpy())
 
 
 @torch.no_grad()
@@ -104,13 +107,14 @@ def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float
     Returns:
         1 for a pixel to believe, 0 for one not to.
     """
-    values = torch.from_numpy(image)
+    values = torch.from_numpy(image).to(model.coords.device)
     if model.prior is None:
         tiling = _tiling(model, image, 1, 2)
-        found = solve_irls(model.dictionary, Sampling(tiling.coords), tiling.split(image), max(1, model.support // 4))
+        measurement = Sampling(tiling.coords.to(values.device))
+        found = solve_irls(model.dictionary, measurement, tiling.split(values), max(1, model.support // 4))
         weights = tiling.assemble(found.weights[..., None])[..., 0]
         return (weights > 0.5).to(values.dtype)
-    trusted = torch.ones(values.shape[:2])
+    trusted = torch.ones(values.shape[:2], device=values.device)
     for scale in (2, 1):
         tiling = _tiling(model, image, scale, 2)
         tiles, masks = tiling.split(values), tiling.split(trusted[..., None])[..., 0]
@@ -144,10 +148,10 @@ def _posterior(
 
 def _sparse(
     model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], *, weighted: bool
-) -> ImageArray:
-    """The picture that codes of k coefficients make of it."""
+) -> Float[Tensor, "H W d"]:
+    """The picture that codes of k coefficients make of it, clipped to [0, 1]."""
     tiling = _tiling(model, values, 1, _OVERLAP)
-    measurement, tiles = Sampling(tiling.coords), tiling.split(values)
+    measurement, tiles = Sampling(tiling.coords.to(values.device)), tiling.split(values)
     masks = tiling.split(weights[..., None])[..., 0]
     parts = []
     for first in range(0, len(tiles), _CODED):
@@ -160,13 +164,17 @@ def _sparse(
         else:
             problem = reduce_problem(model.dictionary, measurement, tiles[part])
             solution = solve_omp(problem, model.support, _BLOCKS)
-        parts.append(model.dictionary(solution.code, tiling.coords))
-    picture: ImageArray = tiling.assemble(torch.cat(parts)).clamp(0, 1).numpy()
+        parts.append(model.dictionary(solution.code, measurement.coords))
+    return tiling.assemble(torch.cat(parts)).clamp(0, 1)
+
+
+def _picture(values: Float[Tensor, "H W d"]) -> ImageArray:
+    picture: ImageArray = values.cpu().numpy()
     return picture
 
 
 def _subspace(model: Model, tiling: Tiling) -> Subspace:
-    return subspace(model.dictionary, model.require_prior(), tiling.coords)
+    return subspace(model.dictionary, model.require_prior(), tiling.coords.to(model.coords.device))
 
 
 def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) -> Tiling:

@@ -23,17 +23,12 @@ CHUNK_VALUES = 2**22
 
 @dataclass(frozen=True)
 class Pca:
-    """The principal components of a training set, in float64.
+    """The principal components of a training set, in float64."""
 
-    Args:
-        mean: the training mean (of what is left after the channel means for `centre="patch"`), flattened.
-        components: orthonormal rows by falling variance; r = min(T, P) for T training signals.
-        centre: what is subtracted from a signal before it is projected.
-    """
-
+    # the training mean (of what is left after the channel means for `centre="patch"`), flattened
     mean: Float[Tensor, " P"]
-    components: Float[Tensor, "r P"]
-    centre: Centre
+    components: Float[Tensor, "r P"]  # orthonormal rows by falling variance; r = min(T, P) for T training signals
+    centre: Centre  # what is subtracted from a signal before it is projected
 
 
 @torch.no_grad()
@@ -80,8 +75,6 @@ def truncate(pca: Pca, signals: Float[Tensor, "T *positions d"], k: int) -> Floa
     """Reconstruct signals from their coefficients on the first k components, the same for every signal.
 
     Args:
-        pca: the fitted components.
-        signals: signals of the shape that was fitted.
         k: coefficients per signal (plus d channel means with `centre="patch"`); above r it means all r.
 
     Returns:
@@ -102,8 +95,6 @@ def best_k(pca: Pca, signals: Float[Tensor, "T *positions d"], k: int) -> Float[
     of the k indices is not counted as coefficients.
 
     Args:
-        pca: the fitted components.
-        signals: signals of the shape that was fitted.
         k: coefficients per signal (plus d channel means with `centre="patch"`); above r it means all r.
 
     Returns:
@@ -119,11 +110,7 @@ def keep_largest(coefficients: Float[Tensor, "T r"], k: int) -> Float[Tensor, "T
     """Keep the k coefficients of largest magnitude in each row and set the others to zero.
 
     Args:
-        coefficients: one row per signal.
         k: how many to keep; above r it means all r.
-
-    Returns:
-        The sparse coefficients, of the same shape.
 
     Raises:
         ValueError: k is negative.

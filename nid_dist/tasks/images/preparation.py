@@ -27,7 +27,6 @@ def prepare(
         crop: side in pixels of a square centre crop, taken first.
         short_side: pixels of the shorter side after a resize that keeps the proportions.
         size: side in pixels of the square to which the largest centre square is resized, last.
-        name: of the image, for the message.
 
     Returns:
         The prepared image, of the shape that `prepared_shape` announces; the image itself if nothing is to be done.
@@ -55,7 +54,7 @@ def prepared_shape(
     size: int | None = None,
     name: str = "image",
 ) -> tuple[int, int]:
-    """Compute the size of a prepared image without preparing it.
+    """Compute the size of a prepared image without preparing it: (H, W) in pixels after.
 
     Args:
         height: H in pixels before.
@@ -63,10 +62,6 @@ def prepared_shape(
         crop: as in `prepare`.
         short_side: as in `prepare`.
         size: as in `prepare`.
-        name: of the image, for the message.
-
-    Returns:
-        (H, W) in pixels after.
 
     Raises:
         UserError: the crop is larger than the image, or the resized image is too large.

@@ -39,19 +39,12 @@ EMBEDDED = (
 
 @dataclass(frozen=True)
 class ImageRef:
-    """An image that can be read.
+    """An image that can be read."""
 
-    Attributes:
-        name: unique in its source; for files the posix path relative to the source's root.
-        load: reads it, [H, W, d] float32 in [0, 1], unprepared.
-        size: (H, W) in pixels without decoding, where that is possible.
-        phantom: makes what the image shows, where that is known exactly.
-    """
-
-    name: str
-    load: Callable[[], np.ndarray]
-    size: Callable[[], tuple[int, int]] | None = None
-    phantom: Callable[[], Phantom] | None = None
+    name: str  # unique in its source; for files the posix path relative to the source's root
+    load: Callable[[], np.ndarray]  # reads it, [H, W, d] float32 in [0, 1], unprepared
+    size: Callable[[], tuple[int, int]] | None = None  # (H, W) in pixels without decoding, where that is possible
+    phantom: Callable[[], Phantom] | None = None  # makes what the image shows, where that is known exactly
 
 
 def list_images(signals: ImagesSection) -> dict[Split, list[ImageRef]]:
@@ -61,9 +54,6 @@ def list_images(signals: ImagesSection) -> dict[Split, list[ImageRef]]:
     `signals.path`, sorted; split by `signals.val` and `signals.test`, or by top folders train, test (and val) when
     `signals.test` is 0. `celeba`: split by its own partition list. `phantoms`: made from a seed, by name
     ("shepp-logan", "phantom-00000", ...).
-
-    Args:
-        signals: the configuration.
 
     Returns:
         References for "train", "val" and "test", which have no image in common; at most `signals.limit` each.

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Float32
 from skimage.transform import resize
-from torch import Tensor
 
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.config.schema import Config
-from nid_dist.data.sampler import batch_ids, coordinate_subset, symmetries
+from nid_dist.data.sampler import batch_ids, symmetries
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
@@ -21,8 +20,8 @@ from nid_dist.fitting import Fit, Method, fit_signals
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
-from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
+from nid_dist.tasks.base import Picture, draw, grid_prior_samples, split_to_evaluate
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.preparation import prepare
 from nid_dist.tasks.images.signals import ImageSignals
@@ -65,7 +64,7 @@ class ImageFit:
         coords = query.coords
         count = coords.shape[-2]
         values = coords.new_empty(code.signals, count, model.channels)
-        device = model.coords.device
+        device = model.device
         # Coordinates that the signals share are evaluated once for all of a group.
         at_once = max(1, _NUMBERS // max(trunk.out_dim, trunk.encoding.out_dim))
         signals = max(1, at_once // count)
@@ -106,11 +105,6 @@ class ImageTask:
         self.signals = ImageSignals(self.refs["train"], section, channels=self.channels)
         self.grid_shape = section.grid_shape
 
-    @property
-    def own_coordinates(self) -> bool:
-        """All patches share a grid."""
-        return False
-
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these images, all its values from the seed."""
         return Model(
@@ -123,27 +117,23 @@ class ImageTask:
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
-        training = self.config.training
-        part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
-        ids = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
-        turns = symmetries(training.seed, step, training.batch)[part] if self.section.augment else None
-        subset = None
-        if training.coordinates is not None and training.coordinates < len(self.signals.coords):
-            subset = coordinate_subset(training.seed, step, len(self.signals.coords), training.coordinates)
-        noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
-        return Batch(self.signals.values(ids, turns), ids, subset, torch.from_numpy(noise.astype(np.int64)), weight)
+        chosen, training = draw(self.config, step, micro, world, len(self.signals)), self.config.training
+        turns = symmetries(training.seed, step, training.batch)[chosen.part] if self.section.augment else None
+        return chosen.batch(Samples(self.signals.coords, self.signals.values(chosen.ids, turns)))
 
     def prefetch(self, step: int, world: World) -> None:
         """Start to read this rank's images of a step in the background."""
-        training, accumulation = self.config.training, self.config.optimizer.accumulation
-        ids = batch_ids(training.seed, step, training.batch, len(self.signals))
-        for micro in range(accumulation):
-            self.signals.prefetch(ids[own_part(training, accumulation, micro, world)[0]])
+        for micro in range(self.config.optimizer.accumulation):
+            self.signals.prefetch(draw(self.config, step, micro, world, len(self.signals)).ids)
 
-    def sample(self, count: int) -> Float[Tensor, "S C d"]:
+    def sample(self, count: int) -> Samples:
         """Training signals for data-dependent initial values."""
         ids = batch_ids(self.config.training.seed, 0, min(count, len(self.signals)), len(self.signals))
-        return self.signals.values(ids, None)
+        return Samples(self.signals.coords, self.signals.values(ids, None))
+
+    def prior_samples(self, count: int, world: World) -> Iterator[tuple[Samples, int]]:
+        """This rank's part of training signals, from whose codes the prior is learned."""
+        return grid_prior_samples(self, count, world)
 
     def images(self, split: Split, limit: int | None = None) -> Iterator[tuple[str, ImageArray]]:
         """The prepared images of a split, by name."""
@@ -262,7 +252,7 @@ def fit_image(
     patch = None if whole else model.config.signals_of(ImagesSection).patch
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)
-    device = model.coords.device
+    device = model.device
     values = tiling.split(image).to(device)
     coords, gate_input = None, None
     if patch is None and (height, width) != model.grid_shape:

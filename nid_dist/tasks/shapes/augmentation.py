@@ -16,15 +16,10 @@ Distances = Float[np.ndarray, "P"]
 
 @dataclass(frozen=True)
 class Change:
-    """A linear map of the cube's shapes, followed by the shift that puts the bounding box about the middle again.
+    """A linear map of the cube's shapes, followed by the shift that puts the bounding box about the middle again."""
 
-    Args:
-        matrix: of points.
-        shift: added to them.
-    """
-
-    matrix: Float[np.ndarray, "3 3"]
-    shift: Float[np.ndarray, "3"]
+    matrix: Float[np.ndarray, "3 3"]  # of points
+    shift: Float[np.ndarray, "3"]  # added to them
 
     def points(self, points: Points) -> Points:
         """Where points go."""
@@ -48,10 +43,6 @@ def draw_change(surface: Points, stretch: float, turn: float, generator: np.rand
         surface: points of the shape, whose longest side stays what it is for every shape in the cube.
         stretch: largest change of an axis's length, as a share.
         turn: largest turn, in degrees.
-        generator: of the change.
-
-    Returns:
-        The change.
     """
     scale = np.exp(generator.uniform(-1, 1, 3) * math.log1p(stretch))
     scale[0] *= generator.choice([-1.0, 1.0])
@@ -78,10 +69,7 @@ def change_samples(
     stretching exact next to flat surfaces, and a bound elsewhere.
 
     Args:
-        change: of the shape.
         points: near the surface first, then uniform in the cube.
-        distances: there.
-        gradients: of the distances.
         near: how many are near the surface.
         generator: of points where the changed cube leaves some of the cube uncovered; no surface is there.
 

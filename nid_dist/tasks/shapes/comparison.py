@@ -334,8 +334,7 @@ def _lines(config: ShapeComparison, request: Request, model: Model, task: ShapeT
         def batch(step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
             drawn = own.batch(step, 0, world)
             own.prefetch(step + 1, world)
-            assert drawn.coords is not None
-            return drawn.ids, drawn.coords, drawn.values
+            return drawn.ids, drawn.samples.coords, drawn.samples.values
 
         kept = Path(config.run_dir) / "auto_decoder.safetensors"
         decoder = train_auto_decoder(config.auto_decoder, len(task.signals), batch, kept)

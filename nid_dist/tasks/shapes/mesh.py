@@ -12,15 +12,10 @@ SIDE = 0.9
 
 @dataclass(frozen=True)
 class Mesh:
-    """Triangles in space.
+    """Triangles in space."""
 
-    Args:
-        vertices: their corners.
-        faces: three corners of each, counter-clockwise as seen from outside.
-    """
-
-    vertices: Float[np.ndarray, "V 3"]
-    faces: Int[np.ndarray, "F 3"]
+    vertices: Float[np.ndarray, "V 3"]  # their corners
+    faces: Int[np.ndarray, "F 3"]  # three corners of each, counter-clockwise as seen from outside
 
     @cached_property
     def corners(self) -> Float[np.ndarray, "F 3 3"]:
@@ -47,10 +42,6 @@ class Mesh:
         self, count: int, generator: np.random.Generator
     ) -> tuple[Float[np.ndarray, "P 3"], Int[np.ndarray, "P"]]:
         """Points drawn uniformly from the surface.
-
-        Args:
-            count: P.
-            generator: of the points.
 
         Returns:
             The points, and the face that each lies on.
@@ -83,15 +74,10 @@ class Mesh:
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a shape's cube [-1, 1]^3 lies in the world: world = centre + scale * cube.
+    """Where a shape's cube [-1, 1]^3 lies in the world: world = centre + scale * cube."""
 
-    Args:
-        centre: of the cube, in world units.
-        scale: half the cube's side, in world units.
-    """
-
-    centre: tuple[float, float, float]
-    scale: float
+    centre: tuple[float, float, float]  # of the cube, in world units
+    scale: float  # half the cube's side, in world units
 
     @staticmethod
     def around(points: Float[np.ndarray, "P 3"], side: float = SIDE) -> "Placement":
@@ -100,9 +86,6 @@ class Placement:
         Args:
             points: at least two that differ.
             side: half the bounding box's longest side in the cube.
-
-        Returns:
-            The placement.
         """
         low, high = points.min(0), points.max(0)
         x, y, z = ((low + high) / 2).tolist()

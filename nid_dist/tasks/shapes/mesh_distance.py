@@ -25,23 +25,14 @@ Points = Float[np.ndarray, "P 3"]
 
 @dataclass(frozen=True)
 class Sides:
-    """What lies on the two sides of points on a mesh.
+    """What lies on the two sides of points on a mesh."""
 
-    Args:
-        points: on the surface, drawn uniformly.
-        normals: of the shape's surface, pointing out of it; of the face where it is none.
-        surface: which of them are on the surface of w > 1/2.
-        inner: share of them with the shape on both sides.
-        open: share of them with it on neither side.
-        flipped: share of them next to which w < -1/2: there the mesh is inside out.
-    """
-
-    points: Points
-    normals: Points
-    surface: Bool[np.ndarray, "P"]
-    inner: float
-    open: float
-    flipped: float
+    points: Points  # on the surface, drawn uniformly
+    normals: Points  # of the shape's surface, pointing out of it; of the face where it is none
+    surface: Bool[np.ndarray, "P"]  # which of them are on the surface of w > 1/2
+    inner: float  # share of them with the shape on both sides
+    open: float  # share of them with it on neither side
+    flipped: float  # share of them next to which w < -1/2: there the mesh is inside out
 
 
 class MeshDistance:
@@ -49,7 +40,6 @@ class MeshDistance:
 
     Args:
         mesh: in the cube, its faces oriented.
-        generator: of the points at which its faces are looked at.
     """
 
     def __init__(self, mesh: Mesh, generator: np.random.Generator) -> None:
@@ -67,21 +57,14 @@ class MeshDistance:
 
         Args:
             points: anywhere.
-
-        Returns:
-            One distance per point.
         """
         return self.nearest(points, self.winding(points) > 0.5)[0]
 
     def nearest(self, points: Points, inside: Bool[np.ndarray, "P"]) -> tuple[Float[np.ndarray, "P"], Points]:
-        """Signed distances and their gradients.
+        """Signed distances and their gradients: distances, negative inside, and unit vectors along which they grow.
 
         Args:
             points: anywhere.
-            inside: which of them are inside.
-
-        Returns:
-            Distances, negative inside, and unit vectors along which they grow.
         """
         length, foot = _closest(self.surface, points)
         sign = np.where(inside, -1.0, 1.0)
@@ -102,9 +85,7 @@ class MeshDistance:
         of the surface, the others in the ball about it that meets no face, where the sign is the same.
 
         Args:
-            count: P.
             spreads: standard deviations of the normal distances, in turn.
-            generator: of the points.
 
         Returns:
             The points, in random order, and which are inside.

@@ -17,9 +17,6 @@ def read_mesh(path: Path) -> Mesh:
     Args:
         path: a file of one of `EXTENSIONS`.
 
-    Returns:
-        The mesh, in the file's units.
-
     Raises:
         UserError: a file that is none of these or damaged, no faces, corners that are not there or not numbers, or
             no extent.

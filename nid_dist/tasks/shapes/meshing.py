@@ -22,16 +22,13 @@ _OUTSIDE = np.float32(1e3)
 
 
 def extract_surface(field: Field, side: int, slope: float) -> Mesh | None:
-    """Mesh the zero level of f.
+    """Mesh the zero level of f: the mesh in the cube, normals outwards; None where f has no zero level.
 
     Args:
         field: f, evaluated at many points at a time.
         side: cells along each axis of the cube.
         slope: about the largest change of f per unit of length near the surface (1 for a signed distance; 1 /
             truncation for one that was cut and divided by it). Smaller is faster, and may miss thin parts.
-
-    Returns:
-        The mesh in the cube, normals outwards; None where f has no zero level.
     """
     levels = [side]
     while levels[0] > _COARSE and levels[0] % 2 == 0:

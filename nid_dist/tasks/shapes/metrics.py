@@ -13,23 +13,14 @@ F_SCORE_AT = 0.01  # of the longest side of the true shape's bounding box
 
 @dataclass(frozen=True)
 class MeshMetrics:
-    """Distances are in the meshes' units.
+    """Distances are in the meshes' units."""
 
-    Args:
-        chamfer: mean of the two directions' mean (unsquared) distances.
-        accuracy: mean distance from the surface found to the true one.
-        completeness: mean distance from the true surface to the one found.
-        hausdorff: the largest distance of either direction.
-        normals: mean |cosine| between normals of closest points, of both directions.
-        f_score: harmonic mean of the shares of either surface that lie within 1 % of the box's side from the other.
-    """
-
-    chamfer: float
-    accuracy: float
-    completeness: float
-    hausdorff: float
-    normals: float
-    f_score: float
+    chamfer: float  # mean of the two directions' mean (unsquared) distances
+    accuracy: float  # mean distance from the surface found to the true one
+    completeness: float  # mean distance from the true surface to the one found
+    hausdorff: float  # the largest distance of either direction
+    normals: float  # mean |cosine| between normals of closest points, of both directions
+    f_score: float  # harmonic mean of the shares of either surface that lie within 1 % of the box's side from the other
 
     def as_dict(self) -> dict[str, float]:
         """By name."""
@@ -44,12 +35,8 @@ def compare_meshes(
     Args:
         found: at least one face.
         true: at least one face.
-        generator: of the points.
         samples: on each surface.
         threshold: of the F-score; None: 1 % of the true bounding box's longest side.
-
-    Returns:
-        The metrics.
     """
     if threshold is None:
         used = true.corners.reshape(-1, 3)
@@ -75,8 +62,6 @@ def compare_to_points(
     Args:
         found: at least one face.
         points: many, as their spacing adds to the distances.
-        generator: of the points on the surface found.
-        samples: their number.
 
     Returns:
         `chamfer`, `accuracy`, `completeness` and `hausdorff`, as in `MeshMetrics`.
@@ -97,7 +82,6 @@ def volumetric_iou(found: Bool[np.ndarray, "P"], true: Bool[np.ndarray, "P"]) ->
     """Intersection over union of two insides, at points drawn uniformly or on a grid.
 
     Args:
-        found: which points are inside the one.
         true: which are inside the other.
 
     Returns:

@@ -24,12 +24,10 @@ def fit_oriented_points(
     """Fit a signed distance to a cloud.
 
     Args:
-        baseline: how the network is made and fitted.
         points: in the cube.
         normals: out of the shape; None: the normal term is left out.
         off: points drawn uniformly from the cube in a step; of the cloud as many are drawn, or all where it has fewer.
         steps: gradient steps; None: the baseline's.
-        seed: of the points drawn.
 
     Returns:
         The network, negative inside where normals were given.

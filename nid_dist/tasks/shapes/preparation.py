@@ -22,49 +22,28 @@ _FLIPPED = 0.1  # of the surface, which may be inside out
 
 @dataclass(frozen=True)
 class Settings:
-    """What all shapes of a folder have in common.
+    """What all shapes of a folder have in common."""
 
-    Args:
-        samples: points with distances.
-        near: share of them that lies near the surface.
-        surface: points on the surface, with normals.
-        grid: side of the grid of distances; 0: none.
-        ambiguous: the most of the surface, as a share, that may bound nothing.
-        seed: of all points.
-    """
-
-    samples: int = 100_000
-    near: float = 0.8
-    surface: int = 10_000
-    grid: int = 0
-    ambiguous: float = 0.6
-    seed: int = 0
+    samples: int = 100_000  # points with distances
+    near: float = 0.8  # share of them that lies near the surface
+    surface: int = 10_000  # points on the surface, with normals
+    grid: int = 0  # side of the grid of distances; 0: none
+    ambiguous: float = 0.6  # the most of the surface, as a share, that may bound nothing
+    seed: int = 0  # of all points
 
 
 @dataclass(frozen=True)
 class PreparationResult:
-    """What became of a mesh.
+    """What became of a mesh."""
 
-    Args:
-        name: of the shape.
-        facts: for the index; None: it was left out.
-        reason: why.
-        kept: whether an earlier preparation's file was good enough.
-    """
-
-    name: str
-    facts: dict[str, Any] | None = None
-    reason: str = ""
-    kept: bool = False
+    name: str  # of the shape
+    facts: dict[str, Any] | None = None  # for the index; None: it was left out
+    reason: str = ""  # why
+    kept: bool = False  # whether an earlier preparation's file was good enough
 
 
 def prepare_shape(file: MeshFile, folder: Path, settings: Settings) -> PreparationResult:
     """Prepare one shape, unless its file is there already.
-
-    Args:
-        file: the mesh.
-        folder: of the prepared shapes.
-        settings: common to all.
 
     Returns:
         The facts for the index, or the reason why the mesh was left out.
@@ -93,8 +72,6 @@ def sample_mesh(mesh: Mesh, settings: Settings, name: str) -> tuple[dict[str, np
     """Sample a mesh's signed distance.
 
     Args:
-        mesh: in any units.
-        settings: how many points.
         name: of the shape, on which, with the seed, the points depend; for messages.
 
     Returns:

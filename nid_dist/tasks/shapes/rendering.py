@@ -25,8 +25,6 @@ def render_mesh(
         mesh: in the cube; None: an empty picture.
         azimuth: of the eye about the second axis, in degrees.
         elevation: of the eye, in degrees.
-        side: pixels.
-        colour: of the surface.
 
     Returns:
         The picture, in [0, 1].

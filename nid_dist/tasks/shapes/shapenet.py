@@ -38,27 +38,18 @@ _ALSO |= {"vessel": "watercraft", "cellphone": "telephone", "boat": "watercraft"
 
 @dataclass(frozen=True)
 class MeshFile:
-    """A mesh to be prepared.
+    """A mesh to be prepared."""
 
-    Args:
-        name: unique, `synset/id` in ShapeNet's layouts.
-        path: of the file.
-        split: which it belongs to; None: not said.
-    """
-
-    name: str
-    path: Path
-    split: Split | None = None
+    name: str  # unique, `synset/id` in ShapeNet's layouts
+    path: Path  # of the file
+    split: Split | None = None  # which it belongs to; None: not said
 
 
 def synset(name: str) -> str:
-    """The synset of a category's name, or of itself.
+    """The synset of a category's name, or of itself: eight digits.
 
     Args:
         name: such as `chair` or `03001627`.
-
-    Returns:
-        Eight digits.
 
     Raises:
         UserError: for neither.
@@ -82,13 +73,8 @@ def find_meshes(
     """List a folder's meshes.
 
     Args:
-        folder: the root.
-        layout: how they lie in it.
         synsets: only these, by number or name; none: all.
         splits: an R2N2 split file; meshes that it does not name are left out.
-
-    Returns:
-        The meshes, by name.
 
     Raises:
         UserError: no folder, no mesh, an unknown category, a split file that is none, or one that names other meshes.
@@ -128,9 +114,6 @@ def find_meshes(
 
 def read_splits(path: Path) -> dict[str, Split]:
     """Read an R2N2 split file: `{"train" | "val" | "test": {SYNSET: {ID: [...]}}}`; lists of ids will do, too.
-
-    Args:
-        path: JSON.
 
     Returns:
         The split of each `synset/id`.

@@ -10,18 +10,12 @@ _INSIDE = 1e-9  # deeper than this, a point of one part's surface lies within an
 
 @dataclass(frozen=True)
 class Solid:
-    """A union of boxes along the axes and of rods in any direction.
+    """A union of boxes along the axes and of rods in any direction."""
 
-    Args:
-        boxes: the centre and the half sides of each.
-        rods: the two ends of each, which differ.
-        radii: of the rods.
-        rounded: which rods end in half spheres about their ends (capsules); the others end flat (cylinders).
-    """
-
-    boxes: Float[np.ndarray, "b 2 3"]
-    rods: Float[np.ndarray, "r 2 3"]
-    radii: Float[np.ndarray, "r"]
+    boxes: Float[np.ndarray, "b 2 3"]  # the centre and the half sides of each
+    rods: Float[np.ndarray, "r 2 3"]  # the two ends of each, which differ
+    radii: Float[np.ndarray, "r"]  # of the rods
+    # which rods end in half spheres about their ends (capsules); the others end flat (cylinders)
     rounded: Bool[np.ndarray, "r"]
 
     def distance(self, points: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P"]:
@@ -51,15 +45,7 @@ class Solid:
         return np.minimum(to_boxes, to_rods)
 
     def surface(self, count: int, generator: np.random.Generator) -> Float[np.ndarray, "P 3"]:
-        """Points drawn uniformly from the surface.
-
-        Args:
-            count: P.
-            generator: of the points.
-
-        Returns:
-            The points.
-        """
+        """Points drawn uniformly from the surface."""
         kept = np.empty((0, 3))
         while len(kept) < count:
             drawn = self._on_parts(count - len(kept), generator)

@@ -121,7 +121,7 @@ def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[n
     """The code, and how far each point of the cloud is trusted."""
     known = _both_halves(cloud, model.config.dictionary.encoding.mirror)
     measured = measure_cloud(cloud, model.config.signals_of(ShapesSection).truncation, options, known)
-    device = model.coords.device
+    device = model.device
     coords, values, weights = (
         torch.from_numpy(part).float().to(device) for part in (measured.coords, measured.values, measured.weights)
     )
@@ -151,7 +151,7 @@ def init_code(model: Model, cloud: Cloud) -> Code:
     """
     normals = np.zeros_like(cloud.points) if cloud.normals is None else cloud.normals
     gate_input = torch.from_numpy(np.concatenate([cloud.points, normals], 1)).float()
-    return model.encode(gate_input[None].to(model.coords.device))
+    return model.encode(gate_input[None].to(model.device))
 
 
 def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: Cloud | None = None) -> Measured:
@@ -272,7 +272,7 @@ def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
 @torch.no_grad()
 def evaluate_code(model: Model, code: Code, points: Points) -> Float[np.ndarray, "P"]:
     """f of one code at points, in units of the truncation."""
-    coords = torch.from_numpy(np.ascontiguousarray(points)).float().to(model.coords.device)
+    coords = torch.from_numpy(np.ascontiguousarray(points)).float().to(model.device)
     found: Tensor = model.dictionary(code, coords)[0, :, 0]
     values: np.ndarray = found.cpu().numpy()
     return values

@@ -1,6 +1,8 @@
 """Signed distances as signals: every shape measured at points of its own, f negative inside it."""
 
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,8 +19,8 @@ from nid_dist.fitting import Method, fit_signals
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
-from nid_dist.tasks.base import Picture, own_part, split_to_evaluate
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
+from nid_dist.tasks.base import Picture, draw, split_to_evaluate
 from nid_dist.tasks.shapes.augmentation import change_samples, draw_change
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.prepared import PreparedShapes
@@ -26,6 +28,7 @@ from nid_dist.tasks.shapes.signals import BothShapes, ShapeSource, open_shapes
 
 _BOX = 2000  # points of a surface that tell how large a changed shape is
 _SHAPES = 4  # that an evaluation fits
+_UNSEEN = 2**40  # the first of the steps whose batches no training draws
 _SIDE = 64  # of the slice that is shown
 # Independent draws of points: for the steps; for the fit in an evaluation; and for its error.
 _TRAINED, _FITTED, _MEASURED = range(3)
@@ -66,11 +69,6 @@ class ShapeTask:
         """The source without the procedural shapes that are trained on besides."""
         return self.source.prepared if isinstance(self.source, BothShapes) else self.source
 
-    @property
-    def own_coordinates(self) -> bool:
-        """Every shape has points of its own."""
-        return True
-
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these shapes, all its values from the seed."""
         return Model(
@@ -101,21 +99,24 @@ class ShapeTask:
                 self._coming[key] = self._ahead.submit(self._read, step, micro, world)
 
     def _read(self, step: int, micro: int, world: World) -> Batch:
-        training = self.config.training
-        part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
-        ids = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
-        drawn = [self._draw(self.signals[signal], _TRAINED, step) for signal in ids.tolist()]
+        chosen = draw(self.config, step, micro, world, len(self.signals))
+        drawn = [self._draw(self.signals[signal], _TRAINED, step) for signal in chosen.ids.tolist()]
         coords, values, *clouds = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-        noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
-        gate_input = (lambda: clouds[0]) if clouds else None
-        return Batch(values, ids, None, torch.from_numpy(noise.astype(np.int64)), weight, coords, gate_input)
+        return chosen.batch(Samples(coords, values), (lambda: clouds[0]) if clouds else None)
 
-    def sample(self, count: int) -> Float[Tensor, "S C d"]:
+    def sample(self, count: int) -> Samples:
         """Training shapes on the grid."""
         seed, signals = self.config.training.seed, len(self.signals)
         ids = batch_ids(seed, 0, min(count, signals), signals).tolist()
         coords = coordinate_grid(self.grid_shape)
-        return torch.stack([self._values(self.signals[signal], coords) for signal in ids])
+        return Samples(coords, torch.stack([self._values(self.signals[signal], coords) for signal in ids]))
+
+    def prior_samples(self, count: int, world: World) -> Iterator[tuple[Samples, int]]:
+        """Shapes as a training sees them, changed ones included, at points that it has not seen."""
+        for step in range(max(1, count // self.config.training.batch)):
+            for micro in range(self.config.optimizer.accumulation):
+                batch = world.raise_on_all_ranks(partial(self.batch, _UNSEEN + step, micro, world))
+                yield batch.samples, len(batch.samples) if batch.weight else 0
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
         """Error of the (cut) distance at fresh points, in box units, and the share of them with the right sign."""
@@ -179,12 +180,12 @@ class ShapeTask:
         return torch.from_numpy(np.clip(distances / self.section.truncation, -1, 1)).float()[:, None]
 
     def _fit(self, model: Model, index: int) -> Code:
-        coords, values = (part.to(model.coords.device) for part in self._draw(index, _FITTED)[:2])
+        coords, values = (part.to(model.device) for part in self._draw(index, _FITTED)[:2])
         return fit_signals(model, values[None], coords, [self._method])[self._method.label].solution.code
 
     @torch.no_grad()
     def _evaluate(self, model: Model, code: Code, coords: Float[Tensor, "C 3"]) -> Float[Tensor, "C 1"]:
-        return model.dictionary(code, coords.to(model.coords.device))[0].clamp(-1, 1).cpu()
+        return model.dictionary(code, coords.to(model.device))[0].clamp(-1, 1).cpu()
 
 
 def _splits(source: ShapeSource, signals: ShapesSection) -> dict[Split, list[str]]:

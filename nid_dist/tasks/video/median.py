@@ -9,9 +9,6 @@ _PIXELS = 2**20  # of all frames at a time
 def temporal_median(frames: Float32[np.ndarray, "T H W d"]) -> Float32[np.ndarray, "H W d"]:
     """Median of every pixel and channel over time.
 
-    Args:
-        frames: the clip.
-
     Returns:
         One background for all frames: flicker is not followed.
     """

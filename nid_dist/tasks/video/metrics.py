@@ -12,17 +12,11 @@ _TOP = 0.5  # of deviations; what is beyond is foreground at any threshold
 
 @dataclass(frozen=True)
 class Detection:
-    """Foreground pixels found.
+    """Foreground pixels found."""
 
-    Args:
-        precision: share of what was found that is foreground.
-        recall: share of the foreground that was found.
-        threshold: beyond which a deviation counts.
-    """
-
-    precision: float
-    recall: float
-    threshold: float
+    precision: float  # share of what was found that is foreground
+    recall: float  # share of the foreground that was found
+    threshold: float  # beyond which a deviation counts
 
     @property
     def f_measure(self) -> float:
@@ -55,14 +49,10 @@ def best_detection(pairs: Iterable[tuple[Float[np.ndarray, "H W"], Bool[np.ndarr
 
 
 def detection(pairs: Iterable[tuple[Bool[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]], threshold: float) -> Detection:
-    """What masks have found.
+    """What masks have found: precision and recall over all frames.
 
     Args:
         pairs: a mask, and where there is foreground in truth.
-        threshold: that the masks were made with.
-
-    Returns:
-        Precision and recall over all frames.
     """
     hits = marked = total = 0.0
     for mask, truth in pairs:

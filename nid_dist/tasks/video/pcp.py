@@ -12,21 +12,13 @@ _LARGEST = 1e7  # penalty, relative to the first
 
 @dataclass(frozen=True)
 class LowRankPlusSparse:
-    """D = L + S.
+    """D = L + S."""
 
-    Args:
-        low_rank: L.
-        sparse: S.
-        rank: of L when it was last shrunk.
-        iterations: done.
-        error: |D - L - S| / |D|, Frobenius norms.
-    """
-
-    low_rank: Float[Tensor, "M T"]
-    sparse: Float[Tensor, "M T"]
-    rank: int
-    iterations: int
-    error: float
+    low_rank: Float[Tensor, "M T"]  # L
+    sparse: Float[Tensor, "M T"]  # S
+    rank: int  # of L when it was last shrunk
+    iterations: int  # done
+    error: float  # |D - L - S| / |D|, Frobenius norms
 
 
 @torch.no_grad()
@@ -44,13 +36,8 @@ def principal_component_pursuit(
     come from the Gram matrix of the shorter side, in float64: a video has far fewer frames than pixels.
 
     Args:
-        matrix: D, a frame in each column.
         weight: of the sparse part; None: 1 / sqrt(max(M, T)), which recovers exactly with high probability.
         tolerance: of the relative error at which it ends.
-        iterations: the most.
-
-    Returns:
-        Both parts.
     """
     data = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().t()
     weight = max(data.shape) ** -0.5 if weight is None else weight
@@ -79,7 +66,6 @@ def shrink_singular_values(matrix: Float[Tensor, "M T"], threshold: float) -> tu
 
     Args:
         matrix: no wider than tall.
-        threshold: what is subtracted.
 
     Returns:
         The matrix, and how many singular values are left.

@@ -17,19 +17,12 @@ _PAUSE = 40 / 90  # of the clip
 
 @dataclass(frozen=True)
 class Clip:
-    """A clip with its truth.
+    """A clip with its truth."""
 
-    Args:
-        frames: what a camera would give, in [0, 1].
-        background: what is behind the sprites, flicker included, noise not.
-        foreground: where there is a sprite.
-        pausing: where there is the one that pauses.
-    """
-
-    frames: Float32[np.ndarray, "T H W d"]
-    background: Float32[np.ndarray, "T H W d"]
-    foreground: Bool[np.ndarray, "T H W"]
-    pausing: Bool[np.ndarray, "T H W"]
+    frames: Float32[np.ndarray, "T H W d"]  # what a camera would give, in [0, 1]
+    background: Float32[np.ndarray, "T H W d"]  # what is behind the sprites, flicker included, noise not
+    foreground: Bool[np.ndarray, "T H W"]  # where there is a sprite
+    pausing: Bool[np.ndarray, "T H W"]  # where there is the one that pauses
 
 
 def synthetic_clip(
@@ -45,13 +38,10 @@ def synthetic_clip(
     """Make a clip: five sprites of different speeds and one that pauses for 4/9 of the clip.
 
     Args:
-        frames: T.
         height: rows, at least 48.
-        width: columns.
         noise: standard deviation.
         flicker: of the light, relative: a wave of this height and a fifth of it at random.
         photograph: one that scikit-image ships.
-        seed: of sprites, flicker and noise.
 
     Returns:
         The clip. No pixel is covered in half of the frames.

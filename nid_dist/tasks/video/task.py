@@ -1,6 +1,7 @@
 """Video decomposition: frames as signals, whose codes change with time; the data term forgives what moves."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,12 +14,12 @@ from nid_dist.coding.gates.layers import CodeHead
 from nid_dist.coding.gates.temporal import TemporalGate
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
-from nid_dist.data.sampler import batch_ids, coordinate_subset
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
-from nid_dist.tasks.base import Picture, own_part
-from nid_dist.tasks.batch import Batch
+from nid_dist.samples import Batch, Samples
+from nid_dist.tasks.base import Picture, draw, grid_prior_samples
 from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.frames import Video
 
@@ -45,14 +46,10 @@ class VideoTask:
         self.video = Video(self.section)
         self.channels = self.video.channels
         self.grid_shape: tuple[int, ...] = self.video.grid_shape
+        self.coords = coordinate_grid(self.grid_shape)
         self.kept = kept_frames(config, self.video.present)
         """Whether a frame is fitted: it can be decoded, and is not left out on purpose."""
         self.signals = np.flatnonzero(self.kept).tolist()
-
-    @property
-    def own_coordinates(self) -> bool:
-        """All frames share a grid."""
-        return False
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these frames, all its values from the seed; the first expert leads every code."""
@@ -66,27 +63,24 @@ class VideoTask:
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
-        training = self.config.training
-        part, weight = own_part(training, self.config.optimizer.accumulation, micro, world)
-        drawn = batch_ids(training.seed, step, training.batch, len(self.signals))[part]
-        ids = torch.tensor(self.signals)[drawn]
-        subset, count = None, self.grid_shape[0] * self.grid_shape[1]
-        if training.coordinates is not None and training.coordinates < count:
-            subset = coordinate_subset(training.seed, step, count, training.coordinates)
-        noise = np.random.SeedSequence([training.seed, step]).generate_state(training.batch, np.uint32)[part]
-        weights = None
+        chosen = draw(self.config, step, micro, world, len(self.signals))
+        chosen = replace(chosen, ids=torch.tensor(self.signals)[chosen.ids])
+        frames, weights = chosen.ids.tolist(), None
         if self.section.video.missing_pixels:
-            weights = torch.from_numpy(self.kept_pixels(ids.tolist())).float()
-        seeds = torch.from_numpy(noise.astype(np.int64))
-        return Batch(self.values(ids.tolist()), ids, subset, seeds, weight, weights=weights)
+            weights = torch.from_numpy(self.kept_pixels(frames)).float()
+        return chosen.batch(Samples(self.coords, self.values(frames), weights))
 
     def prefetch(self, step: int, world: World) -> None:
         """Frames are decoded already."""
 
-    def sample(self, count: int) -> Float[Tensor, "S C d"]:
+    def sample(self, count: int) -> Samples:
         """Frames, spread over the video."""
         chosen = np.linspace(0, len(self.signals) - 1, min(count, len(self.signals))).round().astype(int)
-        return self.values([self.signals[place] for place in chosen])
+        return Samples(self.coords, self.values([self.signals[place] for place in chosen]))
+
+    def prior_samples(self, count: int, world: World) -> Iterator[tuple[Samples, int]]:
+        """This rank's part of training frames, from whose codes the prior is learned."""
+        return grid_prior_samples(self, count, world)
 
     def values(self, frames: Sequence[int]) -> Float[Tensor, "T C d"]:
         """Frames on the grid."""
@@ -123,7 +117,7 @@ class VideoTask:
 
     @torch.no_grad()
     def _estimate(self, model: Model, frame: int) -> Float[Tensor, "C d"]:
-        code = frame_codes(model, self.values([frame]).to(model.coords.device), [frame])
+        code = frame_codes(model, self.values([frame]).to(model.device), [frame])
         return model.dictionary(code, model.coords)[0].cpu()
 
 

@@ -5,10 +5,9 @@ import pytest
 import torch
 from scipy.optimize import linprog, minimize
 
-from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers import design as design_module
 from nid_dist.coding.solvers import irls as module
-from nid_dist.coding.solvers import reduce_problem, solve_irls, solve_map, solve_omp, solve_ridge, weighted
+from nid_dist.coding.solvers import reduce_problem, solve_irls, solve_omp, solve_ridge, weighted
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.coding.solvers.weighted import select_weighted
 from nid_dist.measurements.sampling import Sampling
@@ -163,20 +162,6 @@ def test_parts_and_recomputed_atoms_change_nothing(setting, monkeypatch):
     found = solve_irls(*arguments, loss="huber", scale=0.1, iterations=15, tolerance=0.0)
     assert torch.equal(found.code.indices, expected.code.indices)
     torch.testing.assert_close(found.code.values, expected.code.values)
-
-
-def test_a_prior_makes_each_step_the_most_probable_code(make_setting):
-    setting = make_setting()
-    generator = torch.Generator().manual_seed(3)
-    basis = torch.linalg.qr(torch.randn(14, 4, generator=generator, dtype=torch.float64))[0]
-    variances = torch.tensor([2.0, 1.0, 0.5, 0.3]).double()
-    prior = Prior(torch.zeros(14).double(), basis, variances, torch.tensor(0.01).double())
-    arguments = setting.dictionary, setting.measurement, setting.signals
-    found = solve_irls(*arguments, 4, loss="l2", prior=prior, noise=0.1)
-    expected = solve_map(*arguments, prior, noise=0.1, k=4)
-    torch.testing.assert_close(found.code.values, expected.code.values)
-    robust = solve_irls(*arguments, 4, loss="welsch", prior=prior)
-    assert bool(robust.code.values.isfinite().all())
 
 
 def test_no_signals(setting):

@@ -8,14 +8,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from nid_dist.code import Code
 from nid_dist.coding.solvers import (
     Problem,
     Solution,
     reduce_problem,
-    reduce_problem_for,
     sharded,
-    solve_adam,
     solve_codes,
     solve_omp,
     solve_omp_sharded,
@@ -23,11 +20,11 @@ from nid_dist.coding.solvers import (
 )
 from nid_dist.coding.solvers.ridge import SingularSystem
 from nid_dist.coding.solvers.sharded import fetching_is_cheaper
-from nid_dist.coding.solvers.solution import residual
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
 from nid_dist.parallel.exchange.topology import Topology
+from nid_dist.samples import Samples
 from tests.dictionary import oracle
 from tests.parallel.processes import run
 
@@ -63,6 +60,10 @@ def shard(dictionary: Dictionary, exchange: AllToAllExchange) -> Dictionary:
     return sharded
 
 
+def codes(dictionary: Dictionary, measurement: Sampling, signals: torch.Tensor, *options: float) -> Solution:
+    return solve_codes(dictionary, Samples(measurement.coords, signals), *options)
+
+
 def make_exchange(rank: int, world: int, experts: int, rows: int | None = None) -> AllToAllExchange:
     groups = [dist.new_group(list(range(first, first + R))) for first in range(0, world, R)]
     topology = Topology(experts, world_size=world, rank=rank, expert_parallel_size=R)
@@ -88,19 +89,6 @@ def same(found: Solution, expected: Solution, indices: torch.Tensor | None = Non
         assert one == pytest.approx(other, rel=tolerance, abs=tolerance * 1e-3, nan_ok=True)
 
 
-def on_a_given_support(arguments: tuple, dictionary: Dictionary) -> None:
-    full = reduce_problem(dictionary, *arguments[1:])
-    signals, dtype = len(arguments[2]), full.atoms.dtype
-    code = oracle.random_code(dictionary.num_experts, 4, signals=6).rows(slice(0, signals))
-    code = Code(code.values.to(dtype), code.bias.to(dtype), code.indices)
-    problem, places = reduce_problem_for(*arguments, code.indices)
-    close(problem.energy, full.energy)
-    placed = dataclasses.replace(code, indices=places)
-    same(solve_ridge(problem, places, 1e-2), solve_ridge(full, code.indices, 1e-2), code.indices)
-    same(solve_adam(problem, placed, 5), solve_adam(full, code, 5), code.indices)
-    close(residual(problem, placed), residual(full, code))
-
-
 def one_rank(rank: int, world: int, splits: list[list[int]]) -> dict[str, torch.Tensor]:
     sharded.LATENCY = 0  # or these small dictionaries would always be gathered
     exchanges = {(n, rows): make_exchange(rank, world, n, rows) for n in (20, 300) for rows in (None, 6)}
@@ -116,9 +104,8 @@ def one_rank(rank: int, world: int, splits: list[list[int]]) -> dict[str, torch.
                 for blocks in (1, 3, None) if number == 0 else (3,):
                     same(solve_omp_sharded(*arguments, K, blocks, 1e-2), solve_omp(expected, K, blocks, 1e-2))
                 exchange.traffic.reset()
-                same(solve_codes(*arguments, K, 3, 1e-2), solve_omp(expected, K, 3, 1e-2))
+                same(codes(*arguments, K, 3, 1e-2), solve_omp(expected, K, 3, 1e-2))
                 sent[f"{form}, {number}, {dtype}"] = torch.tensor(exchange.traffic.bytes["atoms"])
-                on_a_given_support(arguments, dictionary)
     # All atoms: no owner has enough to fill a block, and a large ridge leaves those taken correlated with what is left.
     dictionary, measurement, signals = whole("heads, many measurements")
     arguments = shard(dictionary, exchanges[20, None]), measurement, signals[rank : rank + 1]
@@ -126,7 +113,7 @@ def one_rank(rank: int, world: int, splits: list[list[int]]) -> dict[str, torch.
     for blocks in (1, 3):
         same(solve_omp_sharded(*arguments, 1000, blocks, 1.0), solve_omp(expected, 1000, blocks, 1.0))
     # 20 atoms in 12 dimensions; only the last rank has a signal, and all learn of it.
-    for solve in (solve_codes, solve_omp_sharded):
+    for solve in (codes, solve_omp_sharded):
         with pytest.raises(SingularSystem, match="signal 0: found a singular system"):
             solve(*arguments[:2], signals[: (rank + 1) % R == 0], 20, 2, 0.0)
     return sent
@@ -154,7 +141,7 @@ def counted(rank: int, world: int, form: str, k: int, blocks: int) -> dict[str, 
     mine = signals[:4] if rank == 0 else signals[4:]
     solution = solve_omp_sharded(shard(dictionary, exchange), measurement, mine, k, blocks)
     assert set(exchange.traffic.bytes) == {"atoms"}
-    return {"indices": solution.code.indices, "bytes": torch.tensor(exchange.traffic.bytes_sent)}
+    return {"indices": solution.code.indices, "bytes": torch.tensor(sum(exchange.traffic.bytes.values()))}
 
 
 def test_bytes_are_those_of_the_messages(tmp_path: Path) -> None:
@@ -185,11 +172,8 @@ def test_the_choice_by_hand(monkeypatch):
 def test_one_process_takes_the_plain_way(setting):
     arguments = setting.dictionary, setting.measurement, setting.signals
     expected = solve_omp(reduce_problem(*arguments), 5, 2)
-    for solve in (solve_codes, solve_omp_sharded):
+    for solve in (codes, solve_omp_sharded):
         same(solve(*arguments, 5, 2), expected)
-    indices = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
-    problem, places = reduce_problem_for(*arguments, indices)
-    assert places is indices and len(problem.atoms) == 20
 
 
 def test_the_energy_of_a_part_is_that_of_the_whole():

@@ -65,9 +65,9 @@ def one_rank(rank: int, world: int, size: int, layers: int, case: str) -> dict[s
     exchange = AllToAllExchange(topology, groups[rank // size])
     results = gradients(make(exchange, layers), case, parts_of(world, case)[rank])
     sent = torch.tensor([exchange.traffic.bytes.get(kind, 0) for kind in ("codes", "sums")])
-    whole = make(exchange, layers).whole()
+    whole = make(exchange, layers).unsharded()
     atoms = {f"whole.{name}": p for name, p in whole.experts.state_dict().items()}
-    return results | {"bytes": sent, "size": torch.tensor(whole.experts.experts)} | atoms
+    return results | {"bytes": sent, "size": torch.tensor(whole.experts.num_experts)} | atoms
 
 
 @pytest.mark.parametrize(

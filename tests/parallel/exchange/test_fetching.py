@@ -86,7 +86,7 @@ def test_in_one_process_nothing_is_sent():
     asked = table.fetch(indices)
     assert asked.nonzero().tolist() == [[0, 1], [0, 5], [1, 1], [1, 2]]
     assert torch.equal(table.rows[table.places(indices)], TABLE[indices])
-    assert exchange.traffic.bytes_sent == 0
+    assert sum(exchange.traffic.bytes.values()) == 0
 
 
 def test_more_signals_than_the_messages_have_rows_are_refused():

@@ -16,7 +16,7 @@ from nid_dist.parallel.launch import failures, rendezvous
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.membership import Process
 from nid_dist.parallel.launch.network import free_port
-from nid_dist.parallel.launch.rendezvous import join, leave
+from nid_dist.parallel.launch.rendezvous import join
 from tests.parallel.jobs import Job, Outcome, run_jobs
 
 JOBS = {
@@ -87,9 +87,8 @@ def test_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     dist.all_reduce(total)
     assert total.tolist() == [1.0, 1.0]
     assert not failures.joined() and failures.speak_first() and failures.speak_first()
-    leave()
-    assert not dist.is_initialized()
-    leave()
+    dist.destroy_process_group()
+    failures.depart()
 
 
 @pytest.mark.parametrize("shared", [False, True])

@@ -31,7 +31,7 @@ def test_values_are_images_and_the_gate_sees_scans(tmp_path: Path) -> None:
     batch = task.batch(3, 0, alone(task))
     for place, index in enumerate(batch.ids.tolist()):
         phantom = named_phantom(task.refs["train"][index].name, 0)
-        assert np.allclose(batch.values[place].numpy(), phantom.image(17).reshape(-1, 1), atol=1e-6)
+        assert np.allclose(batch.samples.values[place].numpy(), phantom.image(17).reshape(-1, 1), atol=1e-6)
         geometry = Geometry.even(4, 17)
         seen = BackProjection(geometry, 17)(phantom.sinogram(geometry)[None])
         assert np.allclose(batch.gate_input[place].numpy(), seen.clip(0, 1).reshape(-1, 1), atol=1e-4)
@@ -52,7 +52,7 @@ def test_nothing_of_the_image_reaches_the_gate(tmp_path: Path) -> None:
     task = make_task(tiny_ct(tmp_path))
     batch = task.batch(0, 0, alone(task))
     model = task.model()
-    batch.values.fill_(torch.nan)
+    batch.samples.values.fill_(torch.nan)
     assert bool(model.gate_output(batch.gate_input, batch.ids).logits.isfinite().all())
 
 
@@ -81,7 +81,7 @@ def test_a_folder_of_pictures_and_slices(tmp_path: Path) -> None:
     trainer, figures = train(tiny_ct(tmp_path / "run", *overrides, "training.steps=3", "training.batch=2"))
     assert trainer.step == 3 and np.isfinite(list(figures.values())).all()
     # Corners lie outside the disc.
-    values = trainer.task.sample(2).reshape(2, 17, 17)
+    values = trainer.task.sample(2).values.reshape(2, 17, 17)
     assert float(values[:, 0, 0].abs().max()) == 0 and float(values[:, 8, 8].min()) > 0
 
 
@@ -108,4 +108,4 @@ def test_a_configuration_that_cannot_be(override: str, words: str, tmp_path: Pat
 def test_phantoms_without_scans_are_images() -> None:
     overrides = ["signals.source=phantoms", "signals.size=12", "signals.patch=null", "signals.phantoms=5"]
     task = make_task(load_config(None, overrides))
-    assert not isinstance(task, CTTask) and task.sample(2).shape == (2, 144, 3)
+    assert not isinstance(task, CTTask) and task.sample(2).values.shape == (2, 144, 3)

@@ -9,6 +9,7 @@ from PIL import Image
 
 import nid_dist
 from nid_dist.cli.train import train
+from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.reading import to_colour
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
@@ -56,13 +57,15 @@ def test_micro_batches_are_the_parts_of_the_batch(images: Path) -> None:
     cut = task(images, *overrides, "optimizer.accumulation=4")
     parts = [cut.batch(3, micro, ALONE) for micro in range(4)]
     assert torch.equal(torch.cat([part.ids for part in parts]), whole.ids)
-    assert torch.equal(torch.cat([part.values for part in parts]), whole.values)
-    assert whole.subset is not None and len(whole.subset) == 10
-    assert all(part.subset is not None and torch.equal(part.subset, whole.subset) for part in parts)
+    assert torch.equal(torch.cat([part.samples.values for part in parts]), whole.samples.values)
+    assert whole.samples.values.shape == (16, 10, 3) and whole.gate_input.shape == (16, 64, 3)
+    assert all(torch.equal(part.samples.coords, whole.samples.coords) for part in parts)
+    chosen = [coordinate_grid((8, 8)).tolist().index(point) for point in whole.samples.coords.tolist()]
+    assert torch.equal(whole.gate_input[:, chosen], whole.samples.values) and len(set(chosen)) == 10
     assert torch.equal(torch.cat([part.noise_seeds for part in parts]), whole.noise_seeds)
     assert len(set(whole.noise_seeds.tolist())) == len(whole.ids)
     again = task(images, *overrides).batch(3, 0, ALONE)
-    assert torch.equal(again.values, whole.values) and torch.equal(again.noise_seeds, whole.noise_seeds)
+    assert torch.equal(again.samples.values, whole.samples.values) and torch.equal(again.noise_seeds, whole.noise_seeds)
 
 
 @pytest.mark.parametrize("ranks", [2, 3, 5])
@@ -72,10 +75,10 @@ def test_the_ranks_parts_are_the_batch_and_their_weighted_means_its_mean(images:
         whole = made.batch(1, micro, ALONE)
         parts = [made.batch(1, micro, World(Topology(32, ranks, rank))) for rank in range(ranks)]
         filled = [part for part in parts if part.weight]
-        assert torch.equal(torch.cat([part.values for part in filled]), whole.values)
+        assert torch.equal(torch.cat([part.samples.values for part in filled]), whole.samples.values)
         assert torch.equal(torch.cat([part.noise_seeds for part in filled]), whole.noise_seeds)
-        means = torch.stack([part.weight * part.values.mean(0) for part in parts])
-        torch.testing.assert_close(means.mean(0), whole.values.mean(0))
+        means = torch.stack([part.weight * part.samples.values.mean(0) for part in parts])
+        torch.testing.assert_close(means.mean(0), whole.samples.values.mean(0))
         # With five ranks for four signals one has nothing to do, but takes part.
         assert [len(part.ids) for part in parts] == {2: [2, 2], 3: [2, 1, 1], 5: [1, 1, 1, 1, 1]}[ranks]
         assert len(filled) == min(ranks, 4)
@@ -87,7 +90,7 @@ def test_values_are_the_patches_of_the_pictures(images: Path) -> None:
     assert sorted(batch.ids.tolist()) == list(range(105))
     position = batch.ids.tolist().index(35 + 8)  # second picture, second row of patches, second column
     patch = pixels(1, 24, 32)[4:12, 4:12]
-    np.testing.assert_allclose(batch.values[position].numpy(), patch.reshape(64, 3), atol=1e-6)
+    np.testing.assert_allclose(batch.samples.values[position].numpy(), patch.reshape(64, 3), atol=1e-6)
 
 
 def test_a_codebook_and_augmentation_contradict(images: Path) -> None:
@@ -222,7 +225,7 @@ def test_the_frames_of_a_video(tmp_path: Path, modes: list[str]) -> None:
     assert "train/db_omp2" in figures and trainer.model.signals == 8
     codes = nid_dist.load(tmp_path / "run")
     every = torch.arange(8)
-    values = trainer.task.batch(0, 0, ALONE).values.new_zeros(8, 144, 3)  # a codebook does not look
+    values = trainer.task.batch(0, 0, ALONE).samples.values.new_zeros(8, 144, 3)  # a codebook does not look
     shown = codes.dictionary(codes.encode(values, every), codes.coords)
     truth = torch.stack(
         [torch.from_numpy(image).flatten(0, 1) for _, image in ImageTask(trainer.config).images("train")]

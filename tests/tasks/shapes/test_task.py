@@ -1,5 +1,6 @@
 """Signed distances as signals: batches that depend on the step alone, figures by independent formulas, a training."""
 
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -62,29 +63,29 @@ def test_splits_are_kept_apart(task: ShapeTask, tmp_path: Path) -> None:
 
 def test_a_batch_holds_cut_distances_at_points_of_each_shape(task: ShapeTask) -> None:
     batch = task.batch(2, 0, ALONE)
-    assert batch.coords is not None and batch.subset is None and batch.weight == 1
-    assert batch.values.shape == (6, 64, 1) and batch.coords.shape == (6, 64, 3)
-    for signal, coords, values in zip(batch.ids.tolist(), batch.coords, batch.values, strict=True):
+    samples = batch.samples
+    assert not samples.shared and not samples.weighted and batch.weight == 1
+    assert samples.values.shape == (6, 64, 1) and samples.coords.shape == (6, 64, 3)
+    for signal, coords, values in zip(batch.ids.tolist(), samples.coords, samples.values, strict=True):
         distances = task.source.distance(task.shapes["train"][signal], coords.double().numpy())
         np.testing.assert_allclose(values[:, 0], np.clip(10 * distances, -1, 1), atol=1e-4)
-    assert batch.values.min() < 0 and batch.values.max() == 1
+    assert samples.values.min() < 0 and samples.values.max() == 1
     again, later = task.batch(2, 0, ALONE), task.batch(3, 0, ALONE)
-    assert again.coords is not None and later.coords is not None
-    assert torch.equal(again.coords, batch.coords) and torch.equal(again.values, batch.values)
+    assert torch.equal(again.samples.coords, samples.coords) and torch.equal(again.samples.values, samples.values)
     # The same shape has other points at another step.
     signal = next(signal for signal in batch.ids.tolist() if signal in later.ids.tolist())
-    first, other = (part.coords[part.ids.tolist().index(signal)] for part in (batch, later))  # type: ignore[index]
+    first, other = (part.samples.coords[part.ids.tolist().index(signal)] for part in (batch, later))
     assert not torch.equal(first, other)
 
 
 def test_coordinates_and_seeds(tmp_path: Path) -> None:
     one = ShapeTask(tiny(tmp_path, "training.coordinates=null", "training.batch=1")).batch(0, 0, ALONE)
-    assert one.values.shape == (1, 2048, 1)
+    assert one.samples.values.shape == (1, 2048, 1)
     seeds = [ShapeTask(tiny(tmp_path, f"training.seed={seed}", "training.batch=9")) for seed in (0, 1)]
     # The training's seed draws other points of the same shapes.
-    torch.testing.assert_close(*(made.sample(99).sum(0) for made in seeds))
+    torch.testing.assert_close(*(made.sample(99).values.sum(0) for made in seeds))
     drawn = [made.batch(0, 0, ALONE) for made in seeds]
-    points = [batch.coords[batch.ids.argsort()] for batch in drawn if batch.coords is not None]
+    points = [batch.samples.coords[batch.ids.argsort()] for batch in drawn]
     assert not torch.equal(*points)
 
 
@@ -94,14 +95,15 @@ def test_the_parts_of_ranks_and_micro_batches_are_the_batch(tmp_path: Path, rank
     batch = whole.batch(5, 0, ALONE)
     worlds = [World(Topology(32, ranks, rank)) for rank in range(ranks)]
     parts = [part for micro in range(2) for world in worlds if (part := cut.batch(5, micro, world)).weight]
-    for name in ("values", "coords", "ids", "noise_seeds"):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(batch, name))
+    for name in ("samples.values", "samples.coords", "ids", "noise_seeds"):
+        get = attrgetter(name)
+        assert torch.equal(torch.cat([get(part) for part in parts]), get(batch))
     assert sum(part.weight for part in parts) == pytest.approx(2 * ranks)
 
 
 def test_sample_is_dense_on_the_grid(task: ShapeTask) -> None:
-    sample = task.sample(4)
-    assert sample.shape == (4, 216, 1) and task.sample(100).shape == (9, 216, 1)
+    sample = task.sample(4).values
+    assert sample.shape == (4, 216, 1) and task.sample(100).values.shape == (9, 216, 1)
     # Each is one of the training shapes; pixel centres of six cells are odd sixths.
     centres = np.array([-5, -3, -1, 1, 3, 5]) / 6
     points = np.array([[x, y, z] for x in centres for y in centres for z in centres])
@@ -160,7 +162,7 @@ def test_the_ranks_share_an_evaluation(task: ShapeTask, monkeypatch: pytest.Monk
     alone = task.evaluate(model, ALONE)
     worlds = [World(Topology(32, 2, rank)) for rank in range(2)]
     scores: list[torch.Tensor] = []
-    monkeypatch.setattr(World, "total", lambda self, values: scores.append(values) or values)
+    monkeypatch.setattr(World, "all_reduce_sum", lambda self, values: scores.append(values) or values)
     for world in worlds:
         task.evaluate(model, world)
     assert (sum(scores) / 2).sum(0).tolist() == pytest.approx(list(alone.values()))
@@ -179,15 +181,14 @@ def test_a_training_learns_and_is_kept(tmp_path: Path) -> None:
     assert 0 < figures["val/distance_omp2"] < 0.05 and 0.5 < figures["val/sign_omp2"] < 1
     loaded = nid_dist.load(tmp_path / "run")
     again = nid_dist.load(export(loaded, tmp_path / "exported"))
-    assert again.grid == (6, 6, 6) and again.dictionary.in_dim == 3
+    assert again.grid_shape == (6, 6, 6) and again.dictionary.in_dim == 3
     batch = trainer.task.batch(0, 0, ALONE)
-    assert batch.coords is not None
     untrained, *outputs = (
-        model.dictionary(model.encode(batch.values, batch.ids), batch.coords).detach()
+        model.dictionary(model.encode(batch.samples.values, batch.ids), batch.samples.coords).detach()
         for model in (trainer.task.model(), trainer.model, loaded, again)
     )
     assert torch.equal(outputs[0], outputs[1]) and torch.equal(outputs[1], outputs[2])
-    errors = [(values - batch.values).square().mean() for values in (untrained, outputs[0])]
+    errors = [(values - batch.samples.values).square().mean() for values in (untrained, outputs[0])]
     assert errors[1] < 0.5 * errors[0]
 
 

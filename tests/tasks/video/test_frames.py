@@ -49,7 +49,7 @@ def greys(video: Video) -> list[int]:
 
 def test_a_file(tmp_path: Path) -> None:
     video = opened(write(tmp_path / "v.mkv"))
-    assert len(video) == 10 and video.grid == SIZE and video.channels == 3 and video.present.all()
+    assert len(video) == 10 and video.grid_shape == SIZE and video.channels == 3 and video.present.all()
     np.testing.assert_allclose(video.times, np.arange(10) / 10, atol=1e-3)
     assert video.rate == pytest.approx(10, rel=1e-3) and video.bytes == 10 * 12 * 16 * 3
     np.testing.assert_allclose(video.read([7, 2]), np.stack([frame(7), frame(2)]), atol=1e-4)
@@ -60,7 +60,7 @@ def test_lossy_files_of_odd_sides_have_a_row_and_a_column_more(tmp_path: Path) -
         for place in range(4):
             made.add(np.full((11, 15, 1), place / 4, np.float32))
     video = opened(tmp_path / "v.mp4", colour="grey")
-    assert video.grid == (12, 16) and video.channels == 1 and video.rate == pytest.approx(30, rel=1e-2)
+    assert video.grid_shape == (12, 16) and video.channels == 1 and video.rate == pytest.approx(30, rel=1e-2)
     np.testing.assert_allclose(video.read([3])[0, 5, 5], 0.75, atol=0.02)
 
 
@@ -72,7 +72,7 @@ def test_a_range_with_a_stride(tmp_path: Path) -> None:
 
 def test_sizes(tmp_path: Path) -> None:
     path = write(tmp_path / "v.mkv", 3)
-    assert opened(path, short_side=6).grid == (6, 8)
+    assert opened(path, short_side=6).grid_shape == (6, 8)
     assert opened(path, size=[5, 9], colour="grey").read([0]).shape == (1, 5, 9, 1)
 
 

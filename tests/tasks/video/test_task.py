@@ -77,7 +77,7 @@ def test_the_first_expert_leads(frames: Path, tmp_path: Path) -> None:
     for kind in ("codebook", "temporal", "conv", "light"):
         task = make_task(configured(frames, tmp_path / "run", f"coding.gate.kind={kind}"))
         model = task.model()
-        output = model.gate_output(task.sample(11), torch.arange(11))
+        output = model.gate_output(task.sample(11).values, torch.arange(11))
         assert (output.logits.abs().argmax(1) == 0).all()
 
 
@@ -95,9 +95,11 @@ def test_pixels_left_out_have_no_weight(frames: Path, tmp_path: Path) -> None:
     task = make_task(configured(frames, tmp_path / "run", *CASES["codebook"]))
     assert isinstance(task, VideoTask)
     batch = task.batch(0, 0, World(Topology(8)))
-    assert batch.weights is not None
-    np.testing.assert_array_equal(batch.weights.numpy() > 0, task.kept_pixels(batch.ids.tolist()))
-    assert batch.weights.mean().item() == pytest.approx(0.7, abs=0.05)
+    assert batch.samples.weighted and batch.samples.weights.shape == (6, 50)
+    drawn = [task.coords.tolist().index(point) for point in batch.samples.coords.tolist()]
+    kept = task.kept_pixels(batch.ids.tolist())
+    np.testing.assert_array_equal(batch.samples.weights.numpy() > 0, kept[:, drawn])
+    assert kept.mean() == pytest.approx(0.7, abs=0.05)
 
 
 def test_never_all_frames_are_left_out(frames: Path, tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def gate_codes(model: Model, task: VideoTask) -> Code:
     Returns:
         One code per frame of `task.signals`.
     """
-    device = model.coords.device
+    device = model.device
     parts = [frame_codes(model, task.values(frames).to(device), frames) for frames in frame_chunks(task, task.signals)]
     return Code.concatenate(parts)
 

@@ -124,7 +124,7 @@ class Decomposition:
         Returns:
             Their atoms, in the order of `background.experts`.
         """
-        coords = coordinate_grid(size).to(self.model.coords.device)
+        coords = coordinate_grid(size).to(self.model.device)
         return atoms_of(self.model, self.background.experts, coords).unflatten(1, size)
 
     def _moment(

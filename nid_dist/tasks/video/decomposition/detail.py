@@ -50,7 +50,7 @@ def still_detail(model: Model, task: VideoTask, background: Background) -> Float
     left_over = _LeftOver(model, task, background)
     middle = _medians(left_over, model, task)
     limit = THRESHOLD * background.noise
-    device = model.coords.device
+    device = model.device
     seen, plain, near = (torch.zeros(len(model.coords), device=device) for _ in range(3))
     total = torch.zeros_like(middle)
     for rest, kept in left_over.chunks(range(len(task.signals)), "still detail"):
@@ -74,7 +74,7 @@ class _LeftOver:
     """
 
     def __init__(self, model: Model, task: VideoTask, background: Background) -> None:
-        self._task, self._code, self._device = task, background.code, model.coords.device
+        self._task, self._code, self._device = task, background.code, model.device
         self._atoms = atoms_of(model, background.experts, model.coords)
 
     def chunks(self, places: Sequence[int], name: str) -> Iterator[tuple[Float[Tensor, "T C d"], Bool[Tensor, "T C"]]]:

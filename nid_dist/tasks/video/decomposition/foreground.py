@@ -39,7 +39,6 @@ def noise_level(middle: float, channels: int) -> float:
 
     Args:
         middle: the median of `deviation`.
-        channels: d.
 
     Returns:
         The median over the root of that of chi squared / d, by the approximation of Wilson and Hilferty.

@@ -29,11 +29,6 @@ def panels(moment: Moment) -> dict[str, Float[np.ndarray, "H W d"]]:
 def overview(path: Path, moments: Sequence[Moment], *, title: str = "") -> None:
     """Save some moments, a row each.
 
-    Args:
-        path: the PNG file.
-        moments: which.
-        title: a line above.
-
     Raises:
         UserError: when it cannot be written.
     """
@@ -47,7 +42,6 @@ def component_sheet(path: Path, found: Decomposition) -> None:
     """Save the strongest components in their order, each with its activation over time.
 
     Args:
-        path: the PNG file.
         found: the decomposition. Its background's atoms are shown as the robust fit has made them.
 
     Raises:
@@ -60,7 +54,7 @@ def component_sheet(path: Path, found: Decomposition) -> None:
     axes = figure.subplots(len(chosen), 2, squeeze=False, width_ratios=[1, 4])
     height = float(np.abs(active).max()) or 1.0
     for (picture, curve), expert in zip(axes, chosen, strict=True):
-        atom = model.dictionary.atoms(model.coords, expert, expert + 1)[0].unflatten(0, model.grid_shape).numpy()
+        atom = model.dictionary.atoms(model.coords, expert, expert + 1)[0].unflatten(0, model.grid_shape).cpu().numpy()
         # Each by its own magnitude, around mid grey, and the way up it has most of the time.
         sign = 1.0 if active[:, expert].sum() >= 0 else -1.0
         picture.axis("off")

@@ -63,10 +63,10 @@ def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = 
         The background.
     """
     heads, fit = model.dictionary.experts, _CodeFit(model, task, experts)
-    chosen = torch.tensor(list(experts), device=model.coords.device)
+    chosen = torch.tensor(list(experts), device=model.device)
     if isinstance(heads, LinearHeads):
         for turn in range(rounds):
-            sums = _Sums(len(model.coords), len(chosen), model.channels, model.coords.device)
+            sums = _Sums(len(model.coords), len(chosen), model.channels, model.device)
             for values, solution in fit.solutions(f"background {turn + 1}/{rounds}"):
                 sums.add(values, solution.code, fit.weights(values, solution))
             _update_heads(model, heads, chosen, sums)
@@ -86,8 +86,8 @@ class _CodeFit:
 
     def __init__(self, model: Model, task: VideoTask, experts: Sequence[int]) -> None:
         self._model, self._task = model, task
-        self._experts = torch.tensor(list(experts), device=model.coords.device)
-        pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED)
+        self._experts = torch.tensor(list(experts), device=model.device)
+        pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED).to(model.device)
         self._pixels, self._measurement = pixels, Sampling(model.coords[pixels])
         self._kept, self._atoms = model.coords.new_zeros(0, 0), model.coords.new_zeros(0, 0, 0)
 
@@ -100,7 +100,7 @@ class _CodeFit:
         Yields:
             All pixels, and the code.
         """
-        task, device = self._task, self._model.coords.device
+        task, device = self._task, self._model.device
         # Evaluated once for all frames: the heads stay as they are meanwhile.
         self._atoms = atoms_of(self._model, self._experts.tolist(), self._model.coords)
         hidden = not sys.stderr.isatty()

@@ -30,7 +30,7 @@ class Timeline:
         self, model: Model, background: Background, times: Float64[np.ndarray, "T"], whole: tuple[float, float]
     ) -> None:
         self._times, self._whole = times, whole
-        self._experts = torch.tensor(background.experts, device=model.coords.device)
+        self._experts = torch.tensor(background.experts, device=model.device)
         self._gate = model.gate if isinstance(model.gate, TemporalGate) else None
         self._rows = torch.cat([background.code.values, background.code.bias], 1) - self._predicted(times)
 

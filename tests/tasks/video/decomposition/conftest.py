@@ -20,6 +20,7 @@ coding:
   phases: [{mode: gate, share: 0.3, loss: l1}, {mode: gate, share: 0.7, loss: welsch}]
 objective: {ordered: 0.005, balance: 0}
 optimizer: {lr: 2.0e-3, trunk_lr: 2.0e-3, gate_lr: 5.0e-3, warmup_steps: 10}
+parallel: {device: cpu}
 training: {steps: 500, batch: 8, coordinates: 1024, eval_every: 0, checkpoint_every: 0}
 logging: {tensorboard: false, progress: false, pictures_every: 0}
 """

@@ -1,0 +1,4 @@
+"""What the trainings and commands on the device work on: fixtures of other files."""
+
+from tests.cli.test_decompose import video_run  # noqa: F401
+from tests.cli.test_reconstruct import chain  # noqa: F401

@@ -1,0 +1,66 @@
+"""Whether two folders hold the same results: what was computed on the device, and what was on the CPU."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors.numpy import load_file
+
+from nid_dist.config.schema import Signals
+from nid_dist.tasks.shapes.mesh_reading import read_mesh
+from nid_dist.tasks.video.frames import Video
+
+EXACT = 1e-6
+# What is not a result: when, how long, on what, and where to.
+_APART = ("seconds", "time", "memory", "machine", "command", "rate", "ms", "trace", "run_dir", "sha256")
+
+
+def assert_same_folders(one: Path, other: Path) -> None:
+    """The same files with the same figures, arrays, codes and pictures."""
+    names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
+    assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()) and names
+    for name in names:
+        read = _READERS.get(Path(name).suffix)
+        if read is not None and (one / name).stat().st_size:
+            assert_same(read(one / name), read(other / name), name, 1.01 / 255 if name.endswith(".png") else EXACT)
+
+
+def assert_same(one: Any, other: Any, where: str, tolerance: float = EXACT) -> None:
+    """Two values of plain containers, numbers and arrays."""
+    if isinstance(one, dict):
+        kept = [key for key in one if not any(key.startswith(word) or key.endswith(word) for word in _APART)]
+        assert one.keys() == other.keys(), where
+        for key in kept:
+            assert_same(one[key], other[key], f"{where}: {key}", tolerance)
+    elif isinstance(one, list | tuple):
+        assert len(one) == len(other), where
+        for place, pair in enumerate(zip(one, other, strict=True)):
+            assert_same(*pair, f"{where}: {place}", tolerance)
+    elif isinstance(one, np.ndarray | float):
+        assert np.shape(one) == np.shape(other), where
+        np.testing.assert_allclose(other, one, rtol=tolerance, atol=tolerance, err_msg=where)
+    else:
+        assert one == other, where
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The lines of a training's log."""
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def _read_video(path: Path) -> np.ndarray:
+    video = Video(Signals.model_validate({"source": "video", "path": str(path)}))
+    return video.read(list(range(len(video))))
+
+
+_READERS = {
+    ".json": lambda path: json.loads(path.read_text()),
+    ".npy": np.load,
+    ".npz": lambda path: dict(np.load(path)),
+    ".safetensors": load_file,
+    ".png": lambda path: np.asarray(Image.open(path), dtype=np.float64) / 255,
+    ".ply": lambda path: [read_mesh(path).vertices, read_mesh(path).faces],
+    ".mkv": _read_video,
+}
