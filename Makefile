@@ -30,7 +30,7 @@ lint: $(STAMP) ## ruff: rules and format
 types: $(STAMP) ## mypy
 	$(BIN) -m mypy
 
-format: $(STAMP) ## mend what ruff can mend
+format: $(STAMP) ## fix what ruff can fix
 	$(BIN) -m ruff check --fix
 	$(BIN) -m ruff format
 

@@ -2,7 +2,7 @@
 
 
 class UserError(Exception):
-    """An error a user can cause and hint; the command line prints it as one line and exits with 2.
+    """An error that a user can cause and correct; the command line prints it as one line and exits with 2.
 
     Args:
         where: the file, config key or option the error is about.

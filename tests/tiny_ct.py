@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
+from nid_dist.tasks.ct.phantoms import Phantom
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "ct_shepp_logan.yaml"
 SMALL = [
@@ -32,6 +34,17 @@ SMALL = [
     "logging.progress=false",
     "logging.pictures_every=0",
 ]
+
+
+def phantom_values(phantom: Phantom, coords: np.ndarray) -> np.ndarray:
+    """The sum of the densities of the ellipses that cover a point (row, column)."""
+    x, y = coords[:, 1], -coords[:, 0]
+    total = np.zeros(len(coords))
+    for density, a, b, right, up, angle in phantom.ellipses:
+        along = (x - right) * np.cos(angle) + (y - up) * np.sin(angle)
+        across = (y - up) * np.cos(angle) - (x - right) * np.sin(angle)
+        total += density * ((along / a) ** 2 + (across / b) ** 2 <= 1)
+    return total
 
 
 def tiny_ct(run: Path, *overrides: str) -> Config:

@@ -139,7 +139,7 @@ def check_tensors(
             str(path),
             found=f"no tensor {_some(missing)}",
             expected="all tensors of the configured model and optimizer",
-            hint=_mend(missing[0], "a section of the configuration"),
+            hint=_hint(missing[0], "a section of the configuration"),
         )
     for name, tensor in into.items():
         shape, dtype = list(tensor.shape), _describe(tensor)["dtype"]
@@ -148,14 +148,14 @@ def check_tensors(
                 f"{path}: {name}",
                 found=f"shape {saved[name]['shape']}",
                 expected=f"shape {shape}, which the configuration asks for",
-                hint=_mend(name, "a size in the configuration"),
+                hint=_hint(name, "a size in the configuration"),
             )
         if saved[name]["dtype"] != dtype:
             raise UserError(
                 f"{path}: {name}",
                 found=saved[name]["dtype"],
                 expected=dtype,
-                hint=_mend(None, "training.precision"),
+                hint=_hint(None, "training.precision"),
             )
     extra = [name for name in saved if name not in into]
     if extra and not partial:
@@ -163,7 +163,7 @@ def check_tensors(
             str(path),
             found=f"a tensor {_some(extra)} that the configured model lacks",
             expected="only tensors of the configured model and optimizer",
-            hint=_mend(extra[0], "a section of the configuration"),
+            hint=_hint(extra[0], "a section of the configuration"),
         )
 
 
@@ -171,7 +171,7 @@ def _damaged(path: Path, found: str, expected: str) -> DamagedCheckpoint:
     return DamagedCheckpoint(str(path), found=found, expected=expected, hint="use an older checkpoint or a copy")
 
 
-def _mend(name: str | None, otherwise: str) -> str:
+def _hint(name: str | None, otherwise: str) -> str:
     key = next((key for part, key in _CONFIG_KEYS.items() if name is not None and part in name), otherwise)
     return f"{key} has probably changed: set it as in the config.yaml of the run, or start a new run"
 

@@ -18,7 +18,6 @@ class Schema:
     """The keys of a configuration and the values that they take.
 
     Args:
-        model: the root of the configuration.
         raw: what was given, which says what a section is that has several forms; it may change later.
     """
 

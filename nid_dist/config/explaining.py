@@ -13,19 +13,12 @@ from nid_dist.errors import UserError
 
 @dataclass
 class Origin:
-    """Where each value came from.
+    """Where each value came from."""
 
-    Attributes:
-        file: the configuration file, None without one.
-        lines: the line of each key of the file.
-        overrides: the text of the override that set a key.
-        schema: what is allowed.
-    """
-
-    file: str | None
-    lines: dict[KeyPath, int]
-    overrides: dict[KeyPath, str]
-    schema: Schema
+    file: str | None  # the configuration file, None without one
+    lines: dict[KeyPath, int]  # the line of each key of the file
+    overrides: dict[KeyPath, str]  # the text of the override that set a key
+    schema: Schema  # what is allowed
 
     def describe(self, key: KeyPath) -> str:
         """Names the override, or the file and line, in which a key was set, and the key."""
@@ -40,16 +33,7 @@ class Origin:
 
 
 def explain(error: ValidationError, raw: dict[Any, Any], origin: Origin) -> UserError:
-    """Turns the first of pydantic's complaints into a user's error and counts the others.
-
-    Args:
-        error: what pydantic raised.
-        raw: what it was given.
-        origin: where that came from.
-
-    Returns:
-        The error, in one line.
-    """
+    """Turns the first of pydantic's complaints into a user's error and counts the others."""
     details = error.errors(include_url=False)
     keys = [_key_in(raw, detail["loc"], detail["type"], origin.schema) for detail in details]
     key, kind = keys[0], details[0]["type"]
@@ -75,9 +59,6 @@ def find_swallowed_bool(raw: Any, config: Any, origin: Origin, at: KeyPath = ())
     """Finds a true or false that pydantic took for the number 1 or 0: YAML reads a bare `on` or `no` as a boolean.
 
     Args:
-        raw: what was given.
-        config: what pydantic made of it.
-        origin: where the values came from.
         at: the key of `raw`, empty for the whole.
 
     Returns:

@@ -112,7 +112,6 @@ class SignalsSection(Section):
 
         Args:
             gate: `coding.gate.kind`.
-            modes: of the phases.
 
         Raises:
             ValueError: in the form "what contradicts; what to change".

@@ -13,7 +13,6 @@ def find_files(root: Path, endings: Collection[str]) -> list[str]:
     """Find files below a folder, links followed, hidden files and folders left out.
 
     Args:
-        root: the folder.
         endings: of the files, in lower case, such as ".png".
 
     Returns:
@@ -49,9 +48,7 @@ def named_files(inputs: Sequence[Path], endings: Collection[str], noun: str = "i
     """The files that a user names, one by one or by folder.
 
     Args:
-        inputs: files and folders.
         endings: of files in folders, in lower case.
-        noun: what the files are.
 
     Returns:
         A name that no other has, and the path, of each.
@@ -85,11 +82,9 @@ def split_folder(
     """Find the files below a folder and split them.
 
     Args:
-        root: the folder.
         endings: of the files, in lower case.
         val: globs, or the share of files, for validation.
         test: globs, or the share of files, for test; 0: by top folders train, test (and val) where there are such.
-        noun: what the files are.
 
     Returns:
         Sorted names, relative to the folder, of "train", "val" and "test", none in two of them.
@@ -109,13 +104,6 @@ def split_folder(
 
 def existing_folder(path: str | None, noun: str = "image") -> Path:
     """The folder that `signals.path` names.
-
-    Args:
-        path: as configured.
-        noun: what the files in it are.
-
-    Returns:
-        The path.
 
     Raises:
         UserError: when there is no such folder.

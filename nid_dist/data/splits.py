@@ -23,7 +23,6 @@ def assign_splits(
     Args:
         val: globs, or the share of images, for validation.
         test: globs, or the share of images, for test.
-        noun: what the names are of, for the messages.
 
     Raises:
         UserError: a glob without a match, a name that both lists match, a share that gets no image, or no image
@@ -63,7 +62,6 @@ def folder_splits(
     Args:
         names: relative posix paths of all images.
         val: globs, or the share of the images in `train`, for validation where there is no folder `val`.
-        noun: what the names are of, for the messages.
 
     Returns:
         Names of each split in the given order, or None without top folders `train` and `test`.

@@ -23,7 +23,7 @@ def merge_then_evaluate(
     Args:
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
         routed: codes, as `exchange` dispatched them.
-        exchange: back from the experts' owners; r = d * (h + 1) numbers return per signal.
+        exchange: back from the experts' owners; r = d * (h + 1) floats return per signal.
 
     Returns:
         sum_j alpha_j b_j(x).
@@ -49,7 +49,7 @@ def evaluate_then_combine(
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
         routed: codes, as `exchange` dispatched them.
         signals: T, of the local batch.
-        exchange: back from the experts' owners; C * d numbers return per signal.
+        exchange: back from the experts' owners; C * d floats return per signal.
         chunk_bytes: memory for the atoms of one chunk, hidden layers included.
     """
     if features.dim() == 3:

@@ -12,8 +12,8 @@ from nid_dist.code import Code
 class LinearHeads(nn.Module):
     """E experts, each one private linear layer on the trunk's features.
 
-    A row of `rows` is one expert: W_j flattened to d*h numbers, then the d numbers of c_j, so that merging heads is one
-    weighted sum of rows and an exchange sends one vector of r = d * (h + 1) numbers per signal.
+    A row of `rows` is one expert: W_j flattened to d*h floats, then the d floats of c_j, so that merging heads is one
+    weighted sum of rows and an exchange sends one vector of r = d * (h + 1) floats per signal.
 
     Args:
         experts: E, experts held here.
@@ -55,7 +55,7 @@ class LinearHeads(nn.Module):
             code: coefficients of experts held here (indices 0 to E - 1).
 
         Returns:
-            One row of r = d * (h + 1) numbers per signal.
+            One row of r = d * (h + 1) floats per signal.
         """
         return code.weighted_sum(self.rows)
 

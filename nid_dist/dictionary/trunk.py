@@ -64,7 +64,7 @@ class Trunk(nn.Module):
         return features
 
     def _first(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch h"]:
-        """The first layer's outputs; splines, most of which are zero, have a way of their own."""
+        """The first layer's outputs; splines, most of which are zero, are computed without their zeros."""
         layer = self.layers[0]
         if isinstance(self.encoding, Splines) and isinstance(layer, nn.Linear):
             return self.encoding.through(coords, layer)

@@ -48,7 +48,7 @@ class World:
         return self.rank == 0
 
     def local_slice(self, count: int) -> slice:
-        """Which of `count` consecutive things are this rank's: equal parts, the first ranks one more at most."""
+        """Which of `count` consecutive items are this rank's: equal parts, the first ranks one more at most."""
         whole, rest = divmod(count, self.size)
         first = self.rank * whole + min(self.rank, rest)
         return slice(first, first + whole + (self.rank < rest))

@@ -96,15 +96,10 @@ def step_messages(
     """What the exchange of one rank sends in one optimiser step, forward and backward.
 
     Args:
-        config: the configuration.
-        channels: d.
         coordinates: C, at which f is evaluated.
         world: ranks in all.
-        expert_parallel_size: R.
-        mode: of the phase.
         is_warmup: whether codes are dense (mode `gate`).
         per_signal: whether every signal has its own coordinates.
-        in_dim: m.
 
     Returns:
         The messages; none where the experts are not sharded.
@@ -163,12 +158,7 @@ def solver_messages(
     """What finding the codes of a micro-batch sends (`solve_codes`).
 
     Args:
-        config: the configuration.
-        channels: d.
-        coordinates: C.
         world: ranks in all.
-        expert_parallel_size: R.
-        in_dim: m.
 
     Returns:
         All experts to everyone, exactly, or residuals, candidates and the rows of supports, estimated.

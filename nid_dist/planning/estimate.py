@@ -109,7 +109,7 @@ def gradient_bytes(run: Run, expert_parallel_size: int, mode: str) -> list[tuple
         (run.world, run.trunk_parameters * dictionary + run.gate.parameters * gate),
         (run.world // expert_parallel_size, local * dictionary),
     )
-    return [(ranks, NUMBER * numbers) for ranks, numbers in groups if ranks > 1 and numbers]
+    return [(ranks, NUMBER * floats) for ranks, floats in groups if ranks > 1 and floats]
 
 
 def peers_in_node(expert_parallel_size: int, world: int, per_node: int) -> int:

@@ -38,7 +38,7 @@ def memory(run: Run, expert_parallel_size: int, kinds: list[tuple[str, bool]]) -
 
 
 def _optimizer(run: Run, ranks: int, local: int) -> int:
-    """Numbers of Adam's two moments."""
+    """Floats of Adam's two moments."""
     parallel, shared = run.config.parallel, run.trunk_parameters + run.gate.parameters
     if run.world == 1 or (parallel.engine != "fairscale" and parallel.zero_stage == 0):
         return 2 * (local + shared)
@@ -54,13 +54,13 @@ def _optimizer(run: Run, ranks: int, local: int) -> int:
 
 def _activations(run: Run, ranks: int, mode: str, is_warmup: bool) -> int:
     """Bytes of the largest tensors that are alive together: the batch's, and those of one of the step's two stages."""
-    config, numbers = run.config, run.grid_points * run.channels
-    batch = config.optimizer.accumulation * run.signals * numbers
+    config, floats = run.config, run.grid_points * run.channels
+    batch = config.optimizer.accumulation * run.signals * floats
     first = 0
     if solves(config, mode):
         first = _solving(run, ranks)
     elif mode == "gate" and config.coding.gate.kind == "unrolled":
-        first = config.dictionary.experts * (run.expert_parameters * (ranks > 1) + 3 * numbers)
+        first = config.dictionary.experts * (run.expert_parameters * (ranks > 1) + 3 * floats)
     gate = 0
     if trained(config, mode)[1]:
         # What it keeps, with gradients; and of logits their gradients, magnitudes, and what they are compared with.
@@ -69,7 +69,7 @@ def _activations(run: Run, ranks: int, mode: str, is_warmup: bool) -> int:
 
 
 def _passing(run: Run, ranks: int, is_warmup: bool) -> int:
-    """Numbers of the dictionary's forward and backward pass."""
+    """Floats of the dictionary's forward and backward pass."""
     dictionary, signals = run.config.dictionary, run.signals
     routed, experts = ranks * signals, dictionary.experts // ranks
     features = encoding_width(dictionary.encoding) + 2 * dictionary.shared_layers * dictionary.width
@@ -89,8 +89,8 @@ def _passing(run: Run, ranks: int, is_warmup: bool) -> int:
 
 
 def _solving(run: Run, ranks: int) -> int:
-    """Numbers of the solver: the experts it has here, their atoms, their products with the signals, and the systems."""
-    signals, support, dim = run.signals, run.config.coding.support, run.atom_numbers
+    """Floats of the solver: the experts it has here, their atoms, their products with the signals, and the systems."""
+    signals, support, dim = run.signals, run.config.coding.support, run.atom_floats
     experts = run.config.dictionary.experts
     gram = gram_is_cheaper(run, ranks)
     # A system in single and double precision and its factors; the rows that it is made of, once more in doubt.

@@ -53,19 +53,19 @@ class Run:
 
     @property
     def trunk_parameters(self) -> int:
-        """Numbers of the shared layers."""
+        """Of the shared layers."""
         return parameters(trunk_layers(self.config.dictionary, self.in_dim))
 
     @property
     def expert_parameters(self) -> int:
-        """Numbers of one expert."""
+        """Of one expert."""
         return parameters(expert_layers(self.config.dictionary, self.channels, self.in_dim))
 
     @property
-    def atom_numbers(self) -> int:
-        """D, the numbers of an atom that the solver has reduced."""
-        numbers, linear = self.coordinates * self.channels, self.config.dictionary.private_layers == 1
-        return min(numbers, self.width * self.channels if linear else self.config.dictionary.experts)
+    def atom_floats(self) -> int:
+        """D, the floats of an atom that the solver has reduced."""
+        floats, linear = self.coordinates * self.channels, self.config.dictionary.private_layers == 1
+        return min(floats, self.width * self.channels if linear else self.config.dictionary.experts)
 
     def slots(self, expert_parallel_size: int, is_warmup: bool) -> int:
         """Coefficients of a code that reach an owner."""
@@ -89,9 +89,9 @@ class Run:
         """How many times over the atoms that are used fill `dictionary.chunk_mb`."""
         layers = expert_layers(self.config.dictionary, self.channels, self.in_dim)
         # Of an expert at a coordinate: every layer, before and after its activation.
-        numbers = self.channels if len(layers) == 1 else 2 * sum(outputs for _, outputs in layers)
+        floats = self.channels if len(layers) == 1 else 2 * sum(outputs for _, outputs in layers)
         used = self.used(expert_parallel_size, is_warmup)
-        return 4 * used * self.coordinates * numbers / (self.config.dictionary.chunk_mb * 2**20)
+        return 4 * used * self.coordinates * floats / (self.config.dictionary.chunk_mb * 2**20)
 
     def merges(self, expert_parallel_size: int, is_warmup: bool) -> bool:
         """Whether heads are merged."""
@@ -166,16 +166,16 @@ def gram_is_cheaper(run: Run, expert_parallel_size: int) -> bool:
 
 def _solver(run: Run, ranks: int) -> int:
     """Multiplications of the reduction to inner products and of the matching pursuit, for a rank's signals."""
-    dictionary, signals, points, dim = run.config.dictionary, run.signals, run.coordinates, run.atom_numbers
-    experts, width, numbers = dictionary.experts, run.width, run.coordinates * run.channels
+    dictionary, signals, points, dim = run.config.dictionary, run.signals, run.coordinates, run.atom_floats
+    experts, width, floats = dictionary.experts, run.width, run.coordinates * run.channels
     # Where rows are fetched, an owner reduces its own atoms only, and scores them for the signals of all.
     apart = fetches(run.config, run.channels, points, run.world, ranks)
     reduced = experts // ranks if apart else experts
     if dictionary.private_layers == 1 and points > width:
         trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary, run.in_dim))
-        work = points * (trunk + width**2) + signals * numbers * width + reduced * run.channels * width**2
+        work = points * (trunk + width**2) + signals * floats * width + reduced * run.channels * width**2
     else:
-        work = _evaluated(run, points, reduced) + (dim < numbers) * (experts + signals) * experts * numbers
+        work = _evaluated(run, points, reduced) + (dim < floats) * (experts + signals) * experts * floats
     supports = list(itertools.accumulate(solver_blocks(run.config)))
     gram = gram_is_cheaper(run, ranks)
     work += (gram * experts + signals) * experts * dim

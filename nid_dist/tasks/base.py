@@ -54,9 +54,6 @@ class Task(Protocol):
 
         Args:
             exchange: how codes reach the experts; all experts here by default.
-
-        Returns:
-            The model.
         """
         ...
 
@@ -66,7 +63,6 @@ class Task(Protocol):
         Args:
             step: counted from 0.
             micro: of the step's micro-batches.
-            world: the ranks that share it.
 
         Returns:
             Signals, one of weight 0 where there is none for this rank.
@@ -96,7 +92,6 @@ class Task(Protocol):
 
         Args:
             model: as trained so far, with all its experts.
-            world: the ranks that share the work.
 
         Returns:
             Figures, "val/..." or "train/..." (see `split_to_evaluate`).

@@ -17,9 +17,6 @@ _SHOWN = 64
 def effective_rank(model: Model) -> float:
     """Effective rank of the atoms without their means: it falls when a dictionary collapses.
 
-    Args:
-        model: as trained so far.
-
     Returns:
         The rank of all atoms, or of 2048 evenly chosen ones where there are more.
     """
@@ -30,16 +27,7 @@ def effective_rank(model: Model) -> float:
 
 
 def pictures(model: Model, task: Task, usage: Int[Tensor, "n"]) -> dict[str, Picture]:
-    """Pictures for TensorBoard: the task's own, and the most used atoms.
-
-    Args:
-        model: as trained so far.
-        task: its signals.
-        usage: how often each expert was chosen.
-
-    Returns:
-        Pictures by name.
-    """
+    """Pictures for TensorBoard: the task's own, and the most used atoms."""
     strongest = usage.argsort(descending=True)[:_SHOWN]
     atoms = _atoms(model, strongest.to(model.device))
     return task.pictures(model) | {"experts/most_used": _sheet(atoms, model.grid_shape)}

@@ -21,9 +21,6 @@ class StepClock:
     `backward` (the exchange's way back included) and `step` (reduction of gradients, clipping, optimiser). The time
     spent waiting for messages, by kind, is part of these. What is sent between steps (evaluation, checkpoints) does not
     count.
-
-    Args:
-        world: whose exchange is read.
     """
 
     def __init__(self, world: World) -> None:

@@ -28,7 +28,7 @@ MODES = {
 def losses_and_weights(config: Config) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """What is logged of a training, and what has become of the model."""
     trainer, _ = train(config)
-    assert trainer.model.coords.device.type == torch.device(trainer.config.parallel.device).type
+    assert trainer.model.device.type == torch.device(trainer.config.parallel.device).type
     state = {name: value.detach().cpu() for name, value in trainer.model.state_dict().items()}
     return read_log(Path(config.logging.run_dir)), state
 

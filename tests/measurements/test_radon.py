@@ -13,6 +13,7 @@ from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.measurements.sampling import Measurement
 from nid_dist.tasks.ct.phantoms import named_phantom
+from tests.tiny_ct import phantom_values
 
 BEAMS = pytest.mark.parametrize("source", [None, 2.5], ids=["parallel", "fan"])
 
@@ -38,7 +39,7 @@ def test_against_the_exact_transform_of_ellipses(source: float | None) -> None:
     phantom, geometry = named_phantom("phantom-00000", 0), Geometry.even(4, 15, source)
 
     def field(x: Tensor) -> Tensor:
-        return torch.from_numpy(phantom.values(x.double().numpy()))[:, None].float()
+        return torch.from_numpy(phantom_values(phantom, x.double().numpy()))[:, None].float()
 
     exact = torch.from_numpy(phantom.integrals(geometry)).float()
     errors = [(Radon(geometry, nodes)(field)[:, 0] - exact).abs().mean() for nodes in (100, 1600)]

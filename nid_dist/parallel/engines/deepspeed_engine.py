@@ -24,7 +24,7 @@ from nid_dist.parallel.exchange.collectives import all_gather
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
-_BUCKET = 50_000_000  # numbers: ZeRO takes that much memory anew in every step, with its own 5e8 2 GB
+_BUCKET = 50_000_000  # floats: ZeRO takes that much memory anew in every step, with its own 5e8 2 GB
 
 
 @dataclass
@@ -139,12 +139,12 @@ class DeepSpeedEngine:
         inner = self._kind(groups)
         inner.register_step_pre_hook(_leave_frozen)
         zero = self._config["zero_optimization"]
-        numbers = sum(parameter.numel() for parameter in self._names)
+        parameters = sum(parameter.numel() for parameter in self._names)
         self._engine, *_ = deepspeed.initialize(
             Namespace(device_rank=device),
             _container(self.modules, any(part.group["sharded"] for part in parts), size),
             inner,
-            config=self._config | {"zero_optimization": {"reduce_bucket_size": min(numbers, _BUCKET)} | zero},
+            config=self._config | {"zero_optimization": {"reduce_bucket_size": min(parameters, _BUCKET)} | zero},
         )
         # `step` reduces, after the last micro-batch.
         self._engine.enable_backward_allreduce = False

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from nid_dist.parallel.world import World
 
-_MESSAGE = 2**24  # numbers in one message at most, where a single gradient is not larger
+_MESSAGE = 2**24  # floats in one message at most, where a single gradient is not larger
 
 
 def complete(parameters: Iterable[Tensor]) -> None:
@@ -32,12 +32,12 @@ def average(gradients: Sequence[Tensor], group: Any, ranks: int, message: int = 
         gradients: changed in place; of the same shapes, in the same order, on all ranks of the group.
         group: the process group of those that hold the same parameters; None: all.
         ranks: the divisor: all ranks, also where only some hold the parameters.
-        message: numbers sent at once, at most.
+        message: floats sent at once, at most.
     """
-    alone = dist.get_world_size(group) == 1
-    for some in [[gradient] for gradient in gradients] if alone else _messages(gradients, message):
+    single = dist.get_world_size(group) == 1
+    for some in [[gradient] for gradient in gradients] if single else _messages(gradients, message):
         flat = torch.cat([gradient.reshape(-1) for gradient in some])
-        if not alone:
+        if not single:
             dist.all_reduce(flat, group=group)
         flat /= ranks
         for gradient, part in zip(some, flat.split([gradient.numel() for gradient in some]), strict=True):
@@ -73,7 +73,7 @@ def clip(gradients: Iterable[Tensor], norm: float, largest: float | None) -> Non
 
 
 def _messages(gradients: Sequence[Tensor], largest: int) -> list[list[Tensor]]:
-    """Consecutive gradients of one dtype, up to so many numbers."""
+    """Consecutive gradients of one dtype, up to so many floats."""
     messages: list[list[Tensor]] = []
     for gradient in gradients:
         last = messages[-1] if messages else []

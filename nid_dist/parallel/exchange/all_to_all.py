@@ -1,7 +1,7 @@
 """The exchange across ranks: a MoE library's differentiable all-to-all, dropless, one partial sum back per signal.
 
 An owner receives the part of every code that concerns its experts, sums over these experts, and returns ONE partial
-sum per signal: d * (h + 1) numbers for merged heads, C * d for evaluated experts, whatever k is. The all-to-all has
+sum per signal: d * (h + 1) floats for merged heads, C * d for evaluated experts, whatever k is. The all-to-all has
 equal splits, so rows are padded: signals to the largest batch of the group, coefficients to min(k, E), the most that
 one owner can be asked for. So the sizes of all messages follow from the configuration, not from the data, nothing has
 to be agreed on before sending, and nothing is ever dropped for capacity.

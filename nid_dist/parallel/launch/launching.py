@@ -182,12 +182,12 @@ def _met_through_mpi(launch: Launch) -> Launch:
     local_rank, local_size = here.rank, here.size
     here.Free()
     # As bytes: mpi4py's methods for objects would pickle them.
-    told = bytearray(512)
+    message = bytearray(512)
     if world.rank == 0:
         text = f"{LOOPBACK if local_size == world.size else own_address()} {free_port()}".encode()
-        told[: len(text)] = text
-    world.Bcast([told, MPI.BYTE], root=0)
-    address, port = told.rstrip(b"\0").decode().split()
+        message[: len(text)] = text
+    world.Bcast([message, MPI.BYTE], root=0)
+    address, port = message.rstrip(b"\0").decode().split()
     return replace(
         launch, rank=world.rank, local_rank=local_rank, local_size=local_size, address=address, port=int(port)
     )

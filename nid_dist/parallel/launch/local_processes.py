@@ -62,8 +62,8 @@ def _process(
         text = json.dumps({"rank": rank, "user_error": vars(error)})
     except Exception as error:
         full = out_of_memory(error)
-        told = {"error": traceback.format_exc()} if full is None else {"user_error": vars(full)}
-        text = json.dumps({"rank": rank, **told})
+        answer = {"error": traceback.format_exc()} if full is None else {"user_error": vars(full)}
+        text = json.dumps({"rank": rank, **answer})
     temporary = folder / f".{rank}.tmp"
     temporary.write_text(text)
     temporary.rename(folder / f"{rank}.json")

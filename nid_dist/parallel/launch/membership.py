@@ -70,8 +70,8 @@ class Job:
 
     def publish(self, process: Process) -> bool:
         """Tell the others about this process; False: another one has its rank already."""
-        told = json.dumps(asdict(process))
-        return bool(self.store.compare_set(f"process/{self.rank}", "", told).decode() == told)
+        record = json.dumps(asdict(process))
+        return bool(self.store.compare_set(f"process/{self.rank}", "", record).decode() == record)
 
     def published(self, rank: int) -> Process | None:
         """What a process has told about itself, if it has come."""

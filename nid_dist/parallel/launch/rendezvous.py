@@ -43,8 +43,8 @@ def join(
     _assemble(job, launch, rendezvous_seconds, gpu_identity(device))
     _refuse_shared_gpus(job)
     if backend == "gloo" and "GLOO_SOCKET_IFNAME" not in os.environ:
-        alone = launch.local_size == launch.size
-        interface = "lo" if alone else interface_towards(launch.address)
+        one_machine = launch.local_size == launch.size
+        interface = "lo" if one_machine else interface_towards(launch.address)
         if interface is not None:
             os.environ["GLOO_SOCKET_IFNAME"] = interface
     timeout = timedelta(seconds=timeout_seconds)

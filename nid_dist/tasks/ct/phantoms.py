@@ -39,10 +39,6 @@ class Phantom:
     # density, half axes a and b, centre (right, up), and angle of a's axis in radians, of each
     ellipses: Float64[np.ndarray, "E 6"]
 
-    def values(self, coords: Float[np.ndarray, "C 2"]) -> Float64[np.ndarray, "C"]:
-        """The sum of the densities of the ellipses that cover a point."""
-        return sum((_covered(ellipse, coords[:, 1], -coords[:, 0]) for ellipse in self.ellipses), np.zeros(len(coords)))
-
     def image(self, side: int, fineness: int = FINENESS) -> Float64[np.ndarray, "S S"]:
         """Means of f over pixels.
 

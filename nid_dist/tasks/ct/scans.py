@@ -24,13 +24,7 @@ _FINER = 4  # times more pixels a side than the training's, at most, of a pictur
 
 
 class Scans:
-    """The scans of some signals.
-
-    Args:
-        refs: the signals.
-        signals: their configuration.
-        tomography: how they are scanned.
-    """
+    """The scans of some signals."""
 
     def __init__(self, refs: Sequence[ImageRef], signals: ImagesSection, tomography: Tomography) -> None:
         assert signals.size is not None, "the configuration requires signals.size with tomography"
@@ -44,14 +38,10 @@ class Scans:
         return scan_geometry(self._tomography, self._size, views)
 
     def sinogram(self, index: int, views: int) -> Float32[np.ndarray, "M"]:
-        """The scan of a signal, without noise.
+        """The scan of a signal, without noise: line integrals, view by view.
 
         Args:
-            index: of the signal among those given.
             views: how many, a divisor of the largest number.
-
-        Returns:
-            Line integrals, view by view.
 
         Raises:
             UserError: when the signal cannot be read.
@@ -65,29 +55,12 @@ class Scans:
 
 
 def scan_geometry(tomography: Tomography, size: int, views: int) -> Geometry:
-    """The geometry of a configured scan.
-
-    Args:
-        tomography: how signals are scanned.
-        size: pixels across the disc.
-        views: how many.
-
-    Returns:
-        Views at equal angles, with a detector that sees the whole disc.
-    """
+    """The geometry of a configured scan: views at equal angles, with a detector that sees the whole disc."""
     return Geometry.even(views, tomography.bins or size, tomography.source)
 
 
 def scan(ref: ImageRef, signals: ImagesSection, geometry: Geometry) -> Float32[np.ndarray, "M"]:
-    """Scan a signal without noise.
-
-    Args:
-        ref: the signal.
-        signals: its configuration.
-        geometry: where it is measured.
-
-    Returns:
-        Line integrals, in units of value times radius.
+    """Scan a signal without noise: line integrals, in units of value times radius.
 
     Raises:
         UserError: when it cannot be read.
@@ -106,9 +79,6 @@ def scan(ref: ImageRef, signals: ImagesSection, geometry: Geometry) -> Float32[n
 
 def within_disc(ref: ImageRef) -> ImageRef:
     """The largest disc in the middle of a picture, and nothing around it: what a scanner can see.
-
-    Args:
-        ref: the picture.
 
     Returns:
         The same, square, with zeros in its corners.

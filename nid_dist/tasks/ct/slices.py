@@ -16,9 +16,6 @@ def named_slice(name: str) -> ImageRef:
     Args:
         name: of a photograph of scikit-image, or of a file among pydicom's samples, such as CT_small.dcm.
 
-    Returns:
-        The picture in grey, not read yet.
-
     Raises:
         UserError: when there is none of that name.
     """

@@ -71,7 +71,7 @@ def inpaint(
     require_images(model)
     require_channels(model, image)
     height, width = image.shape[:2]
-    device = model.coords.device
+    device = model.device
     if known is None:
         trusted = find_known(model, image, noise=noise)
     else:
@@ -107,7 +107,7 @@ def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float
     Returns:
         1 for a pixel to believe, 0 for one not to.
     """
-    values = torch.from_numpy(image).to(model.coords.device)
+    values = torch.from_numpy(image).to(model.device)
     if model.prior is None:
         tiling = _tiling(model, image, 1, 2)
         measurement = Sampling(tiling.coords.to(values.device))
@@ -174,7 +174,7 @@ def _picture(values: Float[Tensor, "H W d"]) -> ImageArray:
 
 
 def _subspace(model: Model, tiling: Tiling) -> Subspace:
-    return subspace(model.dictionary, model.require_prior(), tiling.coords.to(model.coords.device))
+    return subspace(model.dictionary, model.require_prior(), tiling.coords.to(model.device))
 
 
 def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) -> Tiling:

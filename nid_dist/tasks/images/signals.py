@@ -23,13 +23,10 @@ class ImageSignals:
     The last patch of a row or column is shifted inwards, so that every pixel is seen and none is made up.
 
     Args:
-        refs: the images.
         config: how they are prepared and cut; `patch: null` makes each whole image (`size` squared) one signal.
-        channels: d.
 
     Attributes:
         coords: [C, 2] the grid that all signals share.
-        names: of the images.
 
     Raises:
         UserError: an image is smaller than a patch, or its size cannot be read.
@@ -53,15 +50,12 @@ class ImageSignals:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def values(self, ids: Int[Tensor, " T"], symmetry: Int[Tensor, " T"] | None = None) -> Float[Tensor, "T C d"]:
-        """Read signals.
+        """Read signals: [T, C, d] values in [0, 1] on `coords`.
 
         Args:
             ids: [T] which signals, each in [0, len(self)).
             symmetry: [T] one of the square's symmetries for each, 0..7: bit 2 exchanges rows and columns, then bit 1
                 reverses the rows and bit 0 the columns; None: as they are.
-
-        Returns:
-            [T, C, d] values in [0, 1] on `coords`.
 
         Raises:
             UserError: an image cannot be read, or its file has changed.
@@ -81,13 +75,10 @@ class ImageSignals:
         return torch.from_numpy(out.reshape(len(ids), side * side, self._channels))
 
     def image(self, index: int) -> Float[np.ndarray, "H W d"]:
-        """Read a whole image, prepared.
+        """Read a whole image, prepared: [H, W, d] float32 in [0, 1], read-only.
 
         Args:
             index: of the image in `names`.
-
-        Returns:
-            [H, W, d] float32 in [0, 1], read-only.
 
         Raises:
             UserError: it cannot be read, or its file has changed.

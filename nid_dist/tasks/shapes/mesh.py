@@ -80,16 +80,15 @@ class Placement:
     scale: float  # half the cube's side, in world units
 
     @staticmethod
-    def around(points: Float[np.ndarray, "P 3"], side: float = SIDE) -> "Placement":
+    def around(points: Float[np.ndarray, "P 3"]) -> "Placement":
         """The placement that puts the points' bounding box about the cube's middle.
 
         Args:
             points: at least two that differ.
-            side: half the bounding box's longest side in the cube.
         """
         low, high = points.min(0), points.max(0)
         x, y, z = ((low + high) / 2).tolist()
-        return Placement((x, y, z), float((high - low).max()) / (2 * side))
+        return Placement((x, y, z), float((high - low).max()) / (2 * SIDE))
 
     def to_cube(self, points: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P 3"]:
         """From world units into the cube."""

@@ -39,8 +39,7 @@ def compare_meshes(
         threshold: of the F-score; None: 1 % of the true bounding box's longest side.
     """
     if threshold is None:
-        used = true.corners.reshape(-1, 3)
-        threshold = F_SCORE_AT * float(np.ptp(used, 0).max())
+        threshold = F_SCORE_AT * float(np.ptp(true.corners.reshape(-1, 3), 0).max())
     there, there_cosine = _towards(found, true, samples, generator)
     back, back_cosine = _towards(true, found, samples, generator)
     precision, recall = float((there <= threshold).mean()), float((back <= threshold).mean())
@@ -52,30 +51,6 @@ def compare_meshes(
         float(there_cosine.mean() + back_cosine.mean()) / 2,
         2 * precision * recall / max(precision + recall, 1e-12),
     )
-
-
-def compare_to_points(
-    found: Mesh, points: Float[np.ndarray, "P 3"], generator: np.random.Generator, samples: int = SAMPLES
-) -> dict[str, float]:
-    """Compare a surface with points of the true one, where there are no faces.
-
-    Args:
-        found: at least one face.
-        points: many, as their spacing adds to the distances.
-
-    Returns:
-        `chamfer`, `accuracy`, `completeness` and `hausdorff`, as in `MeshMetrics`.
-    """
-    from scipy.spatial import cKDTree
-
-    there = cKDTree(points).query(found.sample(samples, generator)[0])[0]
-    back = closest(found, points)[0]
-    return {
-        "chamfer": float(there.mean() + back.mean()) / 2,
-        "accuracy": float(there.mean()),
-        "completeness": float(back.mean()),
-        "hausdorff": float(max(there.max(), back.max())),
-    }
 
 
 def volumetric_iou(found: Bool[np.ndarray, "P"], true: Bool[np.ndarray, "P"]) -> float:

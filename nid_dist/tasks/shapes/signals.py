@@ -31,10 +31,7 @@ class ShapeSource(Protocol):
         """Draw points of the cube with their signed distances to a shape.
 
         Args:
-            index: which shape.
-            count: P.
             near: share of the points that are drawn near the surface; the others are uniform in the cube.
-            generator: of the points.
 
         Returns:
             Points and distances, negative inside, in box units: the cube's side is 2.
@@ -56,9 +53,7 @@ class ProceduralShapes:
     A shape depends on the seed and its index alone.
 
     Args:
-        count: how many shapes.
         families: of which kinds, in turn.
-        seed: of the shapes.
     """
 
     def __init__(self, count: int, families: Sequence[str], seed: int) -> None:
@@ -99,9 +94,6 @@ def open_shapes(signals: ShapesSection) -> ShapeSource:
 
     Args:
         signals: with a `source` of shapes.
-
-    Returns:
-        The source.
     """
     if signals.path is None:
         return ProceduralShapes(signals.shapes, signals.families, signals.shapes_seed)

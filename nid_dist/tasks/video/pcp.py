@@ -29,7 +29,7 @@ def principal_component_pursuit(
     tolerance: float = 1e-7,
     iterations: int = 1000,
 ) -> LowRankPlusSparse:
-    """Minimise |L|_* + weight * |S|_1 subject to L + S = D.
+    """Minimise |L|_* + weight * |S|_1 subject to L + S = D, a frame in each column of D.
 
     Candes, Li, Ma and Wright, "Robust principal component analysis?", JACM 2011; algorithm 5 of Lin, Chen and Ma, "The
     augmented Lagrange multiplier method for exact recovery of corrupted low-rank matrices", 2010. Singular values

@@ -7,8 +7,6 @@ import skimage.data
 from jaxtyping import Bool, Float32
 from skimage.transform import resize
 
-PHOTOGRAPHS = ("chelsea", "coffee", "astronaut", "rocket", "retina")
-
 _LANES = 6  # one sprite each, so that no pixel is covered by two
 _SPEEDS = (0.6, 1.0, 1.5, 2.2, 3.0)  # of the sprites that never rest, in pixels per frame where there are 144 columns
 _HASTE = 4.0  # of the one that pauses, before and after

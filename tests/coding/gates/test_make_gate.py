@@ -105,7 +105,14 @@ def test_no_gate():
         make("none")
 
 
-@pytest.mark.parametrize("grid_shape", [(8,), (4, 4, 4)])
+@pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled"])
+def test_a_signal_along_one_axis_is_one_row(kind):
+    values, ids = torch.rand(3, 8, 3), torch.arange(3)
+    line, row = make(kind, (8,))(values, ids), make(kind, (1, 8))(values, ids)
+    assert line.logits.shape == (3, 12) and torch.equal(line.logits, row.logits)
+
+
+@pytest.mark.parametrize("grid_shape", [(4, 4, 4)])
 @pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled"])
 def test_only_a_codebook_takes_other_grids_than_images(kind, grid_shape):
     with pytest.raises(ValueError, match=f"the {kind} gate reads rows and columns, not a grid_shape of shape"):

@@ -5,7 +5,7 @@ import pytest
 
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.meshing import extract_surface
-from nid_dist.tasks.shapes.metrics import compare_meshes, compare_to_points, volumetric_iou
+from nid_dist.tasks.shapes.metrics import compare_meshes, volumetric_iou
 
 BOX = np.array([[x, y, z] for x in (0.0, 1.0) for y in (0.0, 1.0) for z in (0.0, 1.0)])
 QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
@@ -56,10 +56,3 @@ def test_a_shifted_box_has_half_its_volume_in_common() -> None:
     one, other = (points < 1).all(1), (np.abs(points - [1.0, 0.5, 0.5]) < 0.5).all(1)
     assert volumetric_iou(one, other) == pytest.approx(1 / 3, abs=0.02)
     assert volumetric_iou(one, one) == 1 and volumetric_iou(one & ~one, one & ~one) == 1
-
-
-def test_against_points() -> None:
-    points = sphere(0.6).sample(20_000, draw())[0]
-    figures = compare_to_points(sphere(0.5), points, draw(), 2000)
-    assert figures["completeness"] == pytest.approx(0.1, abs=1e-3)
-    assert figures["accuracy"] == pytest.approx(0.1, abs=5e-3)

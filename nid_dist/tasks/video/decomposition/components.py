@@ -26,15 +26,7 @@ def frame_chunks(task: VideoTask, frames: Sequence[int], numbers: int = 2**21) -
 
 
 def gate_codes(model: Model, task: VideoTask) -> Code:
-    """The gate's codes of all frames that are fitted.
-
-    Args:
-        model: trained.
-        task: its video.
-
-    Returns:
-        One code per frame of `task.signals`.
-    """
+    """The gate's codes of all frames that are fitted: one code per frame of `task.signals`."""
     device = model.device
     parts = [frame_codes(model, task.values(frames).to(device), frames) for frames in frame_chunks(task, task.signals)]
     return Code.concatenate(parts)
@@ -43,10 +35,6 @@ def gate_codes(model: Model, task: VideoTask) -> Code:
 @torch.no_grad()
 def activations(model: Model, code: Code) -> Float[Tensor, "T n"]:
     """How strong every component is in every frame.
-
-    Args:
-        model: with all experts here.
-        code: of the frames.
 
     Returns:
         alpha_i(t) times the root mean square of b_i over pixels and channels, in the frames' units.

@@ -20,21 +20,13 @@ from nid_dist.tasks.video.task import VideoTask
 
 @dataclass(frozen=True)
 class Moment:
-    """What there is to see at a time.
+    """What there is to see at a time."""
 
-    Args:
-        time: in seconds.
-        frame: the video's, at the output's size; None where it is missing.
-        background: f's, with the still detail.
-        transients: what is left over, signed; zeros where the frame is missing.
-        foreground: where that is more than noise.
-    """
-
-    time: float
-    frame: Float32[np.ndarray, "H W d"] | None
-    background: Float32[np.ndarray, "H W d"]
-    transients: Float32[np.ndarray, "H W d"]
-    foreground: Bool[np.ndarray, "H W"]
+    time: float  # in seconds
+    frame: Float32[np.ndarray, "H W d"] | None  # the video's, at the output's size; None where it is missing
+    background: Float32[np.ndarray, "H W d"]  # f's, with the still detail
+    transients: Float32[np.ndarray, "H W d"]  # what is left over, signed; zeros where the frame is missing
+    foreground: Bool[np.ndarray, "H W"]  # where that is more than noise
 
 
 class Decomposition:
@@ -42,7 +34,6 @@ class Decomposition:
 
     Args:
         model: trained on it; the heads of the background's experts are changed in place.
-        task: the video.
         rounds: of the robust fit; None: as many as usual.
     """
 
@@ -99,14 +90,11 @@ class Decomposition:
             yield self._moment(time, int(np.abs(times - time).argmin()), atoms, own)
 
     def render(self, time: float, atoms: Float[torch.Tensor, "J H W d"]) -> Float32[np.ndarray, "H W d"]:
-        """The background at a time.
+        """The background at a time: f with the still detail, not clipped.
 
         Args:
             time: in seconds.
             atoms: from `atoms`.
-
-        Returns:
-            f with the still detail, not clipped.
         """
         code, (rows, columns) = self.timeline.at([time]), atoms.shape[1:3]
         smooth = (torch.einsum("j,jhwd->hwd", code.values[0], atoms) + code.bias[0]).cpu().numpy()

@@ -41,8 +41,6 @@ def still_detail(model: Model, task: VideoTask, background: Background) -> Float
 
     Args:
         model: with the heads that `refine` has fitted.
-        task: the video.
-        background: its codes.
 
     Returns:
         What to add to f; zeros where f says what there is, and where no frame shows a pixel.
@@ -65,13 +63,7 @@ def still_detail(model: Model, task: VideoTask, background: Background) -> Float
 
 
 class _LeftOver:
-    """What f leaves over of the frames that were fitted.
-
-    Args:
-        model: with the background's heads.
-        task: the video.
-        background: codes of these frames.
-    """
+    """What f leaves over of the frames that were fitted."""
 
     def __init__(self, model: Model, task: VideoTask, background: Background) -> None:
         self._task, self._code, self._device = task, background.code, model.device
@@ -79,10 +71,6 @@ class _LeftOver:
 
     def chunks(self, places: Sequence[int], name: str) -> Iterator[tuple[Float[Tensor, "T C d"], Bool[Tensor, "T C"]]]:
         """Some frames at a time.
-
-        Args:
-            places: of the frames among those that were fitted.
-            name: of the pass, to be shown.
 
         Yields:
             The frames less f, and which pixels are known.

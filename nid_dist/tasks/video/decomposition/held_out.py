@@ -6,11 +6,7 @@ from nid_dist.tasks.video.decomposition.decompose import Decomposition, Moment
 
 
 class HeldOutPSNR:
-    """How well f says what it was not shown: pixels and frames that were left out of the fit on purpose.
-
-    Args:
-        found: the decomposition.
-    """
+    """How well f says what it was not shown: pixels and frames that were left out of the fit on purpose."""
 
     def __init__(self, found: Decomposition) -> None:
         self._task, self._fitted = found.task, set(found.task.signals)
@@ -20,7 +16,6 @@ class HeldOutPSNR:
         """Count a frame.
 
         Args:
-            frame: which.
             moment: as `Decomposition.at_frames` gives it.
         """
         if moment.frame is None:

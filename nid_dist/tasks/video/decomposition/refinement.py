@@ -37,17 +37,11 @@ _ITERATIONS, _TOLERANCE = 6, 1e-2  # of a code, which is solved anew in every ro
 
 @dataclass(frozen=True)
 class Background:
-    """The background of a video, as far as codes go.
+    """The background of a video, as far as codes go."""
 
-    Args:
-        experts: that it is made of; their heads are the model's.
-        code: of the frames that were fitted.
-        noise: standard deviation of what is left over where nothing moves, in the frames' units.
-    """
-
-    experts: list[int]
-    code: Code
-    noise: float
+    experts: list[int]  # that it is made of; their heads are the model's
+    code: Code  # of the frames that were fitted
+    noise: float  # standard deviation of what is left over where nothing moves, in the frames' units
 
 
 def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = ROUNDS) -> Background:
@@ -55,12 +49,8 @@ def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = 
 
     Args:
         model: the heads of these experts are changed in place; deep experts stay as they are.
-        task: the video.
         experts: of the background.
         rounds: of heads; the codes are solved once more.
-
-    Returns:
-        The background.
     """
     heads, fit = model.dictionary.experts, _CodeFit(model, task, experts)
     chosen = torch.tensor(list(experts), device=model.device)
@@ -93,9 +83,6 @@ class _CodeFit:
 
     def solutions(self, name: str) -> Iterator[tuple[Float[Tensor, "T C d"], RobustSolution]]:
         """Frames with their codes, some at a time.
-
-        Args:
-            name: of the pass, to be shown.
 
         Yields:
             All pixels, and the code.
@@ -135,11 +122,6 @@ class _CodeFit:
 @torch.no_grad()
 def atoms_of(model: Model, experts: Sequence[int], coords: Float[Tensor, "C 2"]) -> Float[Tensor, "J C d"]:
     """Some experts on many coordinates.
-
-    Args:
-        model: with them.
-        experts: which.
-        coords: shared.
 
     Returns:
         Their atoms, in this order.

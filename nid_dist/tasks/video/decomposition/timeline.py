@@ -20,8 +20,6 @@ class Timeline:
     robust fit has corrected is: between frames it says itself what happens.
 
     Args:
-        model: with its gate.
-        background: codes of some frames.
         times: of these frames, ascending, in seconds.
         whole: of the first and last frame of the video.
     """
