@@ -1,18 +1,54 @@
 """Neural Implicit Dictionaries: f_i(x) = beta_i + sum_j alpha_ij b_theta_j(x), with experts sharded over ranks."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from nid_dist.code import Code, load_codes
+    from nid_dist.coding.fit import Fit
+    from nid_dist.coding.method import Method
+    from nid_dist.config.schema import Config
+    from nid_dist.data.reading import read_image
+    from nid_dist.errors import UserError
     from nid_dist.export import load
+    from nid_dist.model import Model
+    from nid_dist.training.run import train
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load"]
+__all__ = [
+    "Code",
+    "Config",
+    "Fit",
+    "Method",
+    "Model",
+    "UserError",
+    "__version__",
+    "load",
+    "load_codes",
+    "read_image",
+    "train",
+]
+
+# Importing the package stays cheap: each name is loaded with its first use, PyTorch or the training with it.
+_HOMES = {
+    "Code": "code",
+    "Config": "config.schema",
+    "Fit": "coding.fit",
+    "Method": "coding.method",
+    "Model": "model",
+    "UserError": "errors",
+    "load": "export",
+    "load_codes": "code",
+    "read_image": "data.reading",
+    "train": "training.run",
+}
 
 
 def __getattr__(name: str) -> object:
-    # Importing the package stays cheap: PyTorch is loaded with the first use of `load`.
-    if name == "load":
-        from nid_dist.export import load
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"nid_dist.{_HOMES[name]}"), name)
 
-        return load
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return __all__

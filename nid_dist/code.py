@@ -1,11 +1,22 @@
 """The code of a signal: k signed coefficients and where they stand, and a bias per channel."""
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+from nid_dist.device import resolve_device
+from nid_dist.errors import UserError
+from nid_dist.files import replacing
 
 
 @dataclass(frozen=True)
@@ -25,6 +36,29 @@ class Code:
     bias: Float[Tensor, "T d"]
     indices: Int[Tensor, "T k"] | None = None
     present: Bool[Tensor, "T k"] | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the code is."""
+        return self.values.device
+
+    def to(self, device: str | torch.device) -> "Code":
+        """The same code on another device, by its name `auto`, `cpu`, `cuda` or `cuda:N`."""
+        chosen = resolve_device(device) if isinstance(device, str) else device
+        indices, present = (None if x is None else x.to(chosen) for x in (self.indices, self.present))
+        return Code(self.values.to(chosen), self.bias.to(chosen), indices, present)
+
+    def save(self, path: str | Path, label: str = "code") -> None:
+        """Write the code into a safetensors file that `load_codes` reads.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            label: under which `load_codes` gives it.
+
+        Raises:
+            UserError: when it cannot be written.
+        """
+        save_codes(path, {label: self})
 
     @property
     def signals(self) -> int:
@@ -106,3 +140,78 @@ def product_is_cheaper(support: int, experts: int) -> bool:
     # A product with the dense [T, n] code costs T*n*p fused operations, the gather T*k*p uncached reads and, backward,
     # as many scattered writes: measured on CPU, they break even between n = 10k and n = 16k.
     return experts <= 12 * support
+
+
+def stored_bytes(code: Code, experts: int) -> int:
+    """Bytes per signal as `save_codes` stores it: k indices, k values, d biases.
+
+    Args:
+        code: sparse codes.
+        experts: n, which decides the width of an index.
+
+    Returns:
+        Bytes.
+    """
+    index = torch.tensor([], dtype=_index_type(experts)).element_size()
+    return code.values.shape[1] * (index + 4) + code.bias.shape[1] * 4
+
+
+def save_codes(
+    path: str | Path, codes: Mapping[str, Code], experts: int | None = None, facts: Mapping[str, Any] | None = None
+) -> None:
+    """Write codes by several methods, in safetensors, with the facts needed to decode them in its header.
+
+    Args:
+        path: of the file.
+        codes: by method.
+        experts: n, where it is known.
+        facts: anything that JSON can hold, for example the image's size and tiling.
+    """
+    tensors = {}
+    # Copies, as the format takes neither views nor memory under two names: methods may share a support or a bias.
+    copy = partial(torch.Tensor.to, device="cpu", copy=True, memory_format=torch.contiguous_format)
+    for method, code in codes.items():
+        indices = code.indices
+        if indices is None:
+            indices = torch.arange(code.values.shape[1], device=code.device).expand_as(code.values)
+        most = experts or (int(indices.max()) + 1 if indices.numel() else 1)
+        tensors[f"{method}.indices"] = copy(indices.detach(), dtype=_index_type(most))
+        tensors[f"{method}.values"] = copy(code.values.detach(), dtype=torch.float32)
+        tensors[f"{method}.bias"] = copy(code.bias.detach(), dtype=torch.float32)
+    header = {"nid_dist": json.dumps({"experts": experts, "methods": list(codes), **(facts or {})})}
+    with replacing(path) as temporary:
+        save_file(tensors, temporary, metadata=header)
+
+
+def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
+    """Read codes that a fit, or `Code.save`, wrote.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        The codes by method, on the CPU, and the facts that were written with them.
+
+    Raises:
+        UserError: when it is not such a file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["nid_dist"])
+            codes = {
+                method: Code(
+                    file.get_tensor(f"{method}.values"),
+                    file.get_tensor(f"{method}.bias"),
+                    file.get_tensor(f"{method}.indices").long(),
+                )
+                for method in facts["methods"]
+            }
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise UserError(
+            str(path), found=f"no codes ({error})", expected="a codes.safetensors that a fit wrote", hint="fit again"
+        ) from error
+    return codes, facts
+
+
+def _index_type(experts: int) -> torch.dtype:
+    return torch.uint16 if experts <= 2**16 else torch.int32

@@ -13,11 +13,12 @@ from safetensors.torch import load_file, save_file
 
 from nid_dist.checkpoints import checkpoint
 from nid_dist.checkpoints.run_folder import CHECKPOINTS, RunFolder
-from nid_dist.config import Config, dump_config, load_config
+from nid_dist.config import Config, load_config
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import write_json
+from nid_dist.files import write_json
 from nid_dist.model import Model
+from nid_dist.tasks.registry import fitter_of
 
 FORMAT = 1
 _WEIGHTS, _CONFIG, _FACTS = "model.safetensors", "config.yaml", "model.json"
@@ -38,19 +39,19 @@ def export(model: Model, folder: Path) -> Path:
     """
     if folder.exists():
         raise UserError(
-            str(folder), found="an existing path", expected="a new folder", hint="choose another --out or remove it"
+            str(folder), found="an existing path", expected="a new folder", hint="choose another, or remove it"
         )
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
         state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
         save_file(state, temporary / _WEIGHTS)
-        (temporary / _CONFIG).write_text(dump_config(model.config))
+        (temporary / _CONFIG).write_text(model.config.to_yaml())
         write_json(temporary / _FACTS, {**_facts(model), "sha256": _digest(temporary / _WEIGHTS)})
         os.replace(temporary, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(str(folder), found=reason, expected="a writable place", hint="choose another --out") from error
+        raise UserError(str(folder), found=reason, expected="a writable place", hint="choose another folder") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
@@ -142,7 +143,9 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _build(config: Config, facts: dict[str, Any]) -> Model:
-    return Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
+    model = Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
+    model.fitter = fitter_of(config)
+    return model
 
 
 def _digest(path: Path) -> str:

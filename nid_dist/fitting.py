@@ -2,14 +2,16 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import (
     PreparedDictionary,
     Problem,
@@ -22,71 +24,15 @@ from nid_dist.coding.solvers import (
     solve_omp,
     solve_ridge,
 )
-from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.coding.solvers.solution import residual
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Measurement, Sampling
 from nid_dist.memory import release_freed_memory
 from nid_dist.model import Model
 
-METHODS = ("init", "adam", "ridge", "omp", "fista", "irls", "map")
-_GATED = ("init", "adam", "ridge")
 _DIRECT = ("init", "irls", "map")  # that need no reduced problem
 _SIGNALS = 512  # fitted at a time: bounds memory
 _TRIM = 8  # times as many, after which freed memory is handed back: what is kept of each lies scattered in it
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way to fit.
-
-    Args:
-        name: `init` (the gate's code), `adam` (steps from it), `ridge` (on the gate's support), `omp`, `fista` (L1),
-            `irls` (robust), `map` (with the prior that the training learned).
-        steps: of Adam; for `omp`, `irls` and `map` the rounds of selection, 0 for one atom a round.
-        ridge: relative ridge.
-        penalty: of `fista`, relative to the least that leaves nothing.
-        loss: of `irls`.
-        tolerance: of `omp`: a signal of no larger mean squared error gets no further coefficients.
-        noise: of `map`, the standard deviation of the measurements' noise in the signal's units.
-    """
-
-    name: str
-    steps: int = 0
-    ridge: float = 1e-5
-    penalty: float = 0.01
-    loss: RobustLoss = "l1"
-    tolerance: float = 0.0
-    noise: float = 0.01
-
-    def __post_init__(self) -> None:
-        if self.name not in METHODS:
-            raise UserError(
-                "--solver", found=repr(self.name), expected=f"one of {', '.join(METHODS)}", hint="choose one of these"
-            )
-
-    @property
-    def label(self) -> str:
-        """The name in tables: init, adam10, ridge, omp (one atom a round), omp8 (eight rounds)."""
-        return f"{self.name}{self.steps}" if self.steps else self.name
-
-    @property
-    def needs_gate(self) -> bool:
-        """Whether the gate proposes the support."""
-        return self.name in _GATED
-
-
-@dataclass(frozen=True)
-class Fit:
-    """What a method gave.
-
-    Args:
-        solution: codes, residuals and log.
-        seconds: for all signals together, the reduction of the signals included.
-    """
-
-    solution: Solution
-    seconds: float
 
 
 @torch.no_grad()
@@ -99,7 +45,7 @@ def fit_signals(
     *,
     measurement: Measurement | None = None,
     prepared: PreparedDictionary | None = None,
-) -> dict[str, Fit]:
+) -> dict[str, Solution]:
     """Fit the codes of T signals by each method.
 
     With sharded experts it is to be called on all ranks that share them; each takes all experts first.
@@ -114,12 +60,13 @@ def fit_signals(
         prepared: for this measurement, where many calls are to come.
 
     Returns:
-        The fits by the methods' labels.
+        Codes, residuals and seconds by the methods' labels.
 
     Raises:
         UserError: when the gate or the prior that a method needs is not there.
     """
     model = model.unsharded()
+    require_methods(model, methods)
     if measurement is None:
         measurement = Sampling(model.coords if coords is None else coords)
     reduce = partial(reduce_problem, model.dictionary, measurement) if prepared is None else prepared.problem
@@ -152,6 +99,22 @@ def fit_signals(
     return {label: _join(results) for label, results in parts.items()}
 
 
+def require_methods(model: Model, methods: Sequence[Method]) -> None:
+    """Refuse methods that need what a model lacks.
+
+    Args:
+        model: with its gate and prior, if any.
+        methods: that are to fit signals to it.
+
+    Raises:
+        UserError: when the gate or the prior that a method needs is not there.
+    """
+    if any(method.needs_gate for method in methods):
+        model.require_gate()
+    if any(method.name == "map" for method in methods):
+        model.require_prior()
+
+
 def _solve(problem: Problem, method: Method, start: Code | None, k: int) -> Solution:
     if method.name == "omp":
         return solve_omp(problem, k, method.steps or None, method.ridge, method.tolerance)
@@ -174,9 +137,25 @@ def _solve_measured(model: Model, measurement: Measurement, values: Float[Tensor
     return solve_irls(model.dictionary, measurement, values, k, loss=method.loss, blocks=blocks, ridge=method.ridge)
 
 
-def _join(results: list[tuple[Solution, float]]) -> Fit:
+def _join(results: list[tuple[Solution, float]]) -> Solution:
     solutions = [solution for solution, _ in results]
-    joined = Solution(
-        Code.concatenate([s.code for s in solutions]), torch.cat([s.residual for s in solutions]), solutions[0].log
-    )
-    return Fit(joined, sum(seconds for _, seconds in results))
+    code = Code.concatenate([s.code for s in solutions])
+    residuals = torch.cat([s.residual for s in solutions])
+    return Solution(code, residuals, solutions[0].log, seconds=sum(seconds for _, seconds in results))
+
+
+def wrong_kind(signal: object, expected: str, hint: str = "choose the dictionary of such signals") -> UserError:
+    """The error of a signal that a dictionary does not know.
+
+    Args:
+        signal: what was given.
+        expected: what its dictionary represents.
+        hint: what to do.
+    """
+    if isinstance(signal, str | Path):
+        found = f"the path {str(signal)!r}"
+    elif isinstance(signal, np.ndarray | Tensor):
+        found = f"an array of shape {tuple(signal.shape)}"
+    else:
+        found = f"{signal!r:.60}" if isinstance(signal, int | float | None) else f"a {type(signal).__name__}"
+    return UserError("the signal", found=found, expected=expected, hint=hint)

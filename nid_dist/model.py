@@ -1,24 +1,43 @@
 """A model: the dictionary, the gate that predicts codes for it, and the configuration that made both."""
 
 import copy
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, overload, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from nid_dist.code import Code
+from nid_dist.coding.fit import Fit
 from nid_dist.coding.gates import make_gate
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.unrolled import UnrolledGate
+from nid_dist.coding.method import Method
 from nid_dist.coding.prior import Prior, StoredPrior
 from nid_dist.coding.solvers import reduce_problem
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.device import resolve_device
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.parallel.exchange.exchange import Exchange
+
+_FLOATS = 2**26  # of features evaluated at a time: 256 MiB
+
+
+@runtime_checkable
+class Fitter(Protocol):
+    """How a task fits its signals: bound to a model by `nid_dist.load` and `nid_dist.train`."""
+
+    def __call__(
+        self, model: "Model", signals: Sequence[Any], methods: Sequence[str | Method] | None, **options: Any
+    ) -> Iterator[dict[str, Fit]]:
+        """The fits of one signal after the other, by the methods' labels; None: the task's usual method."""
+        ...
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -45,6 +64,7 @@ class Model(nn.Module):
     """
 
     coords: Float[Tensor, "C m"]
+    fitter: Fitter | None = None
 
     def __init__(
         self,
@@ -77,8 +97,99 @@ class Model(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """Where the model computes, and where codes have to be that it evaluates."""
         return self.coords.device
+
+    def to(self, *args: Any, **kwargs: Any) -> "Model":
+        """As of any module; a device by its name may also be `auto`, and one that is not there is refused in a line."""
+        if args and isinstance(args[0], str):
+            args = (resolve_device(args[0]), *args[1:])
+        return super().to(*args, **kwargs)
+
+    @overload
+    def fit(self, signal: list[Any], method: "str | Method | None" = None, **options: Any) -> list[Fit]: ...
+    @overload
+    def fit(self, signal: Any, method: list[Any], **options: Any) -> Any: ...
+    @overload
+    def fit(self, signal: Any, method: "str | Method | None" = None, **options: Any) -> Fit: ...
+    def fit(self, signal: Any, method: "str | Method | list[Any] | None" = None, **options: Any) -> Any:
+        """Represent a signal by a code, or several by one each.
+
+        Args:
+            signal: what the dictionary's task takes. Images: a path or an array [H, W, d]. CT: a sinogram and its
+                geometry. Shapes: a cloud as a path or an array [P, 3 or 6]. Video: a path or frames [T, H, W, d]. A
+                list: several of them, one after the other.
+            method: `omp`, `adam5`, ... or a `Method`; a list of them; None: the task's usual one.
+            options: of the task, for example `stride` and `mask` of images.
+
+        Returns:
+            The fit; of several methods a dictionary of fits by label; of several signals a list of these.
+
+        Raises:
+            UserError: for a signal that the dictionary does not know, or a method that needs what it lacks.
+        """
+        if self.fitter is None:
+            raise UserError(
+                "the model",
+                found="no task, whose signals it could fit",
+                expected="one of nid_dist.load or nid_dist.train",
+                hint="load it, or fit by nid_dist.fitting.fit_signals",
+            )
+        signals = signal if isinstance(signal, list) else [signal]
+        methods = method if isinstance(method, list) or method is None else [method]
+        found = [
+            fits if isinstance(method, list) else next(iter(fits.values()))
+            for fits in self.fitter(self.unsharded(), signals, methods, **options)
+        ]
+        return found if isinstance(signal, list) else found[0]
+
+    @torch.no_grad()
+    def evaluate(self, code: Code, coords: Float[Tensor, "C m"] | Float[Tensor, "T C m"]) -> Float[Tensor, "T C d"]:
+        """f at coordinates, so many at a time that memory stays bounded.
+
+        Args:
+            code: of T signals, on the model's device.
+            coords: in [-1, 1]^m, shared by all signals or each signal's own.
+
+        Returns:
+            Values, on the model's device.
+
+        Raises:
+            UserError: for a code on another device.
+        """
+        if code.device != self.device:
+            raise UserError(
+                "the code",
+                found=f"one on {code.device}",
+                expected=f"one on {self.device}, where the model is",
+                hint=f"move it by code.to({str(self.device)!r}), or the model",
+            )
+        count, trunk = coords.shape[-2], self.dictionary.trunk
+        values = code.bias.new_empty(code.signals, count, self.channels)
+        # Coordinates that the signals share are evaluated once for all of a group.
+        at_once = max(1, _FLOATS // max(trunk.out_dim, trunk.encoding.out_dim))
+        signals = max(1, at_once // max(1, count))
+        for first, begin in itertools.product(range(0, code.signals, signals), range(0, count, at_once)):
+            part, where = slice(first, first + signals), slice(begin, begin + at_once)
+            here = coords[where] if coords.dim() == 2 else coords[part, where]
+            values[part, where] = self.dictionary(code.rows(part), here.to(self.device))
+        return values
+
+    def render(self, code: Code, *shape: int) -> Float[Tensor, "T *grid d"]:
+        """f on a grid of any resolution.
+
+        Args:
+            code: of T signals, on the model's device.
+            shape: of the grid, such as rows and columns; none: the one that the dictionary was trained on.
+
+        Returns:
+            Values, not clipped, on the model's device.
+
+        Raises:
+            UserError: for a code on another device.
+        """
+        grid_shape = shape or self.grid_shape
+        return self.evaluate(code, coordinate_grid(grid_shape).to(self.device)).unflatten(1, grid_shape)
 
     @property
     def support(self) -> int:
@@ -157,7 +268,7 @@ class Model(nn.Module):
                 "the gate's code (init, and adam and ridge from it)",
                 found=f"coding.gate.kind {self.config.coding.gate.kind!r}",
                 expected="a gate that looks at the signal",
-                hint="fit with --solver omp, which needs no gate, or train with another coding.gate.kind",
+                hint="fit by omp, which needs no gate, or train with another coding.gate.kind",
             )
 
     @torch.no_grad()

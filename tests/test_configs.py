@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.cli.train import train
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch
+from nid_dist.training.run import train
 from tests.parallel.processes import spawn
 from tests.tiny import write_pictures
 
@@ -55,8 +55,8 @@ def test_two_steps(config: Path, tmp_path: Path) -> None:
     small = [f"logging.run_dir={tmp_path / 'run'}", "training.steps=2", "dictionary.experts=256", "dictionary.width=16"]
     support = min(16, load_config(config).coding.support)
     own = [*sources(config.stem, tmp_path / "images"), f"coding.support={support}", "coding.gate.width=8"]
-    trainer, figures = train(load_config(config, [*small, *SMALL, *own]))
-    assert trainer.step == 2 and figures and (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir()
+    trainer = train(load_config(config, [*small, *SMALL, *own]))
+    assert trainer.step == 2 and trainer.figures and (tmp_path / "run" / "checkpoints" / "step-00000002").is_dir()
 
 
 @pytest.mark.parametrize("config", COMPARISONS, ids=lambda path: path.stem)
@@ -101,8 +101,8 @@ def train_large(rank: int, world: int, port: int, frames: Path, folder: Path) ->
         name, _, experts = path.stem.partition("_")
         config = load_config(path, [*small, *own[name], *quiet, f"logging.run_dir={folder / path.stem}"])
         launch = Launch("torchrun", rank, world, rank, world, "127.0.0.1", port + place)
-        trainer, figures = train(config, launch=launch)
-        assert trainer.step == 2 and figures and all(math.isfinite(value) for value in figures.values())
+        trainer = train(config, launch=launch)
+        assert trainer.step == 2 and trainer.figures and all(math.isfinite(value) for value in trainer.figures.values())
         assert trainer.world.topology.expert_parallel_size == world
         held = trainer.model.dictionary.experts.rows
         assert held.shape == (int(experts) // world, trainer.model.channels * 17)

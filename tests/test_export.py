@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import nid_dist
-from nid_dist.cli.train import train
 from nid_dist.errors import UserError
 from nid_dist.export import export, load
 from nid_dist.model import Model
+from nid_dist.training.run import train
 from tests.tiny import tiny
 
 
@@ -47,9 +47,7 @@ def test_a_loaded_model_is_frozen(exported: Path) -> None:
 @pytest.mark.parametrize("layers", [1, 2])
 def test_every_kind_of_model_round_trips(images: Path, tmp_path: Path, kind: str, layers: int) -> None:
     overrides = [f"coding.gate={{kind: {kind}, width: 4}}", f"dictionary.private_layers={layers}", "training.steps=2"]
-    trainer, _ = train(
-        tiny(images, tmp_path / "run", *overrides, "coding.phases=[{mode: solve}]", "signals.colour=grey")
-    )
+    trainer = train(tiny(images, tmp_path / "run", *overrides, "coding.phases=[{mode: solve}]", "signals.colour=grey"))
     model = load(export(load(tmp_path / "run"), tmp_path / "exported"))
     trained = trainer.model.state_dict()
     assert trained.keys() == model.state_dict().keys()

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from nid_dist import fitting
+from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.prior import learn_prior
 from nid_dist.config import load_config
 from nid_dist.errors import UserError
-from nid_dist.fitting import METHODS, Method, fit_signals
+from nid_dist.fitting import fit_signals
 from nid_dist.model import Model
 
 N, K, SIDE = 24, 4, 6
@@ -30,7 +31,7 @@ def made(*overrides: str) -> tuple[Model, torch.Tensor]:
 
 @pytest.mark.parametrize("name", ["", "OMP", "sgd"])
 def test_unknown_methods_are_refused(name: str) -> None:
-    with pytest.raises(UserError, match=r"--solver: found '.*', expected one of init, adam, ridge, omp"):
+    with pytest.raises(UserError, match=r"the method: found '.*', expected one of init, adam, ridge, omp"):
         Method(name)
 
 
@@ -45,13 +46,13 @@ def test_residuals_are_the_errors_of_f_and_improve_in_order() -> None:
     assert list(fits) == [method.label for method in ALL]
     error = {}
     for label, fit in fits.items():
-        code = fit.solution.code
+        code = fit.code
         assert code.indices is not None and code.indices.shape == (7, K) and fit.seconds > 0
         assert all(len(set(row)) == K for row in code.indices.tolist())
         atoms = model.dictionary.atoms(model.coords)
         f = torch.einsum("tn,ncd->tcd", code.dense(N), atoms) + code.bias[:, None]
         error[label] = (f - values).square().mean((1, 2))
-        torch.testing.assert_close(fit.solution.residual, error[label], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(fit.residual, error[label], rtol=1e-4, atol=1e-6)
     assert (error["ridge"] <= error["adam5"] + 1e-6).all() and (error["ridge"] <= error["init"] + 1e-6).all()
     assert error["omp"].mean() < error["ridge"].mean()
 
@@ -68,13 +69,13 @@ def test_solvers_of_other_losses_and_priors_are_about_as_good() -> None:
     model, values = made()
     fits = fit_signals(with_prior(model), values, None, [Method("omp"), *MORE])
     assert list(fits) == ["omp", "fista", "irls", "irls4", "map4"]
-    atoms, best = model.dictionary.atoms(model.coords), fits["omp"].solution.residual.mean()
+    atoms, best = model.dictionary.atoms(model.coords), fits["omp"].residual.mean()
     for label, fit in fits.items():
-        code = fit.solution.code
+        code = fit.code
         assert code.indices is not None and code.indices.shape == (7, K) and fit.seconds > 0
         f = torch.einsum("tn,ncd->tcd", code.dense(N), atoms) + code.bias[:, None]
-        torch.testing.assert_close(fit.solution.residual, (f - values).square().mean((1, 2)), rtol=1e-3, atol=1e-6)
-        assert fit.solution.residual.mean() < 3 * best, label
+        torch.testing.assert_close(fit.residual, (f - values).square().mean((1, 2)), rtol=1e-3, atol=1e-6)
+        assert fit.residual.mean() < 3 * best, label
 
 
 def test_a_prior_that_was_not_learned_is_missed() -> None:
@@ -87,7 +88,7 @@ def test_a_prior_that_was_not_learned_is_missed() -> None:
 
 def test_ridge_on_the_gate_s_support_is_least_squares() -> None:
     model, values = made()
-    code = fit_signals(model, values, None, [Method("ridge", ridge=0.0)])["ridge"].solution.code
+    code = fit_signals(model, values, None, [Method("ridge", ridge=0.0)])["ridge"].code
     gate = model.encode(values)
     assert code.indices is not None and torch.equal(code.indices.sort(1).values, gate.indices.sort(1).values)
     atoms = model.dictionary.atoms(model.coords).numpy().astype(np.float64)
@@ -105,8 +106,8 @@ def test_many_signals_go_in_parts_with_the_same_result(monkeypatch: pytest.Monke
     monkeypatch.setattr(fitting, "_SIGNALS", 3)
     parts = fit_signals(model, values, None, ALL)
     for label, fit in whole.items():
-        torch.testing.assert_close(parts[label].solution.residual, fit.solution.residual, rtol=1e-4, atol=1e-6)
-        dense, other = fit.solution.code.dense(N), parts[label].solution.code.dense(N)
+        torch.testing.assert_close(parts[label].residual, fit.residual, rtol=1e-4, atol=1e-6)
+        dense, other = fit.code.dense(N), parts[label].code.dense(N)
         torch.testing.assert_close(other, dense, rtol=1e-3, atol=1e-4)
 
 
@@ -116,11 +117,11 @@ def test_other_coordinates_than_the_gate_s() -> None:
     seen = values
     measured = torch.einsum("tn,ncd->tcd", torch.eye(N)[:7], model.dictionary.atoms(coords)) + 0.3
     fits = fit_signals(model, measured, coords, [Method("omp"), Method("ridge")], seen)
-    assert (fits["omp"].solution.residual < 1e-6).all()
-    code = fits["omp"].solution.code
+    assert (fits["omp"].residual < 1e-6).all()
+    code = fits["omp"].code
     torch.testing.assert_close(code.dense(N), torch.eye(N)[:7], atol=2e-3, rtol=0)
     gate = model.encode(seen)
-    assert torch.equal(fits["ridge"].solution.code.indices, gate.indices)
+    assert torch.equal(fits["ridge"].code.indices, gate.indices)
 
 
 @pytest.mark.parametrize("kind", ["none", "codebook"])

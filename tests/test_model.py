@@ -49,7 +49,7 @@ def test_codes_of_new_signals_need_a_gate_that_sees(kind: str) -> None:
     assert not model.gate_reads_signals
     with pytest.raises(UserError, match=rf"found coding.gate.kind '{kind}', expected a gate that looks"):
         model.encode(values)
-    with pytest.raises(UserError, match="--solver omp"):
+    with pytest.raises(UserError, match="fit by omp"):
         model.require_gate()
 
 

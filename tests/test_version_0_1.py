@@ -11,13 +11,12 @@ import torch
 import yaml
 from torch import Tensor
 
-from nid_dist.cli.train import train
-from nid_dist.code import Code
-from nid_dist.coding.storage import load_codes
+from nid_dist.code import Code, load_codes
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import load_config
 from nid_dist.export import load
 from nid_dist.tasks.registry import make_task
+from nid_dist.training.run import train
 
 STORED = Path(__file__).parent / "fixtures" / "version_0_1"
 EXPECTED: dict[str, Any] = json.loads((STORED / "expected.json").read_text())
@@ -107,8 +106,8 @@ def test_a_run_goes_on(folder: str, tmp_path: Path) -> None:
     run = tmp_path / folder
     shutil.copytree(STORED / "runs" / folder, run)
     config = load_config(run / "config.yaml", [f"logging.run_dir={run}", "training.steps=12"])
-    trainer, figures = train(config, resume="auto")
-    assert trainer.step == 12 and figures and (run / "checkpoints" / "step-00000012").is_dir()
+    trainer = train(config, resume="auto")
+    assert trainer.step == 12 and trainer.figures and (run / "checkpoints" / "step-00000012").is_dir()
     assert type(trainer.task) is type(make_task(config))
 
 

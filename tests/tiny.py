@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.tasks.images import report as image_report
+from nid_dist.training.run import train
 
 NAMES = ("a.png", "b.png", "c.png", "d.png", "e.png")
 SIZES = """

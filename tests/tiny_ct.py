@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.tasks.ct.phantoms import Phantom
+from nid_dist.training.run import train
 
 SHIPPED = Path(__file__).parents[1] / "configs" / "ct_shepp_logan.yaml"
 SMALL = [

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import replacing
+from nid_dist.files import replacing
 
 Weights: TypeAlias = dict[str, Tensor]
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.baselines.config import Inr
-from nid_dist.dictionary.activations import Sine, initialise_linear
+from nid_dist.dictionary.activations import Sine, UnsetLinear, initialise_linear
 from nid_dist.dictionary.encodings import Identity, Sinusoids
 from nid_dist.dictionary.kernels import frequencies
 from nid_dist.measurements.sampling import Measurement
@@ -56,7 +56,7 @@ class Network(nn.Module):
         self.macs_per_coordinate += inputs * channels
 
     def _linear(self, inputs: int, outputs: int, first: bool, generator: torch.Generator) -> nn.Linear:
-        linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        linear = UnsetLinear(inputs, outputs)
         initialise_linear(
             linear.weight,
             linear.bias,

@@ -16,6 +16,7 @@ import torch
 
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline, Fitted, Network
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import PreparedDictionary
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.dictionaries import trained
@@ -24,14 +25,14 @@ from nid_dist.config import find_config
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.fitting import Method, fit_signals
+from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images.comparison import ImageComparison
 from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.preparation import prepare
 from nid_dist.tasks.images.sources import list_images
-from nid_dist.tasks.images.task import ImageArray
 from nid_dist.tasks.images.tiling import Tiling
 
 CONFIG = find_config("compare_images")
@@ -144,7 +145,7 @@ def dictionary_fits(model: Model, images: Sequence[ImageArray], *, whole: bool, 
     seconds = {label: statistics.median(r[label].seconds for r in rounds[1:]) / len(images) for label in rounds[0]}
     scores: dict[str, list[float]] = {}
     for label, fit in rounds[0].items():
-        f = model.dictionary(fit.solution.code, tiling.coords).split(len(tiling))
+        f = model.dictionary(fit.code, tiling.coords).split(len(tiling))
         shown = [tiling.assemble(part).clamp(0, 1).numpy() for part in f]
         scores[label] = [psnr(picture, image) for picture, image in zip(shown, images, strict=True)]
     means = {label: statistics.fmean(own) for label, own in scores.items()}

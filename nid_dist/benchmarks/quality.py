@@ -3,12 +3,13 @@
 import tempfile
 from typing import Any
 
-from nid_dist.cli.train import train
+from nid_dist.coding.method import Method
 from nid_dist.config import load_config
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Table
-from nid_dist.fitting import Method
-from nid_dist.tasks.images.task import ImageTask, fit_image
+from nid_dist.tasks.images.fit import fit_image
+from nid_dist.tasks.images.task import ImageTask
+from nid_dist.training.run import train
 
 CONFIG = "quickstart"
 MODES = {
@@ -52,11 +53,11 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
                     f"logging.run_dir={folder}/run",
                 ],
             )
-            trainer, _ = train(config)
+            trainer = train(config)
         model = trainer.model.eval().requires_grad_(False)
         _, image = next(ImageTask(config).images("test"))
         fits = fit_image(model, image, [Method("init"), Method("ridge"), Method("omp")])
-        scores = {label: psnr(fit.render(model), image) for label, fit in fits.items()}
+        scores = {label: psnr(fit.render(), image) for label, fit in fits.items()}
         rows.append([mode, trainer.progress.seconds, trainer.step, scores["init"], scores["ridge"], scores["omp"]])
         figures[f"db_{mode}_{seconds:.0f}s"] = scores["omp"]
         figures |= {f"db_{mode}_{seconds:.0f}s_{label}": scores[label] for label in ("init", "ridge")}

@@ -13,11 +13,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nid_dist.cli.train import train
 from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.world import JSON
+from nid_dist.training.run import train
 
 CONFIG = "quickstart"
 MODES = {

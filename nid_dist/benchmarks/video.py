@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from nid_dist.benchmarks.harness import peak_bytes
-from nid_dist.cli.train import train
 from nid_dist.comparison.base import Request
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import Config, find_config, load_config
@@ -20,6 +19,7 @@ from nid_dist.tasks.video.decomposition.results import decompose
 from nid_dist.tasks.video.decomposition.writing import writing
 from nid_dist.tasks.video.synthetic_clip import synthetic_clip
 from nid_dist.tasks.video.task import VideoTask
+from nid_dist.training.run import train
 
 _SHORT = "signals.short_side=null, training.steps=5, dictionary.width=16"
 _TINY = (

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from nid_dist.checkpoints import checkpoint
-from nid_dist.config.loading import dump_config, load_config
+from nid_dist.config import load_config
 from nid_dist.config.schema import Config, Training
 from nid_dist.errors import UserError
 
@@ -134,7 +134,7 @@ def create(run_dir: Path, config: Config, resume: str | None = None) -> RunFolde
         try:
             if run.config.is_file():
                 _refuse_other_run(run_dir, resume)
-            _write_config(run.config, dump_config(config))
+            _write_config(run.config, config.to_yaml())
             run.checkpoints.mkdir(exist_ok=True)
             run.events.mkdir(exist_ok=True)
         except BaseException:

@@ -11,7 +11,8 @@ import torch
 from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step, video
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import machine, replacing, write_json
+from nid_dist.evaluation.report import machine
+from nid_dist.files import replacing, write_json
 from nid_dist.memory import keep_freed_memory
 
 BENCHMARKS = {
@@ -47,7 +48,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
     given = shlex.join(["nid-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
-    chosen_device(options, everywhere=True)
+    print(chosen_device(options, everywhere=True), file=sys.stderr)
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts = machine()

@@ -11,7 +11,8 @@ from nid_dist.comparison.base import Request, Results
 from nid_dist.comparison.factory import KINDS, load_comparison
 from nid_dist.config import find_config
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import machine, replacing, write_json
+from nid_dist.evaluation.report import machine
+from nid_dist.files import replacing, write_json
 from nid_dist.memory import keep_freed_memory
 
 
@@ -43,7 +44,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     for own in options.input or []:
         if not own.exists():
             raise UserError(f"--input {own}", found="nothing", expected="a file or a folder", hint="check the path")
-    chosen_device(options, everywhere=True)
+    print(chosen_device(options, everywhere=True), file=sys.stderr)
     keep_freed_memory()
     results = kind.run(config, Request(path, options.input, out))
     given = shlex.join(["nid-compare", *(sys.argv[1:] if arguments is None else arguments)])

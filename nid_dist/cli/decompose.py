@@ -5,14 +5,12 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.errors import UserError
 from nid_dist.export import load
+from nid_dist.files import new_folder
 from nid_dist.memory import keep_freed_memory
 from nid_dist.tasks.video.config import VideoSection
-from nid_dist.tasks.video.decomposition.decompose import Decomposition
-from nid_dist.tasks.video.decomposition.results import decompose
-from nid_dist.tasks.video.task import VideoTask
 
 _MOST = 16384  # rows or columns that video players show
 
@@ -39,25 +37,22 @@ def command(arguments: Sequence[str] | None = None) -> int:
             "--fps", found=f"{options.fps:g}", expected="above 0 and at most 1000", hint="choose such a rate"
         )
     keep_freed_memory()
-    model = load(options.run, device=chosen_device(options))
-    config = model.config
-    signals = config.signals_of(VideoSection, str(options.run))
-    if options.input is not None:
-        signals = signals.model_copy(update={"path": str(options.input)})
-        config = config.model_copy(update={"signals": signals})
-    task = VideoTask(config)
-    _require_same(model.signals, model.grid_shape, task, options.run)
-    new_folder(options.out)
-    found = Decomposition(model, task)
-    files = decompose(found, options.out, rate=options.fps, size=size, lossless=options.lossless)
+    device = chosen_device(options)
+    model = load(options.run, device=device.device)
+    model.config.signals_of(VideoSection, str(options.run))
+    with new_folder(options.out) as folder:
+        fit = model.fit(options.input)
+        print(device)
+        written = fit.write(folder, rate=options.fps, size=size, lossless=options.lossless)["files"]
+    found = fit.decomposition
     rank = len(found.background.experts)
     detail = found.detail.any(2).mean()
     print(
         f"background: {rank} of {model.dictionary.num_experts} components, still detail at {detail:.1%} of the pixels; "
         f"noise {found.background.noise:.4f}"
     )
-    print(f"wrote {options.out}: {', '.join(files)}")
-    print(f"next: look at {options.out / files[0]} and {options.out / files[1]}")
+    print(f"wrote {options.out}: {', '.join(written)}")
+    print(f"next: look at {options.out / written[0]} and {options.out / written[1]}")
     return 0
 
 
@@ -70,16 +65,6 @@ def _size(text: str | None) -> tuple[int, int] | None:
             "--size", found=text, expected=f"ROWSxCOLUMNS from 2 to {_MOST}", hint="write it as 1080x1920, for example"
         )
     return int(rows), int(columns)
-
-
-def _require_same(frames: int, grid: tuple[int, ...], task: VideoTask, run: Path) -> None:
-    if (frames, grid) != (len(task.video), task.grid_shape):
-        raise UserError(
-            str(task.video.path),
-            found=f"{len(task.video)} frames of {task.grid_shape[0]}x{task.grid_shape[1]}",
-            expected=f"{frames} of {grid[0]}x{grid[1]}, those that {run} was trained on",
-            hint="name the video it was trained on (--input), or train on this one",
-        )
 
 
 main = guarded("nid-decompose", command)

@@ -2,17 +2,16 @@
 
 import argparse
 import os
+import re
 import signal
 import sys
 import time
 import traceback
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
-
-import torch
 
 from nid_dist.device import DeviceChoice, choose_device, use_device
 from nid_dist.errors import UserError
@@ -46,8 +45,8 @@ def add_device_option(parser: argparse.ArgumentParser, *, default: str | None = 
     )
 
 
-def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> torch.device:
-    """The device asked for; it is said on stderr, with the reason.
+def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> DeviceChoice:
+    """The device asked for, with the reason, which a command prints when it begins to compute.
 
     Args:
         options: with that of `add_device_option`.
@@ -56,9 +55,23 @@ def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> t
     Raises:
         UserError: when there is no such device.
     """
-    choice: DeviceChoice = (use_device if everywhere else choose_device)(options.device)
-    print(choice, file=sys.stderr)
-    return choice.device
+    return (use_device if everywhere else choose_device)(options.device)
+
+
+@contextmanager
+def in_options(**phrases: str) -> Iterator[None]:
+    """Errors that name an argument of the library name the command's option instead.
+
+    Args:
+        phrases: what to say for each word that an error is about, or hints at.
+    """
+    try:
+        yield
+    except UserError as error:
+        where, hint = error.where, error.hint
+        for word, phrase in phrases.items():
+            where, hint = (re.sub(rf"\b(the )?{word}\b", phrase, text) for text in (where, hint))
+        raise UserError(where, found=error.found, expected=error.expected, hint=hint) from None
 
 
 def guarded(program: str, command: Command, *, together: bool = False) -> Command:

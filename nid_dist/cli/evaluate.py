@@ -14,9 +14,10 @@ from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.fit import ImageArray, require_images
 from nid_dist.tasks.images.report import report_images
 from nid_dist.tasks.images.sources import list_images
-from nid_dist.tasks.images.task import ImageArray, prepared, require_images
+from nid_dist.tasks.images.task import prepared
 
 
 def parser() -> argparse.ArgumentParser:
@@ -35,7 +36,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     check_ranges(options)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
     refs = list_images(model.config.signals_of(ImagesSection))[options.split][: options.limit]
@@ -47,6 +49,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             hint="choose the other --split, train with signals.val or signals.test, or fit images with nid-fit",
         )
     new_folder(options.out)
+    print(device)
     images: Iterable[tuple[str, Callable[[], ImageArray]]]
     images = [(ref.name, partial(prepared, ref, model.config)) for ref in refs]
     report = report_images(

@@ -21,7 +21,7 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    folder = export(load(options.dictionary, device=chosen_device(options)), options.out)
+    folder = export(load(options.dictionary, device=chosen_device(options).device), options.out)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"wrote {folder}: model.safetensors, config.yaml, model.json ({size / 2**20:.1f} MiB)")
     print(f"next: nid-fit --dictionary {folder} --input IMAGES --out DIR, or in Python nid_dist.load({str(folder)!r})")

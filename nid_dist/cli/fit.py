@@ -10,17 +10,18 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, new_folder, without_result
+from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.files import named_files
 from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.errors import UserError
 from nid_dist.export import load
-from nid_dist.fitting import METHODS, Method
+from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.fit import ImageArray, require_images, require_stride
 from nid_dist.tasks.images.report import report_images
-from nid_dist.tasks.images.task import ImageArray, require_images
 
 _RANGES = {
     "steps": (1, 100_000),
@@ -92,11 +93,9 @@ def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
         return [
             method for name in _DEFAULT for method in kinds[name] if model.gate_reads_signals or not method.needs_gate
         ]
-    methods = [method for name in dict.fromkeys(options.solver) for method in kinds.get(name) or [Method(name)]]
-    if any(method.needs_gate for method in methods):
-        model.require_gate()
-    if any(method.name == "map" for method in methods):
-        model.require_prior()
+    with in_options(method="--solver", by="with --solver"):
+        methods = [method for name in dict.fromkeys(options.solver) for method in kinds.get(name) or [Method(name)]]
+        require_methods(model, methods)
     return methods
 
 
@@ -105,11 +104,14 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     check_ranges(options)
     paths = named_files(options.input, EXTENSIONS)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
     methods = chosen_methods(options, model)
-    _check_stride(options.stride, model.config.signals_of(ImagesSection).patch)
+    with in_options(stride="--stride"):
+        require_stride(options.stride, model.config.signals_of(ImagesSection).patch)
     new_folder(options.out)
+    print(device)
     colour = model.config.signals_of(ImagesSection).colour
     images: Iterable[tuple[str, Callable[[], ImageArray]]]
     images = [(name, partial(read_image, path, colour)) for name, path in paths]
@@ -127,7 +129,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(
             f"wrote {options.out}: table.md, results.json; per image codes.safetensors, comparison.png, reconstructions"
         )
-        print("next: look at comparison.png; read codes with nid_dist.coding.storage.load_codes")
+        print("next: look at comparison.png; read codes with nid_dist.load_codes")
     return without_result("nid-fit", report.failed, len(paths))
 
 
@@ -144,16 +146,6 @@ def check_ranges(options: argparse.Namespace) -> None:
         value = getattr(options, name, None)
         if value is not None and not low <= value <= high:
             raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
-
-
-def _check_stride(stride: int | None, patch: int | None) -> None:
-    if stride is not None and (patch is None or not 1 <= stride <= patch):
-        raise UserError(
-            "--stride",
-            found=str(stride),
-            expected=f"1 to {patch}" if patch else "none, as a signal of this dictionary is a whole image",
-            hint="choose such a number" if patch else "leave it out",
-        )
 
 
 main = guarded("nid-fit", command)

@@ -14,19 +14,21 @@ from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import read_start
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder
+from nid_dist.coding.method import Method
 from nid_dist.data.reading import read_image
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
+from nid_dist.files import replacing, write_json
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, corrupt
-from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, kept, network_filler
-from nid_dist.tasks.images.inpainting import check_mask, inpaint
+from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, network_filler
+from nid_dist.tasks.images.fit import ImageArray, require_images
+from nid_dist.tasks.images.inpainting import check_mask
 from nid_dist.tasks.images.preparation import prepare
-from nid_dist.tasks.images.task import ImageArray, require_images
 
 AGAINST = ("siren", "meta", "biharmonic")
 _META_STEPS = 10
@@ -64,7 +66,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     _check(options)
-    model = load(options.dictionary, device=chosen_device(options))
+    device = chosen_device(options)
+    model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
     image = read_image(options.input, model.config.signals_of(ImagesSection).colour)
     if options.size is not None:
@@ -72,22 +75,22 @@ def command(arguments: Sequence[str] | None = None) -> int:
     clean, given, known = _spoilt(options, image)
     others = _others(options, known is not None)
     new_folder(options.out)
+    print(device)
     mask = None if options.blind else known
     print(f"refitting {given.shape[0]}x{given.shape[1]} pixels", file=sys.stderr)
     fitted: dict[str, Any] = {}
 
     def ours(corrupted: ImageArray, _: Bool[np.ndarray, "H W"]) -> ImageArray:
-        fitted["result"] = inpaint(model, corrupted, mask, noise=options.noise)
-        return kept(fitted["result"].picture, corrupted, fitted["result"].trusted > 0.5)
+        method = Method("map", noise=options.noise) if model.prior is not None else Method("irls")
+        fitted["result"] = model.fit(corrupted, method, mask="unknown" if mask is None else mask)
+        picture: ImageArray = fitted["result"].filled()
+        return picture
 
     everywhere = np.ones(given.shape[:2], bool) if known is None else known
     filled = fill_all({"NID": ours} | others, given, everywhere)
     result = fitted["result"]
     save_image(options.out / "inpainted.png", filled["NID"].picture)
-    save_image(options.out / "trusted.png", result.trusted[..., None])
-    if result.deviation is not None:
-        # What is white is uncertain by a quarter of the range, or more.
-        save_image(options.out / "deviation.png", np.clip(4 * result.deviation, 0, 1)[..., None])
+    result.write_maps(options.out)
     _draw(options, clean, given, filled)
     rows = _rows(clean, given, known, filled)
     table = Table(_COLUMNS, [list(row.values()) for row in rows])

@@ -14,7 +14,8 @@ from nid_dist.cli.entry import guarded
 from nid_dist.coding.gates.cost import gate_cost
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import Cell, Column, Table, write_json
+from nid_dist.evaluation.report import Cell, Column, Table
+from nid_dist.files import write_json
 from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
 from nid_dist.planning.cost import rows
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes

@@ -13,20 +13,22 @@ import numpy as np
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.cli.entry import add_device_option, guarded
-from nid_dist.cli.train import train
+from nid_dist.coding.method import Method
 from nid_dist.config import load_config
 from nid_dist.device import processes_for
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
-from nid_dist.fitting import Method
+from nid_dist.files import replacing, write_json
 from nid_dist.model import Model
 from nid_dist.parallel.launch.network import free_port
 from nid_dist.tasks.images import dct, pca
-from nid_dist.tasks.images.task import ImageArray, ImageFit, ImageTask, fit_image
+from nid_dist.tasks.images.fit import ImageArray, ImageFit, fit_image
+from nid_dist.tasks.images.task import ImageTask
 from nid_dist.tasks.images.tiling import Tiling
+from nid_dist.training.run import train
 
 CONFIG = "quickstart"
 _LABELS = {
@@ -118,7 +120,7 @@ def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray
         Atoms [count, H, W, d], and a label for each.
     """
     atoms = model.dictionary.atoms(model.coords).detach()
-    code = fit.fit.solution.code
+    code = fit.code
     weight = code.dense(model.dictionary.num_experts).abs().sum(0) * atoms.flatten(1).norm(dim=1)
     order = weight.argsort(descending=True)[:count]
     shares = (100 * weight / weight.sum().clamp_min(1e-30))[order]
@@ -148,7 +150,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     name, image = _held_out(task)
     methods = [Method("omp"), *([Method("ridge"), Method("init")] if model.gate_reads_signals else [])]
     fits = fit_image(model, image, methods)
-    pictures = {label: fit.render(model) for label, fit in fits.items()} | baselines(task, image, model.support)
+    pictures = {label: fit.render() for label, fit in fits.items()} | baselines(task, image, model.support)
     scores = {label: psnr(picture, image) for label, picture in pictures.items()}
     # A continued or repeated quickstart counts all of the training, wherever it was done.
     seconds = time.perf_counter() - begin + before["seconds"]

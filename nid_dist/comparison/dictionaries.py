@@ -5,12 +5,12 @@ import sys
 from pathlib import Path
 
 from nid_dist.checkpoints.run_folder import RunFolder
-from nid_dist.cli.train import train
 from nid_dist.comparison.base import Request, Trained
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.model import Model
+from nid_dist.training.run import train
 
 _NO_MATTER = {"logging", "parallel"}  # the sections that do not change what a training finds
 
@@ -37,7 +37,7 @@ def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model,
         _refuse_another(run, config)
     if not run.finished(config.training):
         print(f"training {dictionary.name} (kept in {folder})", file=sys.stderr)
-        trainer, _ = train(config, resume="auto")
+        trainer = train(config, resume="auto")
         if trainer.stopped_by is not None:
             raise UserError(
                 f"the training of {dictionary.name}",

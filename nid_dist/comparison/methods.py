@@ -7,14 +7,14 @@ import torch
 from torch import Tensor
 
 from nid_dist.baselines.inr import Baseline, Network
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.comparison.outcome import Outcome
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.operations import image_operations, stored_numbers
-from nid_dist.fitting import Method
 from nid_dist.model import Model
-from nid_dist.tasks.images.task import ImageArray, fit_image
+from nid_dist.tasks.images.fit import ImageArray, fit_image
 
 METHODS = (Method("init"), Method("adam", 5), Method("adam", 10), Method("ridge"), Method("omp", 32))
 _WORDS = {"init": "init", "adam5": "+ 5 steps", "adam10": "+ 10 steps", "ridge": "ridge", "omp32": "OMP"}
@@ -45,7 +45,7 @@ def by_dictionary(name: str, model: Model, *, whole: bool = False) -> Line:
         rounds = [fit_image(model, image, methods, prepared=prepared, whole=whole) for _ in range(1 + _REPEATS)]
         for method in methods:
             fits = [fits[method.label] for fits in rounds[1:]]
-            tiling, code = fits[0].tiling, fits[0].fit.solution.code
+            tiling, code = fits[0].tiling, fits[0].code
             operations = image_operations(model, len(tiling), len(tiling.coords))
             yield Outcome(
                 group,
@@ -53,8 +53,8 @@ def by_dictionary(name: str, model: Model, *, whole: bool = False) -> Line:
                 name,
                 f"{name}, {_WORDS[method.label]}",
                 image,
-                fits[0].render(model),
-                median(fit.fit.seconds for fit in fits),
+                fits[0].render(),
+                median(fit.seconds for fit in fits),
                 stored_numbers(code),
                 shared,
                 float(operations.decode + (operations.encode if method.needs_gate else 0)),

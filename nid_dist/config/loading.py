@@ -11,18 +11,18 @@ from pydantic import BaseModel, ValidationError
 
 from nid_dist.config.describing import KeyPath, Schema, dotted
 from nid_dist.config.explaining import Origin, explain, find_swallowed_bool
-from nid_dist.config.schema import Config
 from nid_dist.config.shipped import find_config
 from nid_dist.errors import UserError
 
 Root = TypeVar("Root", bound=BaseModel)
 
 
-def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Config:
+def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] = ()) -> Root:
     """Reads a configuration file, applies the overrides in their order and checks everything.
 
     Args:
-        path: a YAML file with the sections of `Config`, or (a string) the name of a shipped one; None: the defaults.
+        root: the model of the whole file.
+        path: a YAML file with its sections, or (a string) the name of a shipped one; None: the defaults.
         overrides: `section.key=value`, value in YAML; lists are indexed by number (`coding.phases.0.mode=gate`).
 
     Returns:
@@ -30,23 +30,6 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = ()) -> Confi
 
     Raises:
         UserError: the file or an override cannot be read, or a value is not allowed; one line with the first reason.
-    """
-    return load_as(Config, path, overrides)
-
-
-def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] = ()) -> Root:
-    """Reads a configuration of any kind, as `load_config` reads that of a run.
-
-    Args:
-        root: the model of the whole file.
-        path: as for `load_config`.
-        overrides: `key=value`, as for `load_config`.
-
-    Returns:
-        The configuration.
-
-    Raises:
-        UserError: as `load_config`.
     """
     path = find_config(path) if isinstance(path, str) else path
     raw, lines = ({}, {}) if path is None else _read(path, root)
@@ -65,18 +48,6 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
     if swallowed is not None:
         raise swallowed
     return config
-
-
-def dump_config(config: Config) -> str:
-    """Writes every value of a configuration as YAML that `load_config` reads back to an equal configuration.
-
-    Args:
-        config: the configuration.
-
-    Returns:
-        YAML text, in the order of the schema.
-    """
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
 def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPath, int]]:

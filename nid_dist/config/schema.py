@@ -1,9 +1,13 @@
 """The configuration: one pydantic model per YAML section, strict, with every default in one place."""
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
+import yaml
 from pydantic import BeforeValidator, Field, model_validator
 
+from nid_dist.config.loading import load_as
 from nid_dist.config.section import (
     Fraction,
     NonNegativeFloat,
@@ -213,6 +217,26 @@ class Config(Section):
     parallel: Parallel = Parallel()
     logging: Logging = Logging()
     tomography: Tomography | None = Field(None, description="scans of the signals: reconstruction from few views")
+
+    @classmethod
+    def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> "Config":
+        """Read a configuration file.
+
+        Args:
+            path: a YAML file, or (a string) the name of a shipped one; None: the defaults.
+            overrides: `section.key=value`, as `load_as` takes them.
+
+        Returns:
+            The configuration, with a value for every key.
+
+        Raises:
+            UserError: the file or an override cannot be read, or a value is not allowed.
+        """
+        return load_as(cls, path, overrides)
+
+    def to_yaml(self) -> str:
+        """Every value as YAML that `from_yaml` reads back to an equal configuration, in the order of the schema."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
     @model_validator(mode="after")
     def _check(self) -> "Config":

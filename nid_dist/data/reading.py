@@ -25,7 +25,7 @@ _ROUNDING = 1e-5
 _Result = TypeVar("_Result")
 
 
-def read_image(path: Path, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray, "H W d"]:
+def read_image(path: str | Path, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray, "H W d"]:
     """Read an image file, upright, over white where it is transparent: [H, W, d] float32 in [0, 1].
 
     Args:
@@ -37,7 +37,8 @@ def read_image(path: Path, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray
         UserError: the file is missing, empty, damaged, not an image, has several pages, too many pixels, or floats
             that are not finite or not in [0, 1].
     """
-    return _guarded(path, lambda magic: to_colour(_unit_values(path, _samples(path, magic)), colour))
+    path = Path(path)
+    return _guarded(path, lambda magic: to_colour(unit_values(path, _samples(path, magic)), colour))
 
 
 def image_size(path: Path) -> tuple[int, int]:
@@ -133,27 +134,39 @@ def _npy_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
     return samples
 
 
-def _unit_values(path: Path, samples: Shaped[np.ndarray, "H W c"]) -> Float32[np.ndarray, "H W c"]:
+def unit_values(where: str | Path, samples: Shaped[np.ndarray, "H W c"]) -> Float32[np.ndarray, "H W c"]:
+    """Samples as numbers in [0, 1].
+
+    Args:
+        where: for messages.
+        samples: bool, uint8, uint16, or floats in [0, 1].
+
+    Returns:
+        The values.
+
+    Raises:
+        UserError: for other types, and floats that are not finite or lie beyond.
+    """
     if samples.dtype == np.bool_:
         return samples.astype(np.float32)
     if samples.dtype in (np.uint8, np.uint16):
         return samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
     if samples.dtype.kind == "f":
-        _check_floats(path, np.asarray(samples))
+        _check_floats(where, np.asarray(samples))
         return np.clip(samples, 0, 1).astype(np.float32)
     raise UserError(
-        str(path),
+        str(where),
         found=f"samples of type {samples.dtype}",
         expected="uint8, uint16 or float in [0, 1]",
         hint="convert them to one of these types",
     )
 
 
-def _check_floats(path: Path, samples: Float[np.ndarray, "H W c"]) -> None:
+def _check_floats(where: str | Path, samples: Float[np.ndarray, "H W c"]) -> None:
     broken = int(samples.size - np.isfinite(samples).sum())
     if broken:
         raise UserError(
-            str(path),
+            str(where),
             found=f"{broken} samples that are NaN or infinite",
             expected="finite samples in [0, 1]",
             hint="replace them, e.g. by numpy.nan_to_num",
@@ -161,7 +174,7 @@ def _check_floats(path: Path, samples: Float[np.ndarray, "H W c"]) -> None:
     low, high = float(samples.min()), float(samples.max())
     if low < -_ROUNDING or high > 1 + _ROUNDING:
         raise UserError(
-            str(path),
+            str(where),
             found=f"float samples from {low:g} to {high:g}",
             expected="float samples in [0, 1]",
             hint="scale them to [0, 1] before saving",

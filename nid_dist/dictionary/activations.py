@@ -7,6 +7,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
+class UnsetLinear(nn.Linear):
+    """A linear layer whose values are left to be set: none is drawn, from any generator.
+
+    PyTorch's `skip_init` does the same by way of its meta device, whose first use imports SymPy: half a second.
+    """
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
+
+
 class Sine(nn.Module):
     """sin(omega x) (SIREN, Sitzmann et al. 2020)."""
 

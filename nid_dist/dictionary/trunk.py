@@ -5,7 +5,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.config.schema import Dictionary as DictionaryConfig
-from nid_dist.dictionary.activations import initialise_linear, make_activation
+from nid_dist.dictionary.activations import UnsetLinear, initialise_linear, make_activation
 from nid_dist.dictionary.encodings import Splines, make_encoding
 
 
@@ -27,7 +27,7 @@ class Trunk(nn.Module):
         self.layers = nn.ModuleList()
         inputs = self.encoding.out_dim
         for layer in range(config.shared_layers):
-            linear = nn.utils.skip_init(nn.Linear, inputs, config.width)
+            linear = UnsetLinear(inputs, config.width)
             initialise_linear(
                 linear.weight,
                 linear.bias,

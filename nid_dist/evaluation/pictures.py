@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from nid_dist.evaluation.image_metrics import psnr
-from nid_dist.evaluation.report import replacing
+from nid_dist.files import replacing
 
 DOTS_PER_INCH = 150
 TEXT_SIZE = 9

@@ -1,19 +1,14 @@
-"""What a run says about itself in words and numbers: tables, JSON results and the machine they were made on."""
+"""What a run says about itself in words and numbers: tables, and the machine they were made on."""
 
-import json
 import math
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-
-from nid_dist.errors import UserError
 
 Cell = str | float | int | None
 
@@ -102,69 +97,6 @@ def _widths(heads: list[str], body: list[list[str]]) -> list[int]:
 
 def _align(cells: list[str], widths: list[int], right: list[bool]) -> list[str]:
     return [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)]
-
-
-@contextmanager
-def replacing(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
-
-    Args:
-        path: the file to write; missing folders are made.
-
-    Yields:
-        The temporary path to write to, in the same folder so that the replacement is atomic.
-
-    Raises:
-        UserError: the folder or the file cannot be written.
-    """
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            str(path),
-            found=f"that it cannot be written ({error.strerror or error})",
-            expected="a place for the result",
-            hint="choose another output folder or make room in this one",
-        ) from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
-
-
-def write_json(path: str | Path, obj: Any) -> None:
-    """Write an object as valid JSON, atomically.
-
-    JSON has no word for numbers that are not finite: not a number becomes null, the infinities the strings "inf" and
-    "-inf". Arrays, tensors and their scalars become lists and numbers, paths become strings.
-
-    Args:
-        path: the file; missing folders are made.
-        obj: dictionaries, sequences, arrays, numbers, strings, None.
-
-    Raises:
-        UserError: the file cannot be written.
-        TypeError: the object holds something that JSON cannot say.
-    """
-    text = json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        # A file name that is not UTF-8 arrives as lone surrogates, whose replacement is the escape JSON uses for them.
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def _plain(obj: Any) -> Any:
-    if isinstance(obj, np.ndarray | np.generic | torch.Tensor):
-        return _plain(obj.tolist())
-    if isinstance(obj, float) and not math.isfinite(obj):
-        return None if math.isnan(obj) else ("inf" if obj > 0 else "-inf")
-    if isinstance(obj, Mapping):
-        return {str(key): _plain(value) for key, value in obj.items()}
-    if isinstance(obj, list | tuple):
-        return [_plain(value) for value in obj]
-    return str(obj) if isinstance(obj, Path) else obj
 
 
 def machine() -> dict[str, Any]:

@@ -1,8 +1,14 @@
 """The tasks there are, one line each, and from a configuration to its own."""
 
+from collections.abc import Iterator, Sequence
+from functools import partial
 from importlib import import_module
+from typing import Any
 
+from nid_dist.coding.fit import Fit
+from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
+from nid_dist.model import Fitter, Model
 from nid_dist.tasks.base import Task
 
 # Imported when they are needed: a dictionary of images is used without what reads meshes.
@@ -29,3 +35,21 @@ def make_task(config: Config) -> Task:
     module, _, name = TASKS[config.task].partition(":")
     task: Task = getattr(import_module(module), name)(config)
     return task
+
+
+def fitter_of(config: Config) -> Fitter:
+    """The way to fit signals of a configuration's task, whose room is entered with the first of them.
+
+    Args:
+        config: the whole configuration.
+
+    Returns:
+        What a model is bound to.
+    """
+    return partial(_fit, config.task)
+
+
+def _fit(
+    task: str, model: Model, signals: Sequence[Any], methods: Sequence[str | Method] | None, **options: Any
+) -> Iterator[dict[str, Fit]]:
+    yield from import_module(f"nid_dist.tasks.{task}.fitting").fit(model, signals, methods, **options)

@@ -66,6 +66,8 @@ class Trainer:
         self.usage, self.clock = ExpertUsage(model.dictionary.num_experts, self.world), StepClock(self.world)
         self.stopped_by: str | None = None
         """The signal that stopped the last `run` early, or None."""
+        self.figures: dict[str, float] = {}
+        """The last evaluation's at the end of `run`; none after one that was stopped, or had finished before."""
         engine.prepare([model], make_optimizer(model, config.optimizer))
 
     def initialise(self) -> None:
@@ -96,18 +98,15 @@ class Trainer:
         """Whether all steps (or all of `training.max_seconds`) are done."""
         return self._done() >= 1.0
 
-    def run(self, monitor: Monitor) -> dict[str, float]:
+    def run(self, monitor: Monitor) -> None:
         """Train until the end, or until asked to stop.
-
-        Returns:
-            The last evaluation's figures; none for a run that was stopped, or had finished before.
 
         Raises:
             UserError: when the loss is not a number.
         """
-        training, self.monitor, self.stopped_by = self.config.training, monitor, None
+        training, self.monitor, self.stopped_by, self.figures = self.config.training, monitor, None, {}
         if self.finished:
-            return {}
+            return
         self.clock.reset()
         with StopRequest(monitor.message) as stop:
             while not self.finished and self.stopped_by is None:
@@ -122,7 +121,8 @@ class Trainer:
             if self.stopped_by is None:
                 update_prior(self.model, self.task, self.world)
             self.save()
-            return {} if self.stopped_by else self._evaluate()
+            if self.stopped_by is None:
+                self.figures = self._evaluate()
 
     def save(self) -> Path:
         """Write a checkpoint of the present state.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from nid_dist.benchmarks import fit
-from nid_dist.fitting import Method
+from nid_dist.coding.method import Method
 from tests.tiny import picture, write_sizes
 
 METHODS = (Method("init"), Method("adam", 10), Method("ridge"), Method("omp", 32))

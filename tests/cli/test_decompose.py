@@ -9,11 +9,11 @@ from safetensors.numpy import load_file
 
 import nid_dist
 from nid_dist.cli.decompose import main
-from nid_dist.cli.train import train
 from nid_dist.tasks.video.comparison import write_clip
 from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.frames import Video
 from nid_dist.tasks.video.synthetic_clip import synthetic_clip
+from nid_dist.training.run import train
 from tests.tasks.video.decomposition.conftest import configured
 from tests.tiny import tiny
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from nid_dist.cli.evaluate import main
-from nid_dist.cli.train import train
+from nid_dist.training.run import train
 from tests.tiny import NAMES, picture, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

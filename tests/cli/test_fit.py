@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from nid_dist.cli.fit import main
-from nid_dist.cli.train import train
+from nid_dist.training.run import train
 from tests.tiny import picture, tiny
 
 pytestmark = pytest.mark.usefixtures("quick_figures")

@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 
 from nid_dist.cli.prepare import main as prepare
-from nid_dist.cli.reconstruct import main, place_cloud
-from nid_dist.cli.train import train
+from nid_dist.cli.reconstruct import main
 from nid_dist.config import load_config
 from nid_dist.errors import UserError
+from nid_dist.tasks.shapes.fitting import place_cloud
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from nid_dist.tasks.shapes.point_clouds import Cloud
 from nid_dist.tasks.shapes.prepared import PreparedShapes
+from nid_dist.training.run import train
 
 SIZES = """
 signals: {source: shapes, augment: true, stretch: 0.1, turn: 0, cloud: 64, lattice: 8}
@@ -82,7 +83,7 @@ def test_from_meshes_to_a_surface(
     assert code == 0
     assert "next: look at picture.png" in capsys.readouterr().out
     assert {path.name for path in out.iterdir()} == {
-        "mesh.ply", "mesh.obj", "mesh.glb", "picture.png", "results.json", "code.safetensors"
+        "mesh.ply", "mesh.obj", "mesh.glb", "picture.png", "results.json", "codes.safetensors"
     }  # fmt: skip
     results = json.loads((out / "results.json").read_text())
     assert results["coefficients"] <= 32 and results["points"] == 400 and results["normals"] is normals

@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from nid_dist.cli.reconstruct_ct import main
-from nid_dist.coding.storage import load_codes
+from nid_dist.code import load_codes
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose

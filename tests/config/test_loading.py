@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from nid_dist.config import Config, dump_config, load_config
+from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 
 
@@ -163,8 +163,8 @@ def test_a_wrong_override_is_named(file: Path, override: str, fragments: list[st
 
 
 def test_the_default_configuration_comes_back() -> None:
-    assert yaml.safe_load(dump_config(Config()))["optimizer"]["betas"] == [0.9, 0.999]
-    assert list(yaml.safe_load(dump_config(Config()))) == list(Config.model_fields)
+    assert yaml.safe_load(Config().to_yaml())["optimizer"]["betas"] == [0.9, 0.999]
+    assert list(yaml.safe_load(Config().to_yaml())) == list(Config.model_fields)
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_the_default_configuration_comes_back() -> None:
 )
 def test_what_is_written_is_read_back_exactly(file: Path, overrides: list[str]) -> None:
     config = load_config(None, overrides)
-    file.write_text(dump_config(config), encoding="utf-8")
+    file.write_text(config.to_yaml(), encoding="utf-8")
     again = load_config(file)
     assert again == config
     assert again.model_dump() == config.model_dump()

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import nid_dist
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.export import export
+from nid_dist.training.run import train
 from tests.cli.test_reconstruct import SIZES as SHAPES
 from tests.device import simulated  # noqa: F401  # registers the device
 from tests.device.same import assert_same, assert_same_folders, read_log
@@ -27,7 +27,7 @@ MODES = {
 
 def losses_and_weights(config: Config) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
     """What is logged of a training, and what has become of the model."""
-    trainer, _ = train(config)
+    trainer = train(config)
     assert trainer.model.device.type == torch.device(trainer.config.parallel.device).type
     state = {name: value.detach().cpu() for name, value in trainer.model.state_dict().items()}
     return read_log(Path(config.logging.run_dir)), state
@@ -91,7 +91,7 @@ def test_a_training_goes_on_after_a_checkpoint(images: Path, tmp_path: Path) -> 
     train(tiny(images, tmp_path / "parts", "training.steps=2", "parallel.device=sim"))
     # On another device, too: nothing in a checkpoint says where it was computed.
     for device in ("sim", "cpu"):
-        trainer, figures = train(
+        trainer = train(
             tiny(
                 images,
                 tmp_path / "parts",
@@ -100,7 +100,7 @@ def test_a_training_goes_on_after_a_checkpoint(images: Path, tmp_path: Path) -> 
             ),
             resume="auto",
         )
-        assert trainer.step == (4 if device == "sim" else 6) and figures
+        assert trainer.step == (4 if device == "sim" else 6) and trainer.figures
 
 
 def test_export_and_load(run: Path, tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
+from nid_dist.evaluation.report import Column, Table, machine
+from nid_dist.files import replacing, write_json
 
 TABLE = Table(
     [Column("method"), Column("PSNR", "dB", ".2f"), Column("code", "bytes", ",d")],

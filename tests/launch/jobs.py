@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.cli.train import train
+from nid_dist.training.run import train
 from tests.tiny import tiny, write_sizes
 
 ROOT = Path(__file__).parents[2]

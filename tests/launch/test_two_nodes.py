@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.cli.train import train
+from nid_dist.training.run import train
 from tests.launch.jobs import (
     ROOT,
     SETTINGS,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from nid_dist.cli.train import train
 from nid_dist.export import load
 from nid_dist.parallel.launch.launching import Launch
+from nid_dist.training.run import train
 from tests.parallel.processes import spawn
 from tests.tiny_ct import tiny_ct
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 import nid_dist
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.parallel.launch.launching import Launch
+from nid_dist.training.run import train
 from tests.parallel.processes import spawn
 
 SIZES = """

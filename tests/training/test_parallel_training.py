@@ -9,10 +9,10 @@ import torch
 
 import nid_dist
 from nid_dist.checkpoints.run_folder import RunFolder
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.planning.cost import bytes_by_kind, step_messages
+from nid_dist.training.run import train
 from tests.parallel.processes import spawn
 from tests.tiny import write_sizes
 

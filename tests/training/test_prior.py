@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import nid_dist
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import solve_codes
 from nid_dist.config import Config
-from nid_dist.fitting import Method, fit_signals
+from nid_dist.fitting import fit_signals
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
@@ -65,7 +66,7 @@ def several(rank: int, world: int, folder: Path, images: Path) -> dict[str, torc
     assert model.prior is not None
     found = {"mean": model.prior.mean, "variances": model.prior.variances}
     fits = fit_signals(model.eval(), task.sample(5).values, None, METHODS)
-    return found | {label: fit.solution.code.dense(32) for label, fit in fits.items()}
+    return found | {label: fit.code.dense(32) for label, fit in fits.items()}
 
 
 @pytest.mark.parametrize("world", [2])
@@ -81,5 +82,5 @@ def test_several_ranks_learn_and_solve_like_one(images: Path, tmp_path: Path, wo
         torch.testing.assert_close(found["mean"], model.prior.mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found["variances"], model.prior.variances, rtol=1e-4, atol=1e-6)
         for label, fit in fits.items():
-            expected = fit.solution.code.dense(32)
+            expected = fit.code.dense(32)
             assert (found[label] - expected).norm() < 1e-3 * (1 + expected.norm()), label

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from nid_dist.cli.train import train
+from nid_dist.training.run import train
 from nid_dist.training.trainer import Trainer
 from tests.tiny import tiny, write_pictures
 
@@ -22,7 +22,7 @@ def log(run: Path, event: str = "train") -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == event]
 
 
-def steps(images: Path, run: Path, *overrides: str, resume: str | None = None) -> tuple[Trainer, dict[str, float]]:
+def steps(images: Path, run: Path, *overrides: str, resume: str | None = None) -> Trainer:
     return train(tiny(images, run, *overrides), resume)
 
 
@@ -40,12 +40,12 @@ def test_every_mode_gate_and_kind_of_expert_learns(
         overrides += ["signals.patch=null", "signals.size=10", "training.batch=3"]
     overrides += ["objective.balance=1e-4"]  # which jumps with the choice of experts
     rate = "2e-4" if kind == "unrolled" else "3e-3"  # it starts next to its best
-    trainer, figures = steps(images, tmp_path / "run", *ALL, f"optimizer.gate_lr={rate}", *overrides)
+    trainer = steps(images, tmp_path / "run", *ALL, f"optimizer.gate_lr={rate}", *overrides)
     losses = [line["loss"] for line in log(tmp_path / "run")]
     assert len(losses) == 10 and all(map(math.isfinite, losses))
     assert sum(losses[-3:]) < sum(losses[:3])
-    assert all(math.isfinite(value) for value in figures.values())
-    assert ("val/db_init" in figures) == (kind not in ("none", "codebook"))
+    assert all(math.isfinite(value) for value in trainer.figures.values())
+    assert ("val/db_init" in trainer.figures) == (kind not in ("none", "codebook"))
     assert all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters())
 
 
@@ -162,8 +162,8 @@ def test_pictures_curves_and_histograms_reach_tensorboard(images: Path, tmp_path
     ids=lambda overrides: " ".join(overrides),
 )
 def test_odd_but_valid_configurations_train(images: Path, tmp_path: Path, overrides: list[str]) -> None:
-    trainer, figures = steps(images, tmp_path / "run", "training.steps=3", *overrides)
-    assert trainer.finished and any("db_omp" in name for name in figures)
+    trainer = steps(images, tmp_path / "run", "training.steps=3", *overrides)
+    assert trainer.finished and any("db_omp" in name for name in trainer.figures)
 
 
 def test_signals_fewer_than_experts_and_flat_pictures_train(tmp_path: Path) -> None:
@@ -171,5 +171,5 @@ def test_signals_fewer_than_experts_and_flat_pictures_train(tmp_path: Path) -> N
     from PIL import Image
 
     Image.new("RGB", (8, 8), (10, 10, 10)).save(images / "flat.png")
-    trainer, _ = steps(images, tmp_path / "run", "training.steps=3", "optimizer.clip_norm=null")
+    trainer = steps(images, tmp_path / "run", "training.steps=3", "optimizer.clip_norm=null")
     assert all(bool(parameter.isfinite().all()) for parameter in trainer.model.parameters())

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from nid_dist.checkpoints.checkpoint import load
-from nid_dist.cli.train import train
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.parallel.world import World
 from nid_dist.tasks.images.task import ImageTask
 from nid_dist.training import trainer as module
+from nid_dist.training.run import train
 from nid_dist.training.trainer import Trainer
 from tests.tiny import tiny, write_pictures
 
@@ -35,7 +35,7 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert [name for name in one if not torch.equal(one[name], other[name])] == []
 
 
-def steps(images: Path, run: Path, *overrides: str, resume: str | None = None) -> tuple[Trainer, dict[str, float]]:
+def steps(images: Path, run: Path, *overrides: str, resume: str | None = None) -> Trainer:
     return train(tiny(images, run, *overrides), resume)
 
 
@@ -62,10 +62,10 @@ def test_same_seed_same_run_and_resumed_bit_for_bit(images: Path, tmp_path: Path
         "training.coordinates=40",
     ]
     common += ["optimizer.warmup_steps=3", "optimizer.name=adamw", "optimizer.weight_decay=0.01"]
-    straight, _ = steps(images, tmp_path / "straight", *common)
-    again, _ = steps(images, tmp_path / "again", *common, "training.eval_every=3")  # looking must not change anything
+    straight = steps(images, tmp_path / "straight", *common)
+    again = steps(images, tmp_path / "again", *common, "training.eval_every=3")  # looking must not change anything
     start = tmp_path / "straight" / "checkpoints" / "step-00000004"
-    resumed, _ = steps(images, tmp_path / "resumed", *common, resume=str(start))
+    resumed = steps(images, tmp_path / "resumed", *common, resume=str(start))
     assert (straight.step, again.step, resumed.step) == (8, 8, 8)
     assert_same(everything(straight), everything(again))
     assert_same(everything(straight), everything(resumed))
@@ -86,7 +86,7 @@ def test_the_saved_gate_knows_the_saved_dictionary(images: Path, tmp_path: Path)
     """An unrolled gate holds a copy of the atoms: it must be that of the dictionary beside it."""
     run = tmp_path / "run"
     overrides = ["coding.gate={kind: unrolled, iterations: 3}", "coding.phases=[{mode: solve}]", "optimizer.lr=1e-2"]
-    trainer, _ = steps(images, run, *overrides, "training.steps=6", "training.checkpoint_every=3")
+    trainer = steps(images, run, *overrides, "training.steps=6", "training.checkpoint_every=3")
     for step in (3, 6):
         state = {f"model.{name}": value.clone() for name, value in trainer.model.state_dict().items()}
         load(run / "checkpoints" / f"step-{step:08d}", state, partial=True)
@@ -99,14 +99,14 @@ def test_the_saved_gate_knows_the_saved_dictionary(images: Path, tmp_path: Path)
 
 def test_what_the_gate_learned_stays_from_one_of_its_phases_to_the_next(images: Path, tmp_path: Path) -> None:
     common = ["coding.gate={kind: unrolled, iterations: 3}", "training.steps=8", "optimizer.schedule=constant"]
-    one, _ = steps(images, tmp_path / "one", *common, "coding.phases=[{mode: distill}]")
-    two, _ = steps(images, tmp_path / "two", *common, "coding.phases=[{mode: distill}, {mode: distill}]")
+    one = steps(images, tmp_path / "one", *common, "coding.phases=[{mode: distill}]")
+    two = steps(images, tmp_path / "two", *common, "coding.phases=[{mode: distill}, {mode: distill}]")
     assert_same(everything(one), everything(two))
 
 
 def test_distillation_leaves_the_dictionary_alone(images: Path, tmp_path: Path) -> None:
     phases = "coding.phases=[{mode: solve}, {mode: distill}]"
-    trainer, _ = steps(images, tmp_path / "run", phases, "training.steps=8", "training.checkpoint_every=4")
+    trainer = steps(images, tmp_path / "run", phases, "training.steps=8", "training.checkpoint_every=4")
     state = {f"model.{name}": value.clone() for name, value in trainer.model.state_dict().items()}
     load(tmp_path / "run" / "checkpoints" / "step-00000004", state, partial=True)
     moved = {
@@ -118,8 +118,8 @@ def test_distillation_leaves_the_dictionary_alone(images: Path, tmp_path: Path) 
 
 def test_time_limit_ends_the_run_and_the_schedule(images: Path, tmp_path: Path) -> None:
     overrides = ["training.steps=1000000", "training.max_seconds=0.3", "optimizer.schedule=linear"]
-    trainer, figures = steps(images, tmp_path / "run", *overrides)
-    assert 1 < trainer.step < 1000 and trainer.finished and figures
+    trainer = steps(images, tmp_path / "run", *overrides)
+    assert 1 < trainer.step < 1000 and trainer.finished and trainer.figures
     lines = log(tmp_path / "run")
     assert lines[0]["phase"] == "solve" and lines[-1]["phase"] == "distill"
 
@@ -128,8 +128,8 @@ def test_a_finished_run_does_nothing_more(images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     steps(images, run, "training.steps=3")
     before = {path: path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
-    trainer, figures = steps(images, run, "training.steps=3", resume="auto")
-    assert (trainer.step, figures, trainer.stopped_by) == (3, {}, None)
+    trainer = steps(images, run, "training.steps=3", resume="auto")
+    assert (trainer.step, trainer.figures, trainer.stopped_by) == (3, {}, None)
     for name in ("model.json", "placement.json"):
         del before[run / name]  # said again, with the same content
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -137,17 +137,17 @@ def test_a_finished_run_does_nothing_more(images: Path, tmp_path: Path) -> None:
 
 def test_a_finished_run_can_be_trained_on(images: Path, tmp_path: Path) -> None:
     steps(images, tmp_path / "run", "training.steps=3")
-    trainer, figures = steps(images, tmp_path / "run", "training.steps=5", resume="auto")
-    assert trainer.step == 5 and figures
+    trainer = steps(images, tmp_path / "run", "training.steps=5", resume="auto")
+    assert trainer.step == 5 and trainer.figures
     assert [line["step"] for line in log(tmp_path / "run")] == [1, 2, 3, 4, 5]
     assert (tmp_path / "run" / "config.1.yaml").is_file()
 
 
 def test_going_back_sets_the_later_checkpoints_aside(images: Path, tmp_path: Path) -> None:
     run, common = tmp_path / "run", ["training.steps=6", "training.checkpoint_every=2"]
-    straight, _ = steps(images, run, *common)
+    straight = steps(images, run, *common)
     state = {name: value.clone() for name, value in everything(straight).items()}
-    trainer, _ = steps(images, run, *common, resume=str(run / "checkpoints" / "step-00000002"))
+    trainer = steps(images, run, *common, resume=str(run / "checkpoints" / "step-00000002"))
     assert_same(everything(trainer), state)
     assert sorted(path.name for path in (run / "abandoned").iterdir()) == ["step-00000004", "step-00000006"]
     assert len(list((run / "checkpoints").iterdir())) == 3
@@ -155,13 +155,13 @@ def test_going_back_sets_the_later_checkpoints_aside(images: Path, tmp_path: Pat
 
 def test_a_damaged_newest_checkpoint_is_passed_over_with_a_warning(images: Path, tmp_path: Path) -> None:
     run, common = tmp_path / "run", ["training.steps=6", "training.checkpoint_every=2"]
-    straight, _ = steps(images, run, *common)
+    straight = steps(images, run, *common)
     shard = next((run / "checkpoints" / "step-00000006").glob("*.safetensors"))
     content = bytearray(shard.read_bytes())
     content[-1] ^= 1
     shard.write_bytes(content)
     with pytest.warns(UserWarning, match="step-00000006.*passed over"):
-        trainer, _ = steps(images, run, *common, resume="auto")
+        trainer = steps(images, run, *common, resume="auto")
     assert_same(everything(trainer), everything(straight))
 
 
@@ -233,8 +233,8 @@ def test_an_image_that_vanishes_costs_no_step(
         steps(images, run)
     assert "step-00000003" in capsys.readouterr().err
     monkeypatch.undo()
-    trainer, _ = steps(images, run, resume="auto")
-    straight, _ = steps(images, tmp_path / "straight")
+    trainer = steps(images, run, resume="auto")
+    straight = steps(images, tmp_path / "straight")
     assert_same(everything(trainer), everything(straight))
 
 

@@ -7,15 +7,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.coding.gates.base import GateOutput
-from nid_dist.dictionary.activations import initialise_linear
+from nid_dist.dictionary.activations import UnsetLinear, initialise_linear
 
 # Signals are in [0, 1]: without further knowledge, a bias is the middle.
 MID_LEVEL = 0.5
 
 
+class _UnsetConv2d(nn.Conv2d):
+    """As `UnsetLinear`."""
+
+    def reset_parameters(self) -> None:
+        """Draw nothing."""
+
+
 def convolution(inputs: int, outputs: int, kernel: int, generator: torch.Generator, *, stride: int = 1) -> nn.Conv2d:
     """Make a padded convolution with He's initial values: H and W become ceil(H / stride) and ceil(W / stride)."""
-    layer = nn.utils.skip_init(nn.Conv2d, inputs, outputs, kernel, stride=stride, padding=kernel // 2)
+    layer = _UnsetConv2d(inputs, outputs, kernel, stride=stride, padding=kernel // 2)
     assert layer.bias is not None
     initialise_linear(
         layer.weight.flatten(1), layer.bias, activation="relu", first=False, omega=1.0, generator=generator
@@ -42,7 +49,7 @@ class CodeHead(nn.Module):
     ) -> None:
         super().__init__()
         self.experts = experts
-        self.linear = nn.utils.skip_init(nn.Linear, features, experts + channels)
+        self.linear = UnsetLinear(features, experts + channels)
         with torch.no_grad():
             self.linear.weight.zero_()
             self.linear.weight[:experts].normal_(0, 1 / (level * math.sqrt(features * experts)), generator=generator)

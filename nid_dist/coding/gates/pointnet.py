@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.layers import CodeHead
-from nid_dist.dictionary.activations import initialise_linear
+from nid_dist.dictionary.activations import UnsetLinear, initialise_linear
 from nid_dist.errors import UserError
 
 COLUMNS = 6  # of a point: where it lies, and its normal; zeros where no normal is known
@@ -57,7 +57,7 @@ def _network(widths: list[int], generator: torch.Generator) -> nn.Sequential:
     """Linear layers, each normalised over its features (whatever the number of points) and followed by a ReLU."""
     layers: list[nn.Module] = []
     for inputs, outputs in pairwise(widths):
-        linear = nn.utils.skip_init(nn.Linear, inputs, outputs)
+        linear = UnsetLinear(inputs, outputs)
         initialise_linear(linear.weight, linear.bias, activation="relu", first=False, omega=1.0, generator=generator)
         layers += [linear, nn.LayerNorm(outputs), nn.ReLU()]
     return nn.Sequential(*layers)

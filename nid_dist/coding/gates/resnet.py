@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from nid_dist.coding.gates.base import GateOutput, as_image
 from nid_dist.coding.gates.layers import CodeHead, convolution
+from nid_dist.dictionary.activations import UnsetLinear
 
 BLOCKS = 4
 
@@ -30,7 +31,7 @@ class ResNetGate(nn.Module):
         self.blocks = nn.ModuleList([ResidualBlock(width, generator) for _ in range(BLOCKS)])
         self.mix = convolution(width, width, 1, generator)
         pixels = grid_shape[0] * grid_shape[1]
-        self.pool = nn.utils.skip_init(nn.Linear, pixels, 1)
+        self.pool = UnsetLinear(pixels, 1)
         with torch.no_grad():
             # A mean with some preference for places. The one set of weights serves every channel, all of which are
             # positive: weights of mean zero would, half of the time, send all channels below the ReLU that follows.

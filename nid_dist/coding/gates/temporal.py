@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.layers import CodeHead
-from nid_dist.dictionary.activations import initialise_linear
+from nid_dist.dictionary.activations import UnsetLinear, initialise_linear
 
 
 class TemporalGate(nn.Module):
@@ -28,7 +28,7 @@ class TemporalGate(nn.Module):
         # Evenly spaced until `place` says when they are.
         self.register_buffer("times", torch.linspace(-1, 1, signals) if signals > 1 else torch.zeros(1))
         self.register_buffer("waves", 0.5 * math.pi * torch.arange(1, harmonics + 1), persistent=False)
-        self.hidden = nn.utils.skip_init(nn.Linear, 2 * harmonics, width)
+        self.hidden = UnsetLinear(2 * harmonics, width)
         initialise_linear(
             self.hidden.weight,
             self.hidden.bias,

@@ -18,11 +18,13 @@ class Solution:
         code: at most k non-zeros per signal.
         residual: mean squared error of each signal over measurements and channels.
         log: one entry per iteration: what it did, and the mean residual after it.
+        seconds: for all signals together, the reduction of the signals included, where they were counted.
     """
 
     code: Code
     residual: Float[Tensor, "T"]
     log: list[dict[str, float]] = field(default_factory=list)
+    seconds: float = field(default=0.0, kw_only=True)
 
 
 def best_bias(problem: Problem, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"]) -> Float[Tensor, "T d"]:

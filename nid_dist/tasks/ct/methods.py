@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Float
 
 from nid_dist.baselines.inr import Baseline, Network
+from nid_dist.coding.method import Method
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr
-from nid_dist.fitting import Method
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
 from nid_dist.measurements.radon import Radon, nodes_for

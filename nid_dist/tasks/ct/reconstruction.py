@@ -11,8 +11,11 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from nid_dist.coding.method import Method
+from nid_dist.coding.solvers import Solution
 from nid_dist.coordinate_grid import coordinate_grid
-from nid_dist.fitting import Fit, Method, fit_signals
+from nid_dist.device import Stopwatch
+from nid_dist.fitting import fit_signals
 from nid_dist.measurements.back_projection import BackProjection
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
@@ -67,15 +70,20 @@ class Reconstructor:
 
     def __init__(self, model: Model, geometry: Geometry, dose: Dose, model_error: float = MODEL_ERROR) -> None:
         self.model, self.geometry, self.dose, self.model_error = model, geometry, dose, model_error
+        watch = Stopwatch(model.device)
         self.side = model.grid_shape[0]
         self.back_projection = BackProjection(geometry, self.side)
         radon = Radon(geometry, nodes_for(self.side), model.device)
         self.measurement = Remembered(radon)
+        self.seconds = watch.seconds()
+        """Spent on the geometry, before any scan."""
 
     @torch.no_grad()
     def prepare(self) -> None:
         """Measure the trunk's features, which all signals of this geometry share."""
+        watch = Stopwatch(self.model.device)
         self.measurement.remember(self.model.dictionary.trunk, _POINTS)
+        self.seconds += watch.seconds()
 
     def gate_input(self, sinograms: Float32[np.ndarray, "T M"]) -> Float[Tensor, "T C 1"]:
         """What the gate sees of scans: their filtered back-projections."""
@@ -86,7 +94,7 @@ class Reconstructor:
         deviation = self.dose.deviation(sinograms)
         return float(np.sqrt(np.square(deviation, dtype=np.float64).mean() + self.model_error**2))
 
-    def solve(self, sinograms: Float32[np.ndarray, "T M"], methods: Sequence[Method]) -> dict[str, Fit]:
+    def solve(self, sinograms: Float32[np.ndarray, "T M"], methods: Sequence[Method]) -> dict[str, Solution]:
         """Solve the codes of scans.
 
         Args:
@@ -111,13 +119,11 @@ class Reconstructor:
         return fit_signals(self.model, measured, None, told, gate_input, measurement=self.measurement)
 
     @torch.no_grad()
-    def render(self, fit: Fit, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:
+    def render(self, fit: Solution, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:
         """f on a square of pixels of any size, clipped to [0, 1], 0 outside the disc."""
         side = side or self.side
-        coords = coordinate_grid((side, side))
-        inside = (coords.norm(dim=1) <= 1)[None, :, None]
-        values = self.model.dictionary(fit.solution.code, coords.to(self.model.device)).cpu()
-        images: np.ndarray = (values.clamp(0, 1) * inside).unflatten(1, (side, side)).numpy()
+        inside = (coordinate_grid((side, side)).norm(dim=1) <= 1).reshape(side, side, 1)
+        images: np.ndarray = (self.model.render(fit.code, side, side).cpu().clamp(0, 1) * inside).numpy()
         return images
 
 

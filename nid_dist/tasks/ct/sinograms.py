@@ -71,12 +71,13 @@ class Scan:
     dose: Dose
 
 
-def read_scan(sinogram: Path, geometry: Path) -> Scan:
+def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry) -> Scan:
     """Read a measured sinogram.
 
     Args:
-        sinogram: NPY, [views, bins]: minus the logarithm of the part of the photons that arrives.
-        geometry: YAML, with the keys of `ScanFile`.
+        sinogram: NPY or an array, [views, bins]: minus the logarithm of the part of the photons that arrives.
+        geometry: YAML, with the keys of `ScanFile`; or a geometry in the package's units, the object's radius, for a
+            clean sinogram in value times radius.
 
     Returns:
         The scan.
@@ -85,12 +86,13 @@ def read_scan(sinogram: Path, geometry: Path) -> Scan:
         UserError: for a file that cannot be read; angles in another unit than is said; a sinogram of another shape than
             its geometry, with numbers that are not finite, or of an object that reaches beyond the detector.
     """
-    written = load_as(ScanFile, geometry)
-    placed = _placed(written, geometry)
-    values = _numbers(sinogram, placed)
-    values = values / (written.scale * written.radius)
-    _check_range(sinogram, values, placed)
-    dose = Dose(written.photons, written.scale * written.radius, written.electronic)
+    placed, unit, dose = geometry, 1.0, Dose()
+    if not isinstance(placed, Geometry):
+        written = load_as(ScanFile, Path(geometry))  # type: ignore[arg-type]
+        placed, unit = _placed(written, Path(geometry)), written.scale * written.radius  # type: ignore[arg-type]
+        dose = Dose(written.photons, unit, written.electronic)
+    values = _numbers(sinogram, placed) / unit
+    _check_range("the sinogram" if isinstance(sinogram, np.ndarray) else str(sinogram), values, placed)
     return Scan(placed, values.reshape(-1).astype(np.float32), dose)
 
 
@@ -136,32 +138,35 @@ def _angles(written: ScanFile, path: Path) -> Float64[np.ndarray, "V"]:
     return given if written.unit == "radians" else np.deg2rad(given)
 
 
-def _numbers(path: Path, geometry: Geometry) -> Float64[np.ndarray, "V B"]:
-    try:
-        values = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        found = "no such file" if not path.exists() else f"a file that cannot be read ({error})"
-        raise UserError(
-            str(path), found=found, expected="a sinogram as an NPY file", hint="save it with numpy.save"
-        ) from None
+def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry) -> Float64[np.ndarray, "V B"]:
+    values, where = sinogram, "the sinogram"
+    if not isinstance(values, np.ndarray):
+        where = str(sinogram)
+        try:
+            values = np.load(where, allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            found = "no such file" if not Path(where).exists() else f"a file that cannot be read ({error})"
+            raise UserError(
+                where, found=found, expected="a sinogram as an NPY file", hint="save it with numpy.save"
+            ) from None
     wanted = (geometry.views, geometry.bins)
     if not isinstance(values, np.ndarray) or values.shape != wanted:
         shape = getattr(values, "shape", "of an archive")
         turned = shape == wanted[::-1]
         raise UserError(
-            str(path),
+            where,
             found=f"an array of shape {shape}",
             expected=f"{wanted}: the geometry's {wanted[0]} views of {wanted[1]} bins",
             hint="transpose it" if turned else "correct the geometry, or choose the sinogram that belongs to it",
         )
     if values.dtype.kind not in "fiu":
         raise UserError(
-            str(path), found=f"numbers of type {values.dtype}", expected="real numbers", hint="save it as float32"
+            where, found=f"numbers of type {values.dtype}", expected="real numbers", hint="save it as float32"
         )
     bad = int(values.size - np.isfinite(values).sum())
     if bad:
         raise UserError(
-            str(path),
+            where,
             found=f"{bad} of {values.size} numbers that are NaN or infinite",
             expected="finite line integrals",
             hint="remove these views from sinogram and geometry, or fill dead bins in from their neighbours",
@@ -169,7 +174,7 @@ def _numbers(path: Path, geometry: Geometry) -> Float64[np.ndarray, "V B"]:
     return values.astype(np.float64)
 
 
-def _check_range(path: Path, values: Float64[np.ndarray, "V B"], geometry: Geometry) -> None:
+def _check_range(where: str, values: Float64[np.ndarray, "V B"], geometry: Geometry) -> None:
     """Values of f lie in [0, 1], so that no integral is longer than its line within the disc."""
     offsets = geometry.lines[1].numpy().reshape(values.shape)
     chords = 2 * np.sqrt(np.clip(1 - offsets**2, 0, None))
@@ -178,7 +183,7 @@ def _check_range(path: Path, values: Float64[np.ndarray, "V B"], geometry: Geome
     edge = max(1, geometry.bins // 32)
     if max(excess[:edge].max(), excess[-edge:].max()) > 0:
         raise UserError(
-            str(path),
+            where,
             found=f"integrals of {max(values[:, 0].mean(), values[:, -1].mean()):.3g} at the detector's ends: "
             "truncated, or in other units",
             expected="nearly nothing there, as the object lies within the geometry's radius",
@@ -186,7 +191,7 @@ def _check_range(path: Path, values: Float64[np.ndarray, "V B"], geometry: Geome
         )
     if excess.max() > 0:
         raise UserError(
-            str(path),
+            where,
             found=f"integrals up to {values.max():.3g} times radius and scale",
             expected="at most 2, of an object of value 1 all over the disc",
             hint="correct scale (nepers per unit of length in what has value 1) or radius in the geometry",

@@ -24,9 +24,9 @@ from nid_dist.config.section import PositiveFloat, PositiveInt
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.lpips import load_lpips
 from nid_dist.evaluation.pictures import curve
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.photographs import meta_start, photographs
 from nid_dist.tasks.images.preparation import prepare
-from nid_dist.tasks.images.task import ImageArray
 
 _SHOWN = 3  # images in the picture grid
 

@@ -12,8 +12,8 @@ from nid_dist.baselines.inr import Baseline
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.model import Model
 from nid_dist.tasks.images.biharmonic import biharmonic
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.inpainting import inpaint
-from nid_dist.tasks.images.task import ImageArray
 
 Filler = Callable[[ImageArray, Bool[np.ndarray, "H W"]], ImageArray]
 """Makes an image of a corrupted one and of which pixels are known."""
@@ -36,8 +36,7 @@ def dictionary_filler(model: Model, noise: float, *, blind: bool = False) -> Fil
     """The dictionary: the mask known, or, when `blind`, found by a robust fit."""
 
     def fill(image: ImageArray, known: Bool[np.ndarray, "H W"]) -> ImageArray:
-        result = inpaint(model, image, None if blind else known, noise=noise)
-        return kept(result.picture, image, result.trusted > 0.5)
+        return inpaint(model, image, None if blind else known, noise=noise).filled()
 
     return fill
 

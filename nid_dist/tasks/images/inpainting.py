@@ -6,21 +6,29 @@ image is fitted at several scales, and what they say of a pixel is blended by ho
 the end every patch is given a code of k coefficients, and the picture is made of these codes alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
+from nid_dist.code import Code
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution, reduce_problem, solve_irls, solve_omp
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.coding.solvers.subspace import Subspace, observe, subspace
+from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
+from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.evaluation.pictures import save_image
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.task import ImageArray, require_channels, require_images
+from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images
 from nid_dist.tasks.images.tiling import Tiling
 
 SCALES = (1, 2)
@@ -31,28 +39,61 @@ _ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
 _BLOCKS = 8  # rounds of selection of the codes
 _REFITS = 2  # codes are sparse where the prior is not: what they say of unknown pixels is better, and fitted once more
 _CODED = 1024  # patches given a code at a time
+_RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
 
-@dataclass(frozen=True)
-class Inpainted:
-    """A refitted image.
+@dataclass(frozen=True, eq=False)
+class InpaintedFit(ImageFit):
+    """A refitted image: overlapping patches, whose codes make the whole picture.
 
     Args:
-        picture: f, at all pixels, clipped to [0, 1].
         trusted: how far each pixel of the input was believed, 0 to 1.
         deviation: standard deviation of f before the codes are made sparse, of the posterior and of what it leaves
             unexplained of the known pixels, in units of the image; None without a prior.
     """
 
-    picture: ImageArray
     trusted: Float32[np.ndarray, "H W"]
     deviation: Float32[np.ndarray, "H W"] | None
+
+    @cached_property
+    def psnr(self) -> float:
+        """Of `render()` against the pixels that were believed, in dB."""
+        return self._psnr(self.render())
+
+    def filled(self) -> ImageArray:
+        """The input with f in place of the pixels that were not believed."""
+        picture: ImageArray = np.where(self.trusted[..., None] > 0.5, self.image, self.render()).astype(np.float32)
+        return picture
+
+    def figures(self, picture: ImageArray) -> dict[str, Any]:
+        """As of any image, but for what no one knows without the truth."""
+        return {**super().figures(picture), "psnr_db": self._psnr(picture), "ssim": None}
+
+    def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
+        """As of any image, and `trusted.png` and `deviation.png`, white where f is uncertain by a quarter or more."""
+        self.write_maps(folder)
+        return super().write(folder, **facts)
+
+    def write_maps(self, folder: Path) -> None:
+        """Write how far each pixel was believed, and how uncertain f is."""
+        save_image(folder / "trusted.png", self.trusted[..., None])
+        if self.deviation is not None:
+            save_image(folder / "deviation.png", np.clip(4 * self.deviation, 0, 1)[..., None])
+
+    def _psnr(self, picture: ImageArray) -> float:
+        believed = self.trusted > 0.5
+        return psnr(picture[believed], self.image[believed])
 
 
 @torch.no_grad()
 def inpaint(
-    model: Model, image: ImageArray, known: Bool[np.ndarray, "h w"] | None = None, *, noise: float = 0.01
-) -> Inpainted:
+    model: Model,
+    image: ImageArray,
+    known: Bool[np.ndarray, "h w"] | None = None,
+    *,
+    noise: float = 0.01,
+    prior: bool | None = None,
+) -> InpaintedFit:
     """Refit an image from some of its pixels.
 
     Args:
@@ -61,38 +102,55 @@ def inpaint(
         known: the pixels to believe; None: they are found, as those that a robust fit explains (an L1 loss: what is
             wrong is sparse).
         noise: standard deviation of the known pixels.
+        prior: whether the dictionary's prior fills in what is unknown; without, codes are fitted to the known pixels
+            alone. None: where there is one.
 
     Returns:
         The refitted image.
 
     Raises:
-        UserError: when the mask has another size than the image or leaves nothing, or the dictionary is not of patches.
+        UserError: when the mask has another size than the image or leaves nothing, the dictionary is not of patches, or
+            it has not the prior that is asked for.
     """
     require_images(model)
     require_channels(model, image)
+    watch = Stopwatch(model.device)
     height, width = image.shape[:2]
-    device = model.device
     if known is None:
         trusted = find_known(model, image, noise=noise)
     else:
         check_mask(known, height, width)
-        trusted = torch.from_numpy(known.astype(np.float32)).to(device)
-    given = torch.from_numpy(np.nan_to_num(image)).to(device)
-    pixels = torch.where(trusted[..., None] > 0, given, torch.zeros((), device=device))
-    if model.prior is None:
-        return Inpainted(_picture(_sparse(model, pixels, trusted, weighted=True)), trusted.cpu().numpy(), None)
+        trusted = torch.from_numpy(known.astype(np.float32)).to(model.device)
+    if prior:
+        model.require_prior()
+    image = np.nan_to_num(image)
+    pixels = torch.where(trusted[..., None] > 0, torch.from_numpy(image).to(model.device), 0.0)
+    tiling = _tiling(model, image, 1, _OVERLAP)
+
+    def fitted(method: Method, solution: Solution, deviation: Tensor | None) -> InpaintedFit:
+        solution = replace(solution, seconds=watch.seconds())
+        spread = None if deviation is None else deviation.cpu().numpy()
+        return InpaintedFit(method, solution, model, image, tiling, trusted.cpu().numpy(), spread)
+
+    if model.prior is None or prior is False:
+        solution = _sparse(model, pixels, trusted, tiling, weighted=True)
+        return fitted(Method("irls", loss="l2", ridge=_RIDGE), solution, None)
     total, precision = torch.zeros_like(pixels), torch.zeros_like(trusted)
     for scale in SCALES:
         f, certain = _posterior(model, pixels, trusted, scale, noise)
         total, precision = total + certain[..., None] * f, precision + certain
-    blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * total / precision[..., None]
     # Scales see the same pixels: together they are as certain as on average, not more.
     deviation = (len(SCALES) / precision).sqrt()
+
+    def completed(estimate: Float[Tensor, "H W d"]) -> InpaintedFit:
+        blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * estimate
+        solution = _sparse(model, blended, trusted, tiling, weighted=False)
+        return fitted(Method("map", _BLOCKS, noise=noise), solution, deviation)
+
+    fit = completed(total / precision[..., None])
     for _ in range(_REFITS - 1):
-        coded = _sparse(model, blended, trusted, weighted=False)
-        blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * coded
-    picture = _picture(_sparse(model, blended, trusted, weighted=False))
-    return Inpainted(picture, trusted.cpu().numpy(), deviation.cpu().numpy())
+        fit = completed(torch.from_numpy(fit.render()).to(model.device))
+    return fit
 
 
 @torch.no_grad()
@@ -110,11 +168,11 @@ def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float
     values = torch.from_numpy(image).to(model.device)
     if model.prior is None:
         tiling = _tiling(model, image, 1, 2)
-        measurement = Sampling(tiling.coords.to(values.device))
-        found = solve_irls(model.dictionary, measurement, tiling.split(values), max(1, model.support // 4))
+        measurement, tiles = Sampling(tiling.coords.to(model.device)), tiling.split(values)
+        found = solve_irls(model.dictionary, measurement, tiles, max(1, model.support // 4))
         weights = tiling.assemble(found.weights[..., None])[..., 0]
         return (weights > 0.5).to(values.dtype)
-    trusted = torch.ones(values.shape[:2], device=values.device)
+    trusted = values.new_ones(values.shape[:2])
     for scale in (2, 1):
         tiling = _tiling(model, image, scale, 2)
         tiles, masks = tiling.split(values), tiling.split(trusted[..., None])[..., 0]
@@ -147,30 +205,23 @@ def _posterior(
 
 
 def _sparse(
-    model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], *, weighted: bool
-) -> Float[Tensor, "H W d"]:
-    """The picture that codes of k coefficients make of it, clipped to [0, 1]."""
-    tiling = _tiling(model, values, 1, _OVERLAP)
-    measurement, tiles = Sampling(tiling.coords.to(values.device)), tiling.split(values)
+    model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], tiling: Tiling, *, weighted: bool
+) -> Solution:
+    """Codes of k coefficients of the tiles."""
+    measurement, tiles = Sampling(tiling.coords.to(model.device)), tiling.split(values)
     masks = tiling.split(weights[..., None])[..., 0]
-    parts = []
+    parts: list[Solution] = []
     for first in range(0, len(tiles), _CODED):
         part = slice(first, first + _CODED)
-        solution: Solution
         if weighted:
-            solution = solve_irls(
-                model.dictionary, measurement, tiles[part], model.support, loss="l2", weights=masks[part], ridge=1e-3
+            solution: Solution = solve_irls(
+                model.dictionary, measurement, tiles[part], model.support, loss="l2", weights=masks[part], ridge=_RIDGE
             )
         else:
             problem = reduce_problem(model.dictionary, measurement, tiles[part])
             solution = solve_omp(problem, model.support, _BLOCKS)
-        parts.append(model.dictionary(solution.code, measurement.coords))
-    return tiling.assemble(torch.cat(parts)).clamp(0, 1)
-
-
-def _picture(values: Float[Tensor, "H W d"]) -> ImageArray:
-    picture: ImageArray = values.cpu().numpy()
-    return picture
+        parts.append(solution)
+    return Solution(Code.concatenate([part.code for part in parts]), torch.cat([part.residual for part in parts]))
 
 
 def _subspace(model: Model, tiling: Tiling) -> Subspace:

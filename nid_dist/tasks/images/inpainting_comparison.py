@@ -22,9 +22,9 @@ from nid_dist.evaluation.pictures import curve
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, Corrupted, corrupt
 from nid_dist.tasks.images.fillers import Filler, classical_filler, dictionary_filler, fill_all, network_filler
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.photographs import meta_start, photographs
 from nid_dist.tasks.images.preparation import prepare
-from nid_dist.tasks.images.task import ImageArray
 
 BLIND = "NID, mask unknown"
 

@@ -15,9 +15,9 @@ from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.data.sampler import batch_ids, symmetries
 from nid_dist.errors import UserError
 from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.signals import ImageSignals
 from nid_dist.tasks.images.sources import list_images
-from nid_dist.tasks.images.task import ImageArray
 
 _META_SIDE = 128
 """Side of the squares of training photographs that an initialisation is learned from; it serves any side."""

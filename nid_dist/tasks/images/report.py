@@ -8,17 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
-from nid_dist.coding.storage import save_codes, stored_bytes
-from nid_dist.data.raster import MAX_PIXELS
 from nid_dist.errors import UserError
-from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import comparison, save_image
-from nid_dist.evaluation.report import Column, Table, machine, replacing, write_json
-from nid_dist.fitting import Method
+from nid_dist.evaluation.report import Column, Table, machine
+from nid_dist.files import replacing, write_json
 from nid_dist.model import Model
-from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.task import ImageArray, ImageFit, fit_image
+from nid_dist.tasks.images.fit import ImageArray, fit_image, write_codes
 
 _COLUMNS = [
     Column("image"),
@@ -100,7 +97,7 @@ def report_images(
             try:
                 report.rows += _report(model, name, read(), methods, folder, stride, scale, prepared)
             except UserError as error:
-                report.failed[name] = str(error)
+                report.failed[name] = str(error) if name in str(error) else f"{name}: {error}"
             except OSError as error:
                 report.failed[name] = f"{folder}: {error.strerror or error}"
     finally:
@@ -119,56 +116,19 @@ def _report(
     scale: float | None,
     prepared: LastPrepared,
 ) -> list[Row]:
-    size = _scaled(name, image, scale) if scale is not None else None
     fits = fit_image(model, image, methods, stride, prepared)
-    shown = {label: result.render(model) for label, result in fits.items()}
+    last = methods[-1].label
+    larger = None if scale is None else fits[last].render(scale=scale)
+    shown = {label: fit.render() for label, fit in fits.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    save_codes(
-        folder / "codes.safetensors", _codes(fits), model.dictionary.num_experts, _facts(name, image, model, stride)
-    )
+    write_codes(folder, fits, image=name)
     for label, picture in shown.items():
         save_image(folder / f"{label}.png", picture)
     title = f"{name}: {model.dictionary.num_experts} experts, {model.support} per signal"
     comparison(folder / "comparison.png", image, shown, title=title)
-    if size is not None:
-        last = methods[-1].label
-        save_image(folder / f"{last}-x{scale:g}.png", fits[last].render(model, *size))
-    return [_row(name, label, result, shown[label], image, model) for label, result in fits.items()]
-
-
-def _scaled(name: str, image: ImageArray, scale: float) -> tuple[int, int]:
-    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
-    if height * width > MAX_PIXELS:
-        raise UserError(
-            f"--scale {scale:g} of {name}",
-            found=f"{height}x{width} pixels",
-            expected=f"at most {MAX_PIXELS} pixels",
-            hint="choose a smaller scale",
-        )
-    return height, width
-
-
-def _codes(fits: dict[str, ImageFit]) -> dict[str, Any]:
-    return {label: result.fit.solution.code for label, result in fits.items()}
-
-
-def _facts(name: str, image: ImageArray, model: Model, stride: int | None) -> dict[str, Any]:
-    patch = model.config.signals_of(ImagesSection).patch
-    height, width = image.shape[:2]
-    return {"image": name, "height": height, "width": width, "patch": patch, "stride": stride or patch}
-
-
-def _row(name: str, label: str, result: ImageFit, shown: ImageArray, image: ImageArray, model: Model) -> Row:
-    code = result.fit.solution.code
-    return {
-        "image": name,
-        "solver": label,
-        "psnr_db": psnr(shown, image),
-        "ssim": ssim(shown, image),
-        "nonzeros_per_signal": int((code.values != 0).sum(1).max()),
-        "bytes_per_signal": stored_bytes(code, model.dictionary.num_experts),
-        "ms_per_signal": 1e3 * result.fit.seconds / code.signals,
-    }
+    if larger is not None:
+        save_image(folder / f"{last}-x{scale:g}.png", larger)
+    return [{"image": name, "solver": label, **fit.figures(shown[label])} for label, fit in fits.items()]
 
 
 def _write_table(report: Report, out: Path, command: str) -> None:

@@ -100,7 +100,7 @@ class Tiling:
         steps = self.patch_shape if patch is None or stride is None else (stride, stride)
         if min(height, width, *self.patch_shape, *steps) < 1 or steps[0] > self.patch_shape[0]:
             raise ValueError(f"no tiling of {height}x{width} by patches of {patch} at stride {stride}")
-        self.height, self.width = height, width
+        self.height, self.width, self.patch, self.stride = height, width, patch, stride
         self.rows = _starts(height, self.patch_shape[0], steps[0])
         self.cols = _starts(width, self.patch_shape[1], steps[1])
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nid_dist.evaluation.report import replacing
+from nid_dist.files import replacing
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.mesh_writing import write_mesh
 from nid_dist.tasks.shapes.shapenet import CATEGORIES, LAYOUTS, Layout

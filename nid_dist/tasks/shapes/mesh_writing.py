@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nid_dist.evaluation.report import replacing
+from nid_dist.files import replacing
 from nid_dist.tasks.shapes.mesh import Mesh
 
 

@@ -31,7 +31,7 @@ class Cloud:
     normals: Float[np.ndarray, "P 3"] | None = None
 
 
-def read_cloud(path: Path, with_normals: bool) -> Cloud:
+def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
     """Read a cloud.
 
     Args:
@@ -46,6 +46,7 @@ def read_cloud(path: Path, with_normals: bool) -> Cloud:
         UserError: for a file that is none of these, no points, numbers that are not finite, or normals that are not
             there or have no length.
     """
+    path = Path(path)
     if path.suffix.lower() not in EXTENSIONS:
         raise _unfit(path, f"a file ending in {path.suffix or 'nothing'}", f"one of {', '.join(EXTENSIONS)}")
     reader = {".ply": _read_ply, ".xyz": _read_xyz, ".npy": _read_npy}[path.suffix.lower()]
@@ -79,7 +80,7 @@ def checked_cloud(columns: Float[np.ndarray, "P c"], with_normals: bool, where: 
     if not len(columns):
         raise _unfit(where, "no point", "100 points or more")
     if with_normals and columns.shape[1] == 3:
-        raise _unfit(where, "points without normals", "normals (nx, ny, nz)", "leave --normals out")
+        raise _unfit(where, "points without normals", "normals (nx, ny, nz)", "ask for none")
     columns = columns[:, : 6 if with_normals else 3].astype(np.float64)
     bad = int((~np.isfinite(columns)).any(1).sum())
     if bad:
@@ -93,7 +94,7 @@ def checked_cloud(columns: Float[np.ndarray, "P c"], with_normals: bool, where: 
     length = np.linalg.norm(columns[:, 3:], axis=1, keepdims=True)
     if (length < 1e-6).any():
         zero = int((length < 1e-6).sum())
-        raise _unfit(where, f"{zero} of {len(columns)} normals without length", "unit normals", "leave --normals out")
+        raise _unfit(where, f"{zero} of {len(columns)} normals without length", "unit normals", "ask for none")
     return Cloud(columns[:, :3], columns[:, 3:] / length)
 
 

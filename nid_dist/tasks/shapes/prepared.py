@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import replacing, write_json
+from nid_dist.files import replacing, write_json
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 
 INDEX = "index.json"

@@ -10,17 +10,17 @@ Everything is linear in the code, so this is one robust fit. What f is on and of
   of the dictionary, learned from its training shapes, decides.
 """
 
-import time
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.coding.solvers.irls import RobustSolution
 from nid_dist.coding.solvers.robust_map import solve_robust_map
+from nid_dist.device import Stopwatch
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.shapes.config import ShapesSection
@@ -78,22 +78,7 @@ class Measured:
     weights: Float[np.ndarray, "P"]
 
 
-@dataclass(frozen=True)
-class SurfaceFit:
-    """A fitted cloud.
-
-    Args:
-        code: of one shape.
-        weights: of the cloud's points after the robust fit, in [0, 1]: small for outliers.
-        seconds: that it took, meshing not included.
-    """
-
-    code: Code
-    weights: Float[np.ndarray, "P"]
-    seconds: float
-
-
-def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> SurfaceFit:
+def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> RobustSolution:
     """Fit the code of a shape to points of its surface.
 
     Args:
@@ -102,28 +87,30 @@ def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> 
         options: how.
 
     Returns:
-        The code, of at most k coefficients.
+        The code, of at most k coefficients; the mean square of f on the points that were believed; the weights of all
+        points after the robust fit, in [0, 1]: small for outliers.
     """
     options = options or FitOptions()
-    begin = time.perf_counter()
+    watch = Stopwatch(model.device)
     believed = ~_alone(cloud.points)
     normals = None if cloud.normals is None else cloud.normals[believed]
     weights = np.zeros(len(cloud.points))
     code, weights[believed] = _fit(model, Cloud(cloud.points[believed], normals), options)
     # f cannot dip far enough between the sides of what is thin, and is positive there on points that should have 0: the
     # surface is put where the greater part of the points lies inside or on it.
-    level = float(np.quantile(evaluate_code(model, code, cloud.points[believed]), _WITHIN))
+    values = evaluate_code(model, code, cloud.points[believed])
+    level = float(np.quantile(values, _WITHIN))
     code = replace(code, bias=code.bias - level)
-    return SurfaceFit(code, weights, time.perf_counter() - begin)
+    residual = torch.tensor([np.square(values - level).mean()], dtype=torch.float32)
+    return RobustSolution(code, residual, weights=torch.from_numpy(weights)[None], seconds=watch.seconds())
 
 
 def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[np.ndarray, "P"]]:
     """The code, and how far each point of the cloud is trusted."""
     known = _both_halves(cloud, model.config.dictionary.encoding.mirror)
     measured = measure_cloud(cloud, model.config.signals_of(ShapesSection).truncation, options, known)
-    device = model.device
     coords, values, weights = (
-        torch.from_numpy(part).float().to(device) for part in (measured.coords, measured.values, measured.weights)
+        torch.from_numpy(part).float().to(model.device) for part in (measured.coords, measured.values, measured.weights)
     )
     found = solve_robust_map(
         model.dictionary,
@@ -269,10 +256,9 @@ def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
     )
 
 
-@torch.no_grad()
 def evaluate_code(model: Model, code: Code, points: Points) -> Float[np.ndarray, "P"]:
     """f of one code at points, in units of the truncation."""
-    coords = torch.from_numpy(np.ascontiguousarray(points)).float().to(model.device)
-    found: Tensor = model.dictionary(code, coords)[0, :, 0]
-    values: np.ndarray = found.cpu().numpy()
+    values: np.ndarray = (
+        model.evaluate(code, torch.from_numpy(np.ascontiguousarray(points)).float())[0, :, 0].cpu().numpy()
+    )
     return values

@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.sampler import batch_ids
 from nid_dist.data.splits import SPLITS, Split, assign_splits
 from nid_dist.errors import UserError
-from nid_dist.fitting import Method, fit_signals
+from nid_dist.fitting import fit_signals
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
@@ -181,7 +182,7 @@ class ShapeTask:
 
     def _fit(self, model: Model, index: int) -> Code:
         coords, values = (part.to(model.device) for part in self._draw(index, _FITTED)[:2])
-        return fit_signals(model, values[None], coords, [self._method])[self._method.label].solution.code
+        return fit_signals(model, values[None], coords, [self._method])[self._method.label].code
 
     @torch.no_grad()
     def _evaluate(self, model: Model, code: Code, coords: Float[Tensor, "C 3"]) -> Float[Tensor, "C 1"]:

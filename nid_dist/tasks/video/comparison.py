@@ -19,7 +19,8 @@ from nid_dist.config.schema import Config
 from nid_dist.config.section import PositiveInt
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr
-from nid_dist.evaluation.report import Cell, Column, Table, replacing, write_json
+from nid_dist.evaluation.report import Cell, Column, Table
+from nid_dist.files import replacing, write_json
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.foreground import foreground_mask
 from nid_dist.tasks.video.decomposition.held_out import HeldOutPSNR

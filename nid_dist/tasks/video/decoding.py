@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Shaped
 
 from nid_dist.data.files import find_files
-from nid_dist.data.reading import EXTENSIONS, read_image, to_colour
+from nid_dist.data.reading import EXTENSIONS, read_image, to_colour, unit_values
 from nid_dist.errors import UserError
 
 _EXPECTED = "a video file, or a folder with its frames as images"
@@ -49,6 +49,23 @@ def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
     if not path.exists():
         raise UserError(f"signals.path {path}", found="nothing", expected=_EXPECTED, hint="check signals.path")
     yield from _decode_folder(path, colour) if path.is_dir() else _decode_file(path, colour)
+
+
+def in_memory(frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
+    """The frames of an array, at the rate of a folder's.
+
+    Args:
+        frames: of bool, uint8, uint16, or floats in [0, 1].
+        colour: as for images.
+
+    Yields:
+        The frames.
+
+    Raises:
+        UserError: for other values.
+    """
+    for place, frame in enumerate(frames):
+        yield Decoded(place / _FOLDER_RATE, to_colour(unit_values(f"frame {place}", frame), colour))
 
 
 def _decode_folder(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:

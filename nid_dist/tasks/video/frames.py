@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64
+from jaxtyping import Bool, Float32, Float64, Shaped
 
 from nid_dist.errors import UserError
 from nid_dist.tasks.images.preparation import prepare, resized
 from nid_dist.tasks.video.config import VideoSection
-from nid_dist.tasks.video.decoding import Decoded, decode
+from nid_dist.tasks.video.decoding import Decoded, decode, in_memory
 
 FrameArray = Float32[np.ndarray, "H W d"]
 
@@ -27,6 +27,7 @@ class Video:
 
     Args:
         signals: `path`, `colour`, `crop`, `short_side` and `video`.
+        frames: the whole video as an array in place of the file, at an even rate; None: `path` is read.
 
     Attributes:
         times: of each frame, in seconds.
@@ -37,7 +38,7 @@ class Video:
         UserError: when there is no video, its frames differ in size, or there are fewer than asked for.
     """
 
-    def __init__(self, signals: VideoSection) -> None:
+    def __init__(self, signals: VideoSection, frames: Shaped[np.ndarray, "N H W c"] | None = None) -> None:
         self.path = Path(signals.path or "").expanduser()
         self.channels = signals.channels
         self._file = tempfile.TemporaryFile(prefix="nid-frames-", buffering=0)  # noqa: SIM115
@@ -45,7 +46,9 @@ class Video:
         present: list[bool] = []
         self._grid: tuple[int, int] | None = None
         self.grid_shape: tuple[int, int]
-        for place, frame in _chosen(self.path, signals):
+        colour = signals.colour
+        whole = decode(self.path, colour) if frames is None else in_memory(frames, colour)
+        for place, frame in _chosen(whole, signals):
             times.append(frame.time)
             present.append(frame.image is not None)
             self._keep(frame.image, place, signals)
@@ -166,10 +169,10 @@ def place_of(frame: int, signals: VideoSection) -> int:
     return (frame - signals.video.start) // signals.video.stride
 
 
-def _chosen(path: Path, signals: VideoSection) -> Iterator[tuple[int, Decoded]]:
+def _chosen(whole: Iterator[Decoded], signals: VideoSection) -> Iterator[tuple[int, Decoded]]:
     """The frames in the range, by their number in the whole video."""
     chosen = signals.video
-    for place, frame in enumerate(decode(path, signals.colour)):
+    for place, frame in enumerate(whole):
         if chosen.stop is not None and place >= chosen.stop:
             return
         if place >= chosen.start and (place - chosen.start) % chosen.stride == 0:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from nid_dist.code import Code
@@ -36,14 +36,15 @@ class VideoTask:
 
     Args:
         config: the whole configuration.
+        frames: the whole video as an array in place of `signals.path`.
 
     Raises:
         UserError: when there is no video to be read, or not the frames asked for.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, frames: Shaped[np.ndarray, "N H W c"] | None = None) -> None:
         self.config, self.section = config, config.signals_of(VideoSection)
-        self.video = Video(self.section)
+        self.video = Video(self.section, frames)
         self.channels = self.video.channels
         self.grid_shape: tuple[int, ...] = self.video.grid_shape
         self.coords = coordinate_grid(self.grid_shape)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from nid_dist.coding.method import Method
 from nid_dist.export import load
-from nid_dist.fitting import Method
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
 from nid_dist.measurements.radon import Radon
@@ -40,7 +40,7 @@ def test_all_methods_from_both_beams(model: Model, source: float | None) -> None
     for label, fit in fits.items():
         images = reconstructor.render(fit)
         assert images.shape == (3, 17, 17, 1) and images.min() >= 0 and images.max() <= 1
-        assert int((fit.solution.code.values != 0).sum(1).max()) <= model.support
+        assert int((fit.code.values != 0).sum(1).max()) <= model.support
         if label != "init":
             assert np.sqrt(np.square(images[..., 0] - whole).mean()) < 0.15
     assert reconstructor.render(fits["map2"], 40).shape == (3, 40, 40, 1)
@@ -51,10 +51,10 @@ def test_the_residual_is_that_of_the_scan(model: Model) -> None:
     reconstructor = Reconstructor(model, geometry, Dose())
     sinograms = scans(geometry)
     for fit in reconstructor.solve(sinograms, METHODS).values():
-        code = fit.solution.code
+        code = fit.code
         again = Radon(geometry, 80)(lambda x, code=code: model.dictionary(code, x)[..., 0].t()).t()
         error = (again - torch.from_numpy(sinograms)).square().mean(1)
-        assert torch.allclose(fit.solution.residual, error, rtol=0.02, atol=1e-5)
+        assert torch.allclose(fit.residual, error, rtol=0.02, atol=1e-5)
 
 
 def test_nothing_of_the_image_reaches_gate_or_solver(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -75,7 +75,7 @@ def test_nothing_of_the_image_reaches_gate_or_solver(model: Model, monkeypatch: 
     assert np.array_equal(*sinograms)
     one, other = (Reconstructor(model, geometry, Dose()).solve(sinogram, METHODS) for sinogram in sinograms)
     for label in one:
-        assert torch.equal(one[label].solution.code.values, other[label].solution.code.values)
+        assert torch.equal(one[label].code.values, other[label].code.values)
     # And there is no way to hand an image in: a scan, its geometry and its dose are all that can be said.
     assert list(inspect.signature(Reconstructor).parameters) == ["model", "geometry", "dose", "model_error"]
     assert list(inspect.signature(Reconstructor.solve).parameters) == ["self", "sinograms", "methods"]
@@ -112,4 +112,4 @@ def test_remembered_features_change_nothing(model: Model) -> None:
     other = torch.cat([values for _, values in remembered.chunks(lambda x: x[:, :1], 100)])
     assert torch.allclose(other, radon(lambda x: x[:, :1]))
     fits = [Reconstructor(model, geometry, Dose()).solve(scans(geometry), [replace(METHODS[2])]) for _ in range(2)]
-    assert torch.equal(*(fit["omp2"].solution.code.values for fit in fits))
+    assert torch.equal(*(fit["omp2"].code.values for fit in fits))

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from nid_dist.cli.train import train
 from nid_dist.config import load_config
 from nid_dist.errors import UserError
 from nid_dist.export import load
@@ -17,6 +16,7 @@ from nid_dist.parallel.world import World
 from nid_dist.tasks.ct.phantoms import named_phantom
 from nid_dist.tasks.ct.task import CTTask
 from nid_dist.tasks.registry import make_task
+from nid_dist.training.run import train
 from tests.tiny import write_pictures
 from tests.tiny_ct import tiny_ct
 
@@ -78,8 +78,8 @@ def test_trains_evaluates_and_learns(ct_run: Path) -> None:
 def test_a_folder_of_pictures_and_slices(tmp_path: Path) -> None:
     folder = write_pictures(tmp_path / "slices", ("a.png", "b.png", "c.png", "d.png"))
     overrides = [f"signals.path={folder}", "signals.source=folder", "signals.val=[c.png]", "signals.test=[d.png]"]
-    trainer, figures = train(tiny_ct(tmp_path / "run", *overrides, "training.steps=3", "training.batch=2"))
-    assert trainer.step == 3 and np.isfinite(list(figures.values())).all()
+    trainer = train(tiny_ct(tmp_path / "run", *overrides, "training.steps=3", "training.batch=2"))
+    assert trainer.step == 3 and np.isfinite(list(trainer.figures.values())).all()
     # Corners lie outside the disc.
     values = trainer.task.sample(2).values.reshape(2, 17, 17)
     assert float(values[:, 0, 0].abs().max()) == 0 and float(values[:, 8, 8].min()) > 0

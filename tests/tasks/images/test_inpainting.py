@@ -30,9 +30,9 @@ def test_hidden_pixels_are_filled(name: str, kept: float, model: Model) -> None:
     # What stands at unknown pixels is not looked at, not even if it is no number.
     hidden = np.where(lost[..., None], np.float32(np.nan), corrupted.image)
     result = inpaint(model, hidden, corrupted.known)
-    assert result.picture.shape == IMAGE.shape and np.isfinite(result.picture).all()
+    assert result.render().shape == IMAGE.shape and np.isfinite(result.render()).all()
     means = np.broadcast_to(IMAGE[corrupted.known].mean(0), IMAGE.shape)
-    assert psnr(result.picture[lost], IMAGE[lost]) > psnr(means[lost], IMAGE[lost]) + 1
+    assert psnr(result.render()[lost], IMAGE[lost]) > psnr(means[lost], IMAGE[lost]) + 1
     assert np.array_equal(result.trusted > 0.5, corrupted.known)
     assert result.deviation is not None and result.deviation.min() > 0
 
@@ -44,7 +44,7 @@ def test_outliers_are_found(model: Model) -> None:
     far = np.abs(corrupted.image - IMAGE).max(2) > 0.5
     assert known[far].mean() < 0.2 and known[corrupted.known].mean() > 0.7
     blind = inpaint(model, corrupted.image)
-    assert psnr(blind.picture, IMAGE) > psnr(corrupted.image, IMAGE) + 5
+    assert psnr(blind.render(), IMAGE) > psnr(corrupted.image, IMAGE) + 5
 
 
 def test_a_dictionary_without_prior_fits_its_codes_to_what_is_known(images: Path, tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_a_dictionary_without_prior_fits_its_codes_to_what_is_known(images: Path
     result = inpaint(model, corrupted.image, corrupted.known)
     assert result.deviation is None
     means = np.broadcast_to(IMAGE[corrupted.known].mean(0), IMAGE.shape)
-    assert psnr(result.picture, IMAGE) > psnr(means, IMAGE)
+    assert psnr(result.render(), IMAGE) > psnr(means, IMAGE)
     assert inpaint(model, corrupted.image).trusted.shape == (24, 32)
 
 

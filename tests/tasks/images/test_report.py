@@ -10,13 +10,13 @@ import torch
 from PIL import Image
 
 import nid_dist
-from nid_dist.coding.storage import load_codes
+from nid_dist.code import load_codes
+from nid_dist.coding.method import Method
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
-from nid_dist.fitting import Method
 from nid_dist.model import Model
+from nid_dist.tasks.images.fit import ImageArray
 from nid_dist.tasks.images.report import report_images
-from nid_dist.tasks.images.task import ImageArray
 from nid_dist.tasks.images.tiling import Tiling
 from tests.tiny import picture
 
@@ -116,5 +116,5 @@ def test_what_was_done_before_an_interruption_is_kept(model: Model, tmp_path: Pa
 
 def test_a_scale_beyond_all_memory_is_refused_for_the_image(model: Model, tmp_path: Path) -> None:
     report = report_images(model, named("a.png"), METHODS, tmp_path, scale=10_000.0, command="")
-    assert "--scale 10000 of a.png: found 130000x180000 pixels" in report.failed["a.png"]
+    assert "a.png: the size to render: found 130000x180000 pixels" in report.failed["a.png"]
     assert not (tmp_path / "a").exists()

@@ -8,18 +8,19 @@ import torch
 from PIL import Image
 
 import nid_dist
-from nid_dist.cli.train import train
+from nid_dist.coding.method import Method
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.reading import to_colour
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
-from nid_dist.fitting import Method
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.base import split_to_evaluate
 from nid_dist.tasks.images import task as module
-from nid_dist.tasks.images.task import ImageTask, fit_image, methods_of
+from nid_dist.tasks.images.fit import fit_image
+from nid_dist.tasks.images.task import ImageTask, methods_of
+from nid_dist.training.run import train
 from tests.tiny import picture, tiny, write_pictures
 
 OMP = [Method("omp")]
@@ -103,37 +104,37 @@ def test_any_size_is_fitted_and_comes_back(model: Model, size: tuple[int, int]) 
     image = pixels(9, *size)
     fits = fit_image(model, image, [Method("init"), Method("ridge"), Method("omp")])
     for result in fits.values():
-        shown = result.render(model)
+        shown = result.render()
         assert shown.shape == image.shape and shown.dtype == np.float32
         assert shown.min() >= 0 and shown.max() <= 1
-    assert psnr(fits["omp"].render(model), image) > 18
+    assert psnr(fits["omp"].render(), image) > 18
 
 
 def test_f_is_queried_at_other_resolutions(model: Model) -> None:
     result = fit_image(model, pixels(9, 24, 32), OMP)["omp"]
-    own = result.render(model)
+    own = result.render()
     for scale in (0.5, 1.5, 2, 3):
         height, width = round(24 * scale), round(32 * scale)
-        assert result.render(model, height, width).shape == (height, width, 3)
+        assert result.render(height, width).shape == (height, width, 3)
     # Pixel centres coincide where the scale is odd: f at the middle of each 3 x 3 block is f at the pixel.
-    np.testing.assert_allclose(result.render(model, 72, 96)[1::3, 1::3], own, atol=1e-5)
+    np.testing.assert_allclose(result.render(72, 96)[1::3, 1::3], own, atol=1e-5)
 
 
 def test_rendering_in_small_parts_is_the_same(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     result = fit_image(model, pixels(9, 21, 30), OMP)["omp"]
     for size in ((21, 30), (50, 33)):
-        whole = result.render(model, *size)
+        whole = result.render(*size)
         for numbers in (16 * 7, 16 * 200):
-            monkeypatch.setattr(module, "_NUMBERS", numbers)
-            np.testing.assert_allclose(result.render(model, *size), whole, atol=1e-5)
+            monkeypatch.setattr("nid_dist.model._FLOATS", numbers)
+            np.testing.assert_allclose(result.render(*size), whole, atol=1e-5)
         monkeypatch.undo()
 
 
 def test_overlap_blends_and_helps(model: Model) -> None:
     image = pixels(9, 24, 32)
     plain, blended = (fit_image(model, image, OMP, stride)["omp"] for stride in (None, 4))
-    assert plain.fit.solution.code.signals == 12 and blended.fit.solution.code.signals == 35
-    assert psnr(blended.render(model), image) > psnr(plain.render(model), image)
+    assert plain.code.signals == 12 and blended.code.signals == 35
+    assert psnr(blended.render(), image) > psnr(plain.render(), image)
 
 
 @pytest.mark.parametrize("size", [(12, 12), (20, 31), (5, 4), (1, 1)])
@@ -142,10 +143,10 @@ def test_whole_images_of_any_size(images: Path, size: tuple[int, int]) -> None:
     whole.eval().requires_grad_(False)
     image = pixels(9, *size)
     fits = fit_image(whole, image, [Method("init"), Method("ridge"), Method("omp")])
-    assert all(result.render(whole).shape == image.shape for result in fits.values())
-    assert all(result.render(whole, 40, 50).shape == (40, 50, 3) for result in fits.values())
-    assert fits["omp"].fit.solution.code.signals == 1
-    errors = [psnr(result.render(whole), image) for result in fits.values()]
+    assert all(result.render().shape == image.shape for result in fits.values())
+    assert all(result.render(40, 50).shape == (40, 50, 3) for result in fits.values())
+    assert fits["omp"].code.signals == 1
+    errors = [psnr(result.render(), image) for result in fits.values()]
     assert errors[1] >= errors[0] - 0.1
 
 
@@ -221,8 +222,8 @@ def test_the_frames_of_a_video(tmp_path: Path, modes: list[str]) -> None:
     phases = f"coding.phases=[{', '.join(f'{{mode: {mode}}}' for mode in modes)}]"
     lasting = ["coding.gate.kind=codebook", phases, "training.coordinates=50", "training.steps=60", "training.batch=8"]
     rates = ["optimizer.gate_lr=3e-2", "optimizer.lr=1e-2"]
-    trainer, figures = train(tiny(frames, tmp_path / "run", *whole, *lasting, *rates))
-    assert "train/db_omp2" in figures and trainer.model.signals == 8
+    trainer = train(tiny(frames, tmp_path / "run", *whole, *lasting, *rates))
+    assert "train/db_omp2" in trainer.figures and trainer.model.signals == 8
     codes = nid_dist.load(tmp_path / "run")
     every = torch.arange(8)
     values = trainer.task.batch(0, 0, ALONE).samples.values.new_zeros(8, 144, 3)  # a codebook does not look

@@ -11,15 +11,15 @@ from PIL import Image
 
 import nid_dist
 from nid_dist.cli import evaluate, fit
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.export import export
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.tasks.images.task import fit_image
+from nid_dist.tasks.images.fit import fit_image
 from nid_dist.tasks.shapes.task import ShapeTask
+from nid_dist.training.run import train
 
 SIZES = """
 signals: {source: shapes, shapes: 12, val: [table-00004, lamp-00005], test: [chair-00009], lattice: 6}
@@ -177,8 +177,8 @@ def test_never_on_the_test_shapes(tmp_path: Path) -> None:
 
 def test_a_training_learns_and_is_kept(tmp_path: Path) -> None:
     board = ["logging.tensorboard=true", "logging.pictures_every=20", "training.steps=40"]
-    trainer, figures = train(tiny(tmp_path, *board))
-    assert 0 < figures["val/distance_omp2"] < 0.05 and 0.5 < figures["val/sign_omp2"] < 1
+    trainer = train(tiny(tmp_path, *board))
+    assert 0 < trainer.figures["val/distance_omp2"] < 0.05 and 0.5 < trainer.figures["val/sign_omp2"] < 1
     loaded = nid_dist.load(tmp_path / "run")
     again = nid_dist.load(export(loaded, tmp_path / "exported"))
     assert again.grid_shape == (6, 6, 6) and again.dictionary.in_dim == 3
@@ -196,7 +196,7 @@ def test_a_training_learns_and_is_kept(tmp_path: Path) -> None:
 def test_micro_batches_train_like_the_whole(tmp_path: Path, layers: int) -> None:
     few = ["training.steps=4", f"dictionary.private_layers={layers}"]
     trained = [
-        train(tiny(tmp_path, *few, f"optimizer.accumulation={count}", f"logging.run_dir={tmp_path / str(count)}"))[0]
+        train(tiny(tmp_path, *few, f"optimizer.accumulation={count}", f"logging.run_dir={tmp_path / str(count)}"))
         for count in (1, 3)
     ]
     one, other = (dict(trainer.model.named_parameters()) for trainer in trained)

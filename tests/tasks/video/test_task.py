@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 
-from nid_dist.cli.train import train
 from nid_dist.coding.gates.codebook import CodebookGate
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
@@ -16,6 +15,7 @@ from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.world import World
 from nid_dist.tasks.registry import make_task
 from nid_dist.tasks.video.task import VideoTask, kept_frames
+from nid_dist.training.run import train
 from tests.parallel.processes import spawn
 from tests.tiny import write_pictures
 
@@ -68,8 +68,8 @@ def test_two_ranks_train_like_one(frames: Path, tmp_path: Path) -> None:
             (tmp_path / "two" / str(rank) / name).mkdir(parents=True)
     spawn(rank_trains, 2, str(frames), str(tmp_path / "two"))
     for name, case in CASES.items():
-        trainer, figures = train(configured(frames, tmp_path / name, *case))
-        assert figures["train/median_error"] > 0 and trainer.step == 20
+        trainer = train(configured(frames, tmp_path / name, *case))
+        assert trainer.figures["train/median_error"] > 0 and trainer.step == 20
         np.testing.assert_allclose(losses(tmp_path / "two" / name), losses(tmp_path / name), rtol=1e-4)
 
 

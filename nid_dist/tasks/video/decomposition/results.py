@@ -9,8 +9,8 @@ import numpy as np
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from nid_dist.evaluation.report import replacing, write_json
 from nid_dist.export import export
+from nid_dist.files import replacing, write_json
 from nid_dist.tasks.video.decomposition.components import ACTIVE, PRESENT
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.foreground import THRESHOLD

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from nid_dist.evaluation.report import replacing
+from nid_dist.files import replacing
 
 _TICK = Fraction(1, 90000)  # of time: frames of a variable rate keep their times
 _QUALITY = "16"  # constant rate factor of H.264: what it loses is not seen

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.cli.train import train
 from nid_dist.config import Config, load_config
 from nid_dist.tasks.video.comparison import write_clip
 from nid_dist.tasks.video.synthetic_clip import Clip, synthetic_clip
+from nid_dist.training.run import train
 
 SIZES = """
 signals: {source: video, path: clip}

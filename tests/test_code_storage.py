@@ -8,8 +8,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from nid_dist.code import Code
-from nid_dist.coding.storage import load_codes, save_codes, stored_bytes
+from nid_dist.code import Code, load_codes, save_codes, stored_bytes
 from nid_dist.errors import UserError
 
 

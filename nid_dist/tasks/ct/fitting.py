@@ -1,0 +1,179 @@
+"""Fits of slices to their scans."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32
+
+from nid_dist.code import save_codes
+from nid_dist.coding.fit import Fit
+from nid_dist.coding.method import Method
+from nid_dist.errors import UserError
+from nid_dist.evaluation.grids import picture_grid
+from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.evaluation.pictures import save_image
+from nid_dist.files import replacing, write_json
+from nid_dist.fitting import wrong_kind
+from nid_dist.model import Model
+from nid_dist.tasks.ct.reconstruction import MODEL_ERROR, Reconstructor
+from nid_dist.tasks.ct.sinograms import Scan, read_scan
+from nid_dist.tasks.images.config import ImagesSection
+
+RIDGE = 1e-3
+"""Relative ridge of methods that are asked for by name: few views say little."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScanFit(Fit):
+    """A slice as a method finds it in its scan.
+
+    Args:
+        method: how it was fitted.
+        solution: its code.
+        reconstructor: of its geometry and dose, with the model.
+        scan: what was measured.
+        truth: the slice itself, [S, S], where it is known.
+    """
+
+    reconstructor: Reconstructor
+    scan: Scan
+    truth: Float[np.ndarray, "S S"] | None = None
+
+    @property
+    def psnr(self) -> float | None:
+        """Against the truth, in dB; None where it is not known."""
+        if self.truth is None:
+            return None
+        return psnr(self.render(len(self.truth))[..., 0], self.truth.astype(np.float32))
+
+    def render(self, size: int | None = None) -> Float32[np.ndarray, "S S 1"]:
+        """Evaluate f on a square of pixels.
+
+        Args:
+            size: pixels a side; None: those of the dictionary's images.
+
+        Returns:
+            The slice, clipped to [0, 1], 0 outside the disc.
+        """
+        picture: np.ndarray = self.reconstructor.render(self.solution, size)[0]
+        return picture
+
+    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+        """As `write_fits`."""
+        return write_fits(folder, {self.method.label: self}, **options)
+
+
+def fit(
+    model: Model,
+    signals: Sequence[Any],
+    methods: Sequence[str | Method] | None,
+    *,
+    model_error: float = MODEL_ERROR,
+    truth: Float[np.ndarray, "S S"] | None = None,
+) -> Iterator[dict[str, ScanFit]]:
+    """Fit scans, one after the other; scans of equal geometry share what depends on it.
+
+    Args:
+        model: of whole grey images.
+        signals: each a `Scan`, or a sinogram and its geometry as `read_scan` takes them.
+        methods: None: `map` where there is a prior, `ridge` where there is a gate, otherwise `omp`.
+        model_error: standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise.
+        truth: the slice, for `ScanFit.psnr`.
+
+    Yields:
+        The fits of a scan by the methods' labels.
+
+    Raises:
+        UserError: for anything else than a scan, a scan that is wrong in itself, or a dictionary of other signals.
+    """
+    require_slices(model)
+    chosen = usual_methods(model) if methods is None else [Method.of(method, ridge=RIDGE) for method in methods]
+    reconstructor: Reconstructor | None = None
+    for signal in signals:
+        scan = _scan(signal)
+        if reconstructor is None or not _alike(reconstructor, scan):
+            reconstructor = Reconstructor(model, scan.geometry, scan.dose, model_error)
+        solutions = reconstructor.solve(scan.sinogram[None], chosen)
+        yield {method.label: ScanFit(method, solutions[method.label], reconstructor, scan, truth) for method in chosen}
+
+
+def usual_methods(model: Model, ridge: float = RIDGE) -> list[Method]:
+    """`map` and `ridge`, as far as the dictionary has a prior and a gate; `omp` where it has neither."""
+    names = [*(["map"] if model.prior is not None else []), *(["ridge"] if model.gate_reads_signals else [])]
+    return [Method(name, ridge=ridge) for name in names or ["omp"]]
+
+
+def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = None, **facts: Any) -> dict[str, Any]:
+    """Write codes, each slice as PNG and NPY, the filtered back-projection, all of them side by side, and figures.
+
+    Args:
+        folder: that exists.
+        fits: of one scan, by label.
+        size: pixels a side; None: those of the dictionary's images.
+        facts: for `results.json`.
+
+    Returns:
+        What is in `results.json`: its `rows` are one for each fit.
+    """
+    one = next(iter(fits.values()))
+    reconstructor, scan, geometry = one.reconstructor, one.scan, one.scan.geometry
+    seen = reconstructor.back_projection(scan.sinogram[None])[0][..., None].clip(0, 1)
+    save_image(folder / "back-projection.png", seen)
+    panels: dict[str, tuple[np.ndarray, str]] = {"filtered back-projection": (seen, "")}
+    rows: list[dict[str, Any]] = []
+    for label, each in fits.items():
+        picture, nonzeros = each.render(size), int((each.code.values != 0).sum())
+        save_image(folder / f"{label}.png", picture)
+        with replacing(folder / f"{label}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, picture[..., 0])
+        rms = max(each.residual, 0.0) ** 0.5
+        rows.append({"solver": label, "nonzeros": nonzeros, "residual_rms": rms, "seconds": each.seconds})
+        panels[label] = (picture, f"{nonzeros} coefficients")
+    title = f"{geometry.views} views of {geometry.bins} bins, {geometry.beam} beams, {scan.dose.label}"
+    picture_grid(folder / "comparison.png", {"": panels}, title=title)
+    told = {"views": geometry.views, "bins": geometry.bins, "beam": geometry.beam, "photons": scan.dose.photons}
+    codes = {label: each.code for label, each in fits.items()}
+    save_codes(folder / "codes.safetensors", codes, reconstructor.model.dictionary.num_experts, told)
+    figures = {**facts, **told, "seconds_prepared": reconstructor.seconds, "rows": rows}
+    write_json(folder / "results.json", figures)
+    return figures
+
+
+def require_slices(model: Model, name: str = "the dictionary") -> None:
+    """Refuse a dictionary of anything but whole grey images on a square.
+
+    Args:
+        model: with the dictionary.
+        name: what to call it.
+
+    Raises:
+        UserError: saying what it is.
+    """
+    signals = model.config.signals_of(ImagesSection, name)
+    if signals.patch is not None or model.channels != 1:
+        raise UserError(
+            name,
+            found=f"a dictionary of {model.channels} channel(s), signals.patch {signals.patch}",
+            expected="one of whole grey images, to be scanned whole",
+            hint="train one, as configs/ct_shepp_logan.yaml does",
+        )
+
+
+def _scan(signal: Any) -> Scan:
+    if isinstance(signal, Scan):
+        return signal
+    if not isinstance(signal, tuple) or len(signal) != 2:
+        raise wrong_kind(
+            signal, "a sinogram and its geometry, as this dictionary is of CT", "give (sinogram, geometry)"
+        )
+    sinogram, geometry = signal
+    return read_scan(np.asarray(sinogram.cpu()) if isinstance(sinogram, torch.Tensor) else sinogram, geometry)
+
+
+def _alike(reconstructor: Reconstructor, scan: Scan) -> bool:
+    lines = zip(reconstructor.geometry.lines, scan.geometry.lines, strict=True)
+    return reconstructor.dose == scan.dose and all(torch.equal(one, other) for one, other in lines)

@@ -1,0 +1,215 @@
+"""Fits of images of any size: in patches, or whole."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+from skimage.transform import resize
+
+from nid_dist.code import save_codes, stored_bytes
+from nid_dist.coding.fit import Fit
+from nid_dist.coding.method import Method
+from nid_dist.coding.solvers import LastPrepared
+from nid_dist.data.raster import MAX_PIXELS
+from nid_dist.errors import UserError
+from nid_dist.evaluation.image_metrics import psnr, ssim
+from nid_dist.evaluation.pictures import save_image
+from nid_dist.files import write_json
+from nid_dist.fitting import fit_signals
+from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.tiling import Tiling
+
+ImageArray = Float32[np.ndarray, "H W d"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFit(Fit):
+    """An image as a method represents it.
+
+    Args:
+        method: how it was fitted.
+        solution: codes of its signals, which are patches or the whole image.
+        model: that was fitted.
+        image: the input, in [0, 1].
+        tiling: where the signals lie in the image.
+    """
+
+    model: Model
+    image: ImageArray
+    tiling: Tiling
+
+    @cached_property
+    def psnr(self) -> float:
+        """Of `render()` against the input, in dB."""
+        return psnr(self.render(), self.image)
+
+    @torch.no_grad()
+    def render(self, height: int | None = None, width: int | None = None, *, scale: float | None = None) -> ImageArray:
+        """Evaluate f at any resolution.
+
+        Args:
+            height: rows; None: the image's own.
+            width: columns; None: the image's own.
+            scale: a multiple of the image's own resolution instead.
+
+        Returns:
+            The image, clipped to [0, 1].
+
+        Raises:
+            UserError: for more pixels than an image may have.
+        """
+        if scale is not None:
+            height, width = (max(1, round(side * scale)) for side in (self.tiling.height, self.tiling.width))
+        height, width = height or self.tiling.height, width or self.tiling.width
+        if height * width > MAX_PIXELS:
+            raise UserError(
+                "the size to render",
+                found=f"{height}x{width} pixels",
+                expected=f"at most {MAX_PIXELS} pixels",
+                hint="choose a smaller one",
+            )
+        query = self.tiling.query(height, width)
+        values = self.model.evaluate(self.code, query.coords).cpu()
+        # Channel by channel: blending copies what it blends a few times.
+        picture = np.empty((height, width, self.model.channels), np.float32)
+        for channel in range(self.model.channels):
+            picture[..., channel] = query.assemble(values[..., channel, None])[..., 0].clamp(0, 1).numpy()
+        return picture
+
+    def figures(self, picture: ImageArray) -> dict[str, Any]:
+        """Quality, length and time of the codes.
+
+        Args:
+            picture: `render()`.
+
+        Returns:
+            Numbers for a table or a file.
+        """
+        return {
+            "psnr_db": psnr(picture, self.image),
+            "ssim": ssim(picture, self.image),
+            "nonzeros_per_signal": int((self.code.values != 0).sum(1).max()),
+            "bytes_per_signal": stored_bytes(self.code, self.model.dictionary.num_experts),
+            "ms_per_signal": 1e3 * self.seconds / self.code.signals,
+        }
+
+    def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
+        """Write `codes.safetensors`, the picture as PNG and `results.json`."""
+        picture, label = self.render(), self.method.label
+        figures = {**facts, "solver": label, **self.figures(picture)}
+        write_codes(folder, {label: self}, **facts)
+        save_image(folder / f"{label}.png", picture)
+        write_json(folder / "results.json", figures)
+        return figures
+
+
+def write_codes(folder: Path, fits: Mapping[str, ImageFit], **facts: Any) -> None:
+    """Write `codes.safetensors`: codes by several methods, with what it takes to make the image of them.
+
+    Args:
+        folder: where.
+        fits: of one image, by label.
+        facts: to be kept with them, such as the image's name.
+    """
+    one = next(iter(fits.values()))
+    facts |= {name: getattr(one.tiling, name) for name in ("height", "width", "patch", "stride")}
+    codes = {label: fit.code for label, fit in fits.items()}
+    save_codes(folder / "codes.safetensors", codes, one.model.dictionary.num_experts, facts)
+
+
+def fit_image(
+    model: Model,
+    image: ImageArray,
+    methods: Sequence[Method],
+    stride: int | None = None,
+    prepared: LastPrepared | None = None,
+    *,
+    whole: bool = False,
+) -> dict[str, ImageFit]:
+    """Represent an image of any size by each method.
+
+    Args:
+        model: trained on patches, or on whole images.
+        image: in [0, 1].
+        methods: which.
+        stride: step between patches; None: no overlap. Overlapping patches are blended.
+        prepared: of the model's dictionary, where many images are to come.
+        whole: one signal for the image, whatever the patches are that the dictionary was trained on.
+
+    Returns:
+        Fits by the methods' labels, to be rendered.
+
+    Raises:
+        UserError: when the image has other channels than the dictionary, the stride does not fit its patches, or a
+            method needs a gate or a prior that is not there.
+    """
+    require_images(model)
+    require_channels(model, image)
+    patch = None if whole else model.config.signals_of(ImagesSection).patch
+    require_stride(stride, patch)
+    height, width = image.shape[:2]
+    tiling = Tiling(height, width, patch, stride or patch)
+    values, coords = tiling.split(image).to(model.device), tiling.coords.to(model.device)
+    gate_input = None
+    if patch is None and (height, width) != model.grid_shape:
+        # A whole image of another size than the gate's grid: solvers use all its pixels, the gate a resized copy.
+        resized = resize(image, model.grid_shape, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
+        gate_input = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2]).to(model.device)
+    known = None if prepared is None else prepared.at(coords)
+    solutions = fit_signals(model, values, coords, methods, gate_input, prepared=known)
+    model = model.unsharded()
+    return {method.label: ImageFit(method, solutions[method.label], model, image, tiling) for method in methods}
+
+
+def require_images(model: Model, name: str = "the dictionary") -> None:
+    """Refuse a dictionary of other signals than images.
+
+    Args:
+        model: with the dictionary.
+        name: what to call it.
+
+    Raises:
+        UserError: when it is one of shapes or of a video.
+    """
+    model.config.signals_of(ImagesSection, name)
+
+
+def require_channels(model: Model, image: ImageArray) -> None:
+    """Refuse a grey image for a dictionary of colour, and the other way round.
+
+    Args:
+        model: with the dictionary.
+        image: to be represented.
+
+    Raises:
+        UserError: when it has other channels.
+    """
+    if image.shape[2] != model.channels:
+        colour = model.config.signals_of(ImagesSection).colour
+        raise UserError(
+            "the image",
+            found=f"{image.shape[2]} channel(s)",
+            expected=f"{model.channels}, as the dictionary's signals.colour is {colour}",
+            hint=f"convert it (nid_dist.data.reading.to_colour(image, {colour!r}) does)",
+        )
+
+
+def require_stride(stride: int | None, patch: int | None) -> None:
+    """Refuse a step between patches that leaves pixels out, or that is asked for where there are no patches.
+
+    Raises:
+        UserError: saying which there may be.
+    """
+    if stride is not None and (patch is None or not 1 <= stride <= patch):
+        raise UserError(
+            "stride",
+            found=str(stride),
+            expected=f"1 to {patch}" if patch else "none, as a signal of this dictionary is a whole image",
+            hint="choose such a number" if patch else "leave it out",
+        )

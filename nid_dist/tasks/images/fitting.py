@@ -1,0 +1,103 @@
+"""Fits of images that a user gives: paths or arrays, whole or with pixels that are unknown."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+
+from nid_dist.coding.method import Method
+from nid_dist.coding.solvers import LastPrepared
+from nid_dist.data.reading import read_image, unit_values
+from nid_dist.errors import UserError
+from nid_dist.fitting import wrong_kind
+from nid_dist.model import Model
+from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.fit import ImageArray, ImageFit, fit_image, require_images
+from nid_dist.tasks.images.inpainting import inpaint
+
+_EXPECTED = "an image [H, W, d] or its file, as this dictionary is of images"
+
+
+def fit(
+    model: Model,
+    signals: Sequence[Any],
+    methods: Sequence[str | Method] | None,
+    *,
+    stride: int | None = None,
+    mask: Any = None,
+) -> Iterator[dict[str, ImageFit]]:
+    """Fit images, one after the other.
+
+    Args:
+        model: of images.
+        signals: each the path of an image, or an array [H, W, d] or [H, W] of bool, uint8, uint16, or floats in [0, 1].
+        methods: None: `omp`; with a mask, `map` where there is a prior, otherwise `irls`.
+        stride: step between patches; None: no overlap. Overlapping patches are blended.
+        mask: the pixels to believe, [H, W], or an image that is white there: the others are filled in from a dictionary
+            of patches, by `map`, or by codes that know the believed pixels alone, `irls`. "unknown": they are found.
+
+    Yields:
+        The fits of an image by the methods' labels.
+
+    Raises:
+        UserError: for anything else than an image or its mask, or a method that does not go with it.
+    """
+    require_images(model)
+    if mask is None:
+        chosen, prepared = [Method.of(method) for method in methods or ["omp"]], LastPrepared(model.dictionary)
+        for signal in signals:
+            yield fit_image(model, _image(signal, model), chosen, stride, prepared)
+        return
+    if stride is not None:
+        raise UserError(
+            "stride", found=f"{stride} with a mask", expected="none, as patches overlap", hint="leave it out"
+        )
+    chosen = [Method.of(method) for method in methods or ["map" if model.prior is not None else "irls"]]
+    for method in chosen:
+        if method.name not in ("map", "irls"):
+            expected = "map or irls, which can leave pixels out"
+            raise UserError("the method", found=repr(method.name), expected=expected, hint="choose one of these")
+    for signal in signals:
+        known = None if isinstance(mask, str) and mask == "unknown" else _known(mask)
+        image = _image(signal, model, known)
+        yield {
+            method.label: inpaint(model, image, known, noise=method.noise, prior=method.name == "map")
+            for method in chosen
+        }
+
+
+def _image(signal: Any, model: Model, known: Bool[np.ndarray, "h w"] | None = None) -> ImageArray:
+    """The pixels of what was given; unknown ones need not be numbers."""
+    if isinstance(signal, str | Path):
+        return read_image(signal, model.config.signals_of(ImagesSection).colour)
+    if isinstance(signal, torch.Tensor):
+        signal = signal.detach().cpu().numpy()
+    if not isinstance(signal, np.ndarray) or signal.ndim not in (2, 3) or 0 in signal.shape:
+        raise wrong_kind(signal, _EXPECTED)
+    if signal.ndim == 2:
+        # Three or six numbers a row are those of points, and no picture is so narrow.
+        if signal.shape[1] in (3, 6) and len(signal) > signal.shape[1]:
+            raise wrong_kind(signal, _EXPECTED, "choose the dictionary of such signals, or give [H, W, 1]")
+        signal = signal[..., None]
+    if known is not None and known.shape == signal.shape[:2]:
+        signal = np.where(known[..., None], signal, np.zeros((), signal.dtype))
+    return unit_values("the image", signal)
+
+
+def _known(mask: Any) -> Bool[np.ndarray, "h w"]:
+    if isinstance(mask, str | Path):
+        return read_image(mask, "grey")[..., 0] > 0.5
+    if isinstance(mask, torch.Tensor):
+        mask = mask.detach().cpu().numpy()
+    if not isinstance(mask, np.ndarray) or mask.ndim != 2:
+        raise UserError(
+            "the mask",
+            found=f"an array of shape {mask.shape}" if isinstance(mask, np.ndarray) else f"a {type(mask).__name__}",
+            expected="an array [H, W], an image that is white where pixels are known, or 'unknown'",
+            hint="make one of the image's size",
+        )
+    known: np.ndarray = mask if mask.dtype == np.bool_ else unit_values("the mask", mask[..., None])[..., 0] > 0.5
+    return known

@@ -1,0 +1,88 @@
+"""From a configuration to a trained model and the folder of its run."""
+
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from nid_dist.checkpoints.run_folder import RunFolder, create, resolve_resume, validate_run_dir
+from nid_dist.config.schema import Config
+from nid_dist.device import choose_device
+from nid_dist.export import describe
+from nid_dist.files import write_json
+from nid_dist.memory import keep_freed_memory
+from nid_dist.parallel.engines.engine import Engine
+from nid_dist.parallel.launch.launching import Launch
+from nid_dist.parallel.setup import make_engine, open_world
+from nid_dist.parallel.world import World
+from nid_dist.tasks.registry import fitter_of, make_task
+from nid_dist.training.branching import set_aside_later
+from nid_dist.training.monitor import Monitor
+from nid_dist.training.trainer import Trainer
+
+
+def train(config: Config, resume: str | None = None, launch: Launch | None = None) -> Trainer:
+    """Train, in this process alone or together with the others of a launch.
+
+    Args:
+        config: the configuration.
+        resume: "auto", a checkpoint, or None for a new run.
+        launch: of several processes; None: this one alone.
+
+    Returns:
+        The trainer: `trainer.figures` are the last evaluation's. One process can fit signals by `trainer.model.fit` at
+        once; of several, which have a part of the experts each, load the run.
+
+    Raises:
+        UserError: when something about the configuration, the images or the run's folder is wrong; an existing run is
+            not touched then.
+    """
+    launch = Launch() if launch is None else launch
+    keep_freed_memory()
+    with open_world(config, launch) as world:
+        device = choose_device(config.parallel.device, launch.local_rank, launch.local_size)
+        return _train(config, resume, world, make_engine(config, launch, world), str(device))
+
+
+def _train(config: Config, resume: str | None, world: World, engine: Engine, device: str) -> Trainer:
+    run_dir = Path(config.logging.run_dir)
+    source = world.on_rank_zero(lambda: _source(resume, run_dir))
+    task = world.raise_on_all_ranks(lambda: make_task(config))
+    model = task.model(world.exchange).to(world.device)
+    model.fitter = fitter_of(config)
+    if config.parallel.checkpoint_gate and model.gate is not None:
+        from nid_dist.parallel.engines.fairscale_engine import checkpoint_gate
+
+        checkpoint_gate(model.gate)
+    trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world)
+    # A checkpoint that does not fit is refused here, before the run's files are touched.
+    start = None if source is None else trainer.resume(Path(source))
+    if start is None:
+        trainer.initialise()
+    with ExitStack() as opened:
+        aside = world.on_rank_zero(lambda: _take(opened.enter_context(create(run_dir, config, resume)), trainer))
+        monitor = Monitor(
+            trainer.folder, config.logging, config.training.steps, first_step=trainer.step, enabled=world.first
+        )
+        opened.enter_context(closing(monitor))
+        monitor.message(device)
+        if start is not None:
+            monitor.message(f"resumed {start} at step {trainer.step}")
+        if aside:
+            folder = Path(aside[0]).parent
+            names = ", ".join(Path(path).name for path in aside)
+            monitor.message(f"later checkpoints are of another course now, moved to {folder}: {names}")
+        monitor.message(f"{world.topology.summary()}; {len(task.signals)} training signals; writing to {run_dir}")
+        trainer.run(monitor)
+    return trainer
+
+
+def _source(resume: str | None, run_dir: Path) -> str | None:
+    validate_run_dir(run_dir, resume)
+    source = resolve_resume(resume, run_dir)
+    return None if source is None else str(source)
+
+
+def _take(folder: RunFolder, trainer: Trainer) -> list[str]:
+    """Write what belongs to the run as a whole; the checkpoints that are set aside."""
+    describe(trainer.model, folder)
+    write_json(folder.path / "placement.json", trainer.world.topology.as_table())
+    return [str(path) for path in set_aside_later(folder, trainer.step)]
