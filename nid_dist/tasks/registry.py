@@ -19,6 +19,7 @@ TASKS = {
     "images": "nid_dist.tasks.images.task:ImageTask",
     "video": "nid_dist.tasks.video.task:VideoTask",
     "ct": "nid_dist.tasks.ct.task:CTTask",
+    "audio": "nid_dist.tasks.audio.task:AudioTask",
     "shapes": "nid_dist.tasks.shapes.task:ShapeTask",
 }
 

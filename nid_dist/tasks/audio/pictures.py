@@ -80,7 +80,7 @@ def spectrograms(
     for axis in axes[:, 0]:
         axis.set_ylabel("kHz", fontsize=TEXT_SIZE)
     bar = figure.colorbar(drawn, cax=axes[0, 1].inset_axes((0.05, 0.55, 0.9, 0.12)), orientation="horizontal")
-    bar.set_label("dB below full scale", fontsize=TEXT_SIZE)
+    bar.set_label("dB relative to full scale", fontsize=TEXT_SIZE)
     bar.ax.tick_params(labelsize=TEXT_SIZE - 1)
     draw_title(figure, title)
     save_figure(path, figure)

@@ -59,9 +59,7 @@ class AudioTask:
 
     def sample(self, count: int) -> Samples:
         """Training windows for data-dependent initial values."""
-        return self._samples(
-            batch_ids(self.config.training.seed, 0, min(count, len(self.signals)), len(self.signals))
-        )
+        return self._samples(batch_ids(self.config.training.seed, 0, min(count, len(self.signals)), len(self.signals)))
 
     def prior_samples(self, count: int, world: World) -> Iterator[tuple[Samples, int]]:
         """This rank's part of training windows, from whose codes the prior is learned."""
