@@ -21,20 +21,15 @@ from nid_dist.files import replacing
 
 @dataclass(frozen=True)
 class Code:
-    """Codes (alpha_i, beta_i) of T signals, at most k non-zero coefficients each.
+    """Codes (alpha_i, beta_i) of T signals, at most k non-zero coefficients each."""
 
-    Args:
-        values: signed coefficients; zero where a signal has fewer than k.
-        bias: beta, one number per channel.
-        indices: which expert each coefficient belongs to, without repeats in a row; None for a dense code,
-            whose coefficient j belongs to expert j (k = n; warm-up).
-        present: where there is a coefficient at all, be it zero; what only fills a row up has value 0 and index 0.
-            None: everywhere.
-    """
-
-    values: Float[Tensor, "T k"]
-    bias: Float[Tensor, "T d"]
+    values: Float[Tensor, "T k"]  # signed coefficients; zero where a signal has fewer than k
+    bias: Float[Tensor, "T d"]  # beta, one number per channel
+    # which expert each coefficient belongs to, without repeats in a row; None for a dense code, whose coefficient j
+    # belongs to expert j (k = n; warm-up)
     indices: Int[Tensor, "T k"] | None = None
+    # where there is a coefficient at all, be it zero; what only fills a row up has value 0 and index 0. None:
+    # everywhere.
     present: Bool[Tensor, "T k"] | None = None
 
     @property
@@ -66,23 +61,13 @@ class Code:
         return self.values.shape[0]
 
     def dense(self, experts: int) -> Float[Tensor, "T n"]:
-        """All n coefficients, zeros included (differentiable in the values).
-
-        Args:
-            experts: n.
-
-        Returns:
-            alpha as a matrix.
-        """
+        """All n coefficients, zeros included (differentiable in the values)."""
         if self.indices is None:
             return self.values
         return self.values.new_zeros(self.signals, experts).scatter_add(1, self.indices, self.values)
 
     def weighted_sum(self, rows: Float[Tensor, "n p"]) -> Float[Tensor, "T p"]:
         """sum_j alpha_j row_j of every signal, differentiable in the values and the rows.
-
-        Args:
-            rows: one row per expert.
 
         Returns:
             One row per signal, of the rows' type.
@@ -128,15 +113,7 @@ class Code:
 
 
 def product_is_cheaper(support: int, experts: int) -> bool:
-    """Whether a weighted sum of rows is a product with the dense code, or a gather.
-
-    Args:
-        support: k.
-        experts: E, rows in all.
-
-    Returns:
-        True for the product.
-    """
+    """Whether a weighted sum of rows is a product with the dense code, or a gather: true for the product."""
     # A product with the dense [T, n] code costs T*n*p fused operations, the gather T*k*p uncached reads and, backward,
     # as many scattered writes: measured on CPU, they break even between n = 10k and n = 16k.
     return experts <= 12 * support
@@ -146,11 +123,7 @@ def stored_bytes(code: Code, experts: int) -> int:
     """Bytes per signal as `save_codes` stores it: k indices, k values, d biases.
 
     Args:
-        code: sparse codes.
         experts: n, which decides the width of an index.
-
-    Returns:
-        Bytes.
     """
     index = torch.tensor([], dtype=_index_type(experts)).element_size()
     return code.values.shape[1] * (index + 4) + code.bias.shape[1] * 4
@@ -162,8 +135,6 @@ def save_codes(
     """Write codes by several methods, in safetensors, with the facts needed to decode them in its header.
 
     Args:
-        path: of the file.
-        codes: by method.
         experts: n, where it is known.
         facts: anything that JSON can hold, for example the image's size and tiling.
     """
@@ -185,9 +156,6 @@ def save_codes(
 
 def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
     """Read codes that a fit, or `Code.save`, wrote.
-
-    Args:
-        path: of the file.
 
     Returns:
         The codes by method, on the CPU, and the facts that were written with them.

@@ -39,7 +39,7 @@ def export(model: Model, folder: Path) -> Path:
     """
     if folder.exists():
         raise UserError(
-            str(folder), found="an existing path", expected="a new folder", hint="choose another, or remove it"
+            str(folder), found="an existing path", expected="a new folder", hint="choose another or remove it"
         )
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     try:
@@ -51,7 +51,7 @@ def export(model: Model, folder: Path) -> Path:
         os.replace(temporary, folder)
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(str(folder), found=reason, expected="a writable place", hint="choose another folder") from error
+        raise UserError(str(folder), found=reason, expected="a writable place", hint="choose another") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -1,6 +1,5 @@
 """Fit codes to signals with a frozen model, by the method's name."""
 
-import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -25,6 +24,7 @@ from nid_dist.coding.solvers import (
     solve_ridge,
 )
 from nid_dist.coding.solvers.solution import residual
+from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Measurement, Sampling
 from nid_dist.memory import release_freed_memory
@@ -78,22 +78,22 @@ def fit_signals(
             release_freed_memory()
         problem, reduction = None, 0.0
         if any(method.name not in _DIRECT or method.name == "init" for method in methods):
-            begin = time.perf_counter()
+            watch = Stopwatch(model.device)
             problem = reduce(values[part])
-            reduction = time.perf_counter() - begin
+            reduction = watch.seconds()
         start, gate_seconds = None, 0.0
         if any(method.needs_gate for method in methods):
-            begin = time.perf_counter()
+            watch = Stopwatch(model.device)
             start = model.encode(for_gate[part])
-            gate_seconds = time.perf_counter() - begin
+            gate_seconds = watch.seconds()
         for method in methods:
-            begin = time.perf_counter()
+            watch = Stopwatch(model.device)
             if method.name in ("irls", "map"):
                 solution = _solve_measured(model, measurement, values[part], method)
             else:
                 assert problem is not None
                 solution = _solve(problem, method, start, model.support)
-            spent = time.perf_counter() - begin + (gate_seconds if method.needs_gate else 0.0)
+            spent = watch.seconds() + (gate_seconds if method.needs_gate else 0.0)
             # The gate's own code needs no inner products with the dictionary.
             parts[method.label].append((solution, spent + (0.0 if method.name in _DIRECT else reduction)))
     return {label: _join(results) for label, results in parts.items()}

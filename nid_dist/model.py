@@ -45,9 +45,6 @@ def seeded(seed: int) -> torch.Generator:
 
     Args:
         seed: not negative; PyTorch itself takes 64 bits.
-
-    Returns:
-        The generator.
     """
     return torch.Generator().manual_seed(seed % 2**63)
 
@@ -56,8 +53,6 @@ class Model(nn.Module):
     """Dictionary and gate.
 
     Args:
-        config: the whole configuration.
-        channels: d.
         grid_shape: shape of the grid on which the gate sees a signal, (H, W) for images; it has m axes.
         signals: number of training signals (the codebook's rows).
         exchange: how codes reach the experts; all experts here by default.
@@ -145,14 +140,11 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, code: Code, coords: Float[Tensor, "C m"] | Float[Tensor, "T C m"]) -> Float[Tensor, "T C d"]:
-        """f at coordinates, so many at a time that memory stays bounded.
+        """f at coordinates, so many at a time that memory stays bounded: values, on the model's device.
 
         Args:
             code: of T signals, on the model's device.
             coords: in [-1, 1]^m, shared by all signals or each signal's own.
-
-        Returns:
-            Values, on the model's device.
 
         Raises:
             UserError: for a code on another device.
@@ -176,14 +168,11 @@ class Model(nn.Module):
         return values
 
     def render(self, code: Code, *shape: int) -> Float[Tensor, "T *grid d"]:
-        """f on a grid of any resolution.
+        """f on a grid of any resolution: values, not clipped, on the model's device.
 
         Args:
             code: of T signals, on the model's device.
             shape: of the grid, such as rows and columns; none: the one that the dictionary was trained on.
-
-        Returns:
-            Values, not clipped, on the model's device.
 
         Raises:
             UserError: for a code on another device.
@@ -224,9 +213,6 @@ class Model(nn.Module):
         Args:
             values: signals on the gate's grid.
             ids: which training signals they are (codebook only); None: new signals.
-
-        Returns:
-            The gate's output.
 
         Raises:
             UserError: without a gate, or when a codebook is asked about a new signal.
@@ -278,9 +264,6 @@ class Model(nn.Module):
         Args:
             values: signals on the gate's grid.
             ids: as for `gate_output`.
-
-        Returns:
-            Codes of k coefficients.
         """
         output = self.gate_output(values, ids)
         return signed_top_k(output.logits, output.bias, self.support)

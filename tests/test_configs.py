@@ -61,7 +61,7 @@ def test_two_steps(config: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("config", COMPARISONS, ids=lambda path: path.stem)
 def test_comparisons_load(config: Path) -> None:
-    _, loaded = load_comparison(config)
+    loaded = load_comparison(config)
     assert loaded.task == config.stem.removeprefix("compare_")
 
 

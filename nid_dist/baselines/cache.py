@@ -15,30 +15,19 @@ Weights: TypeAlias = dict[str, Tensor]
 
 
 def keep(path: Path, weights: Weights, facts: dict[str, str]) -> None:
-    """Write weights.
-
-    Args:
-        path: the file.
-        weights: by name, of any shapes.
-        facts: what they depend on, as text.
+    """Write weights, and the facts that they depend on.
 
     Raises:
-        UserError: when it cannot be written.
+        UserError: when they cannot be written.
     """
     with replacing(path) as temporary:
         save_file(weights, temporary, {"facts": json.dumps(facts)})
 
 
 def found_again(path: Path, facts: dict[str, str], what: str) -> Weights:
-    """Read weights.
+    """Read weights that must have been kept with these facts, or with these and more.
 
-    Args:
-        path: the file.
-        facts: that they must have been kept with, or some of them.
-        what: they are: "initialisation", "auto-decoder".
-
-    Returns:
-        The weights, by name.
+    `what` they are: "initialisation", "auto-decoder".
 
     Raises:
         UserError: when the file is damaged, or another configuration has learned them.

@@ -52,17 +52,10 @@ class Inr(Section):
         return self
 
 
-def load_baseline(path: str | Path, overrides: list[str] | None = None) -> Inr:
-    """Read the configuration of a baseline.
-
-    Args:
-        path: of `configs/baselines/`, or its name, as `baselines/siren`.
-        overrides: `key=value`.
-
-    Returns:
-        The configuration.
+def load_baseline(path: str | Path) -> Inr:
+    """Read the configuration of a baseline, of `configs/baselines/` or by its name, as `baselines/siren`.
 
     Raises:
         UserError: as `load_config`.
     """
-    return load_as(Inr, path, overrides or [])
+    return load_as(Inr, path)

@@ -1,36 +1,29 @@
 """A network per signal: SIREN (Sitzmann et al. 2020) and Fourier features with an MLP (FFM, Tancik et al. 2020).
 
 Any coordinate dimension m and any number of channels d. What is fitted is a loss of the network: values at coordinates,
-measurements by any linear operator, or whatever a task needs (the eikonal and normal terms of a shape).
+line integrals, or whatever a task needs (the eikonal and normal terms of a shape).
 """
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypedDict, Unpack
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.baselines.config import Inr
+from nid_dist.device import Stopwatch, resolve_device
 from nid_dist.dictionary.activations import Sine, UnsetLinear, initialise_linear
 from nid_dist.dictionary.encodings import Identity, Sinusoids
 from nid_dist.dictionary.kernels import frequencies
-from nid_dist.measurements.sampling import Measurement
 
 _NUMBERS = 2**24  # activations evaluated at a time: bounds memory
 
 
 class Network(nn.Module):
-    """A coordinate network, R^m to R^d.
-
-    Args:
-        config: its kind and sizes.
-        in_dim: m.
-        channels: d.
-        generator: of every initial value; None: from the configuration's seed.
-    """
+    """A coordinate network, R^m to R^d, its initial values from the generator (None: the configuration's seed)."""
 
     def __init__(self, config: Inr, in_dim: int, channels: int, generator: torch.Generator | None = None) -> None:
         super().__init__()
@@ -92,47 +85,39 @@ Watch = Callable[[Network], float]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network that was fitted to a signal.
+    """A network that was fitted to a signal."""
 
-    Args:
-        network: frozen.
-        seconds: that it took, without what was only watched.
-        steps: gradient steps.
-        trace: seconds and the watched figure (without one, the loss) on the way; the last is that of the end.
-    """
-
-    network: Network
-    seconds: float
-    steps: int
+    network: Network  # frozen
+    seconds: float  # that it took, without what was only watched
+    steps: int  # gradient steps
+    # Seconds and the watched figure (without one, the loss) on the way; the last is that of the end.
     trace: list[tuple[float, float]] = field(default_factory=list)
 
     @torch.no_grad()
     def render(self, coords: Float[Tensor, "C m"]) -> Float[Tensor, "C d"]:
-        """f at any coordinates, in bounded memory; not clipped."""
+        """f at any coordinates, in bounded memory, on the CPU; not clipped."""
         widest = max(self.network.config.width, 2 * self.network.config.features)
-        return torch.cat([self.network(part) for part in coords.split(max(1, _NUMBERS // widest))])
+        device, parts = self.network.layers[0].weight.device, coords.split(max(1, _NUMBERS // widest))
+        return torch.cat([self.network(part.to(device)) for part in parts]).cpu()
 
-    @property
-    def parameters(self) -> int:
-        """Numbers that represent the signal."""
-        return self.network.parameters_count
 
-    @property
-    def macs_per_coordinate(self) -> int:
-        """Multiplications with an addition per coordinate."""
-        return self.network.macs_per_coordinate
+class Limits(TypedDict, total=False):
+    """When a fit ends, and what is followed on the way."""
+
+    steps: int | None  # gradient steps; None: the configuration's
+    max_seconds: float | None  # after which it ends; None: only after the steps
+    watch: Watch | None  # a figure to follow, some fifteen times in each tenfold of steps
+    until: float | None  # it ends where the watched figure is this or above
 
 
 class Baseline:
-    """A kind of network, and how one is fitted to a signal.
+    """A kind of network, and how one is fitted to a signal, from some weights (None: random ones, from the seed).
 
-    Args:
-        config: of `configs/baselines/`.
-        start: weights to start from (a learned initialisation); None: random ones, from the seed.
+    It computes on the device that `auto` is.
     """
 
     def __init__(self, config: Inr, start: Mapping[str, Tensor] | None = None) -> None:
-        self.config, self.start = config, start
+        self.config, self.start, self.device = config, start, resolve_device("auto")
 
     def fit(
         self,
@@ -140,28 +125,16 @@ class Baseline:
         values: Float[Tensor, "C d"],
         *,
         weights: Float[Tensor, "C"] | None = None,
-        steps: int | None = None,
-        max_seconds: float | None = None,
-        watch: Watch | None = None,
-        until: float | None = None,
+        **limits: Unpack[Limits],
     ) -> Fitted:
-        """Fit values at coordinates, by least squares.
+        """Fit values at coordinates in [-1, 1]^m, by least squares.
 
-        Args:
-            coords: in [-1, 1]^m.
-            values: there.
-            weights: of the coordinates; 0: unknown, where no value is looked at. None: 1 everywhere.
-            steps: see `minimise`.
-            max_seconds: see `minimise`.
-            watch: see `minimise`.
-            until: see `minimise`.
-
-        Returns:
-            The fitted network.
+        Where a coordinate's weight is 0 its value is unknown, and not looked at; without weights all are 1.
         """
         if weights is not None:
             known = weights > 0
-            coords, values, weights = coords[known], values[known], weights[known]
+            coords, values, weights = coords[known], values[known], weights[known].to(self.device)
+        coords, values = coords.to(self.device), values.to(self.device)
         batch, draws = self.config.batch, torch.Generator().manual_seed(self.config.seed)
         # Epochs of shuffled coordinates, as data loaders make them.
         left: list[Tensor] = []
@@ -170,53 +143,13 @@ class Baseline:
             where: Tensor | slice = slice(None)
             if batch is not None and batch < len(coords):
                 if not left:
-                    shuffled = torch.randperm(len(coords), generator=draws)
+                    shuffled = torch.randperm(len(coords), generator=draws).to(self.device)
                     left.extend(shuffled[: len(coords) // batch * batch].split(batch))
                 where = left.pop()
             errors = (network(coords[where]) - values[where]).square()
             return errors.mean() if weights is None else (weights[where, None] * errors).mean() / weights.mean()
 
-        return self.minimise(
-            loss, coords.shape[1], values.shape[1], steps=steps, max_seconds=max_seconds, watch=watch, until=until
-        )
-
-    def fit_measured(
-        self,
-        measurement: Measurement,
-        measured: Float[Tensor, "M d"],
-        in_dim: int,
-        *,
-        penalty: Loss | None = None,
-        steps: int | None = None,
-        max_seconds: float | None = None,
-        watch: Watch | None = None,
-        until: float | None = None,
-    ) -> Fitted:
-        """Fit what a linear operator R gives, by least squares.
-
-        Args:
-            measurement: R, whose `chunks` must be differentiable in the field.
-            measured: R f, as measured.
-            in_dim: m.
-            penalty: added to the mean squared error.
-            steps: see `minimise`.
-            max_seconds: see `minimise`.
-            watch: see `minimise`.
-            until: see `minimise`.
-
-        Returns:
-            The fitted network.
-        """
-
-        def loss(network: Network) -> Tensor:
-            chunks = measurement.chunks(network, measurement.size)
-            squared = sum((values - measured[part]).square().sum() for part, values in chunks)
-            data = torch.as_tensor(squared) / measured.numel()
-            return data if penalty is None else data + penalty(network)
-
-        return self.minimise(
-            loss, in_dim, measured.shape[1], steps=steps, max_seconds=max_seconds, watch=watch, until=until
-        )
+        return self.minimise(loss, coords.shape[1], values.shape[1], **limits)
 
     def minimise(
         self,
@@ -229,23 +162,11 @@ class Baseline:
         watch: Watch | None = None,
         until: float | None = None,
     ) -> Fitted:
-        """Fit any loss of a network.
-
-        Args:
-            loss: of the network, differentiable in its weights.
-            in_dim: m.
-            channels: d.
-            steps: gradient steps; None: the configuration's.
-            max_seconds: after which it ends; None: only after the steps.
-            watch: a figure to follow, some fifteen times in each tenfold of steps.
-            until: it ends where the watched figure is this or above.
-
-        Returns:
-            The fitted network.
-        """
+        """Fit any loss of a network from R^in_dim to R^channels, differentiable in its weights; see `Limits`."""
         network = Network(self.config, in_dim, channels)
         if self.start is not None:
             network.load_state_dict(dict(self.start))
+        network.to(self.device)
         steps = self.config.steps if steps is None else steps
         optimizer = self._optimizer(network)
         trace: list[tuple[float, float]] = []
@@ -259,7 +180,7 @@ class Baseline:
                 next_look = max(step + 1, math.ceil(1.17 * step))
                 if done or (until is not None and watch is not None and figure >= until):
                     break
-            begin = time.perf_counter()
+            clock = Stopwatch(self.device)
             progress = max(step / steps, seconds / max_seconds if max_seconds else 0.0)
             for group in optimizer.param_groups:
                 group["lr"] = self.config.lr * self._rate(min(1.0, progress))
@@ -268,7 +189,7 @@ class Baseline:
             error.backward()
             optimizer.step()
             value = float(error.detach())
-            seconds, step = seconds + time.perf_counter() - begin, step + 1
+            seconds, step = seconds + clock.seconds(), step + 1
         return Fitted(network.eval().requires_grad_(False), seconds, step, trace)
 
     @staticmethod

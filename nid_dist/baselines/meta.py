@@ -16,32 +16,24 @@ from tqdm import tqdm
 from nid_dist.baselines.cache import Weights, found_again, keep
 from nid_dist.baselines.config import Inr, Meta
 from nid_dist.baselines.inr import Network
+from nid_dist.device import resolve_device
 
 Signals = Callable[[int], Float[Tensor, "T C d"]]
 """The signals of an outer step, given its number."""
 
 
 def learn_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signals: Signals) -> Weights:
-    """Learn an initialisation.
-
-    Args:
-        config: with a section `meta`.
-        coords: where all signals are given.
-        channels: d.
-        signals: drawn from the training split.
-
-    Returns:
-        The weights, by name.
-    """
+    """Learn an initialisation: the weights, by name. The configuration has a section `meta`."""
     meta = config.meta
     assert meta is not None
-    network = Network(config, coords.shape[1], channels)
+    device = resolve_device("auto")
+    network, coords = Network(config, coords.shape[1], channels).to(device), coords.to(device)
     weights = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
     optimizer = torch.optim.Adam(weights.values(), lr=meta.outer_lr)
     draws = torch.Generator().manual_seed(config.seed)
     progress = tqdm(range(meta.outer_steps), desc="learning a start", disable=not sys.stderr.isatty())
     for step in progress:
-        batch = signals(step)
+        batch = signals(step).to(device)
         for group in optimizer.param_groups:
             # Down to a tenth: the outer gradient is noisy to the end.
             group["lr"] = meta.outer_lr * 0.1 ** (step / meta.outer_steps)
@@ -51,7 +43,7 @@ def learn_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signal
             total += _outer_gradient(network, config, meta, weights, coords, values, len(batch), draws)
         optimizer.step()
         progress.set_postfix(loss=f"{total / len(batch):.4f}")
-    return {name: weight.detach() for name, weight in weights.items()}
+    return {name: weight.detach().cpu() for name, weight in weights.items()}
 
 
 def _outer_gradient(
@@ -70,7 +62,7 @@ def _outer_gradient(
     def loss(current: Weights) -> Tensor:
         where: Tensor | slice = slice(None)
         if meta.coordinates is not None and meta.coordinates < len(coords):
-            where = torch.randint(len(coords), (meta.coordinates,), generator=draws)
+            where = torch.randint(len(coords), (meta.coordinates,), generator=draws).to(coords.device)
         shown: Tensor = functional_call(network, current, (coords[where],))
         return (shown - values[where]).square().mean()
 
@@ -95,17 +87,7 @@ def _outer_gradient(
 
 
 def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signals: Signals, path: Path) -> Weights:
-    """An initialisation that is learned once and then found again.
-
-    Args:
-        config: as for `learn_start`.
-        coords: as for `learn_start`.
-        channels: as for `learn_start`.
-        signals: as for `learn_start`.
-        path: where it is kept.
-
-    Returns:
-        The weights, by name.
+    """An initialisation that is learned once, kept at `path`, and then found again.
 
     Raises:
         UserError: when the file is damaged, or was learned by another configuration.
@@ -121,13 +103,6 @@ def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, sign
 
 def read_start(config: Inr, path: Path) -> Weights:
     """An initialisation that was learned before, for any number of coordinates.
-
-    Args:
-        config: of the network.
-        path: where it is kept.
-
-    Returns:
-        The weights, by name.
 
     Raises:
         UserError: when the file is damaged, or was learned by another configuration.

@@ -1,18 +1,17 @@
 """`ct`: reconstruction from 8 and 16 views against classical methods and SIREN, and the operator's adjoint."""
 
 import tempfile
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from nid_dist.comparison.base import Request
+from nid_dist.benchmarks.harness import compare
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import find_config
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.radon import Radon, nodes_for
-from nid_dist.tasks.ct.comparison import HELD_OUT, compare_ct
+from nid_dist.tasks.ct.comparison import HELD_OUT
 
 CONFIG = find_config("compare_ct")
 VIEWS = (8, 16)
@@ -28,31 +27,26 @@ QUICK = [
     "coding.support=8, coding.prior_rank=16, training.steps=4, training.batch=4, training.eval_every=0]",
 ]
 _COLUMNS = [
-    Column("views"),
-    Column("method"),
-    Column("PSNR", "dB", ".2f"),
-    Column("SSIM", "", ".3f"),
-    Column("time", "s", ".3f"),
-    Column("once per geometry", "s", ".2f"),
+    Column("views", key="views"),
+    Column("method", key="method"),
+    Column("PSNR", "dB", ".2f", "psnr_db"),
+    Column("SSIM", "", ".3f", "ssim"),
+    Column("time", "s", ".3f", "seconds"),
+    Column("once per geometry", "s", ".2f", "once"),
 ]
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     """Compare on clean scans of held-out phantoms; the dictionary is trained where it has not been.
 
-    Args:
-        quick: tiny sizes and a dictionary of its own, to see that it works.
-
-    Returns:
-        The figures (`db_over_best_classical_8` and `_16`: the best of the dictionary's solvers over the best of
-        filtered back-projection, SART and total variation; `time_ratio_siren_16`: SIREN's seconds over that solver's,
-        the features of the geometry measured before; `adjoint_error`) and the table.
+    The figures: `db_over_best_classical_8` and `_16`: the best of the dictionary's solvers over the best of filtered
+    back-projection, SART and total variation; `time_ratio_siren_16`: SIREN's seconds over that solver's, the features
+    of the geometry measured before; `adjoint_error`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        own = [*QUICK, f"run_dir={folder}/runs"] if quick else []
-        _, config = load_comparison(CONFIG, [*_FEW, *own])
-        results = compare_ct(config, Request(CONFIG, None, Path(folder)))  # type: ignore[arg-type]
-    means = [mean for mean in results.facts["means"] if mean["group"] == HELD_OUT]
+        own = [*QUICK, f"run_dir={folder}"] if quick else []
+        report = compare(load_comparison(CONFIG, [*_FEW, *own]), CONFIG).report
+    means = [mean for mean in report.facts["means"] if mean["group"] == HELD_OUT]
     figures: dict[str, Any] = {}
     for views in VIEWS:
         here = [mean for mean in means if mean["views"] == views]
@@ -70,19 +64,13 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
             f"time_ratio_siren_{views}_with_geometry": siren["seconds"] / (ours["seconds"] + ours["once"]),
         }
     figures["adjoint_error"] = adjoint_error()
-    cells = [[m["views"], m["method"], m["psnr_db"], m["ssim"], m["seconds"], m["once"]] for m in means]
-    return figures, Table(_COLUMNS, cells)
+    return figures, Table.of(_COLUMNS, means)
 
 
 def adjoint_error(side: int = 65, views: int = 16) -> float:
     """Of the Radon transform of images in float32: |<R u, g> - <u, R* g>| / (|R u| |g|), the larger of two beams'.
 
-    Args:
-        side: of the image, in pixels.
-        views: of the scan.
-
-    Returns:
-        Rounding, for an exact adjoint.
+    It is rounding, for an exact adjoint.
     """
     generator, found = torch.Generator().manual_seed(0), []
     for source in (None, 3.0):

@@ -31,12 +31,8 @@ _COLUMNS = [
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     """Measure all engines.
 
-    Args:
-        quick: tiny sizes, to see that it works.
-
-    Returns:
-        The figures (`overhead_deepspeed`, `overhead_deepspeed_zero1`, `overhead_fairscale`: time of a step in one
-        process, 1.0 being that of `local`; with `_2`: in two, 1.0 being that of `deepspeed`) and the table.
+    The figures `overhead_deepspeed`, `overhead_deepspeed_zero1`, `overhead_fairscale`: time of a step in one process,
+    1.0 being that of `local`; with `_2`: in two, 1.0 being that of `deepspeed`.
     """
     experts, batch = (32, 4) if quick else (EXPERTS, BATCH)
     sizes = TINY if quick else (f"dictionary.experts={experts}",)

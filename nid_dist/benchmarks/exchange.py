@@ -59,25 +59,16 @@ _COLUMNS = [
 
 @dataclass
 class ExchangeForm:
-    """One way to do a step.
+    """One way to do a step."""
 
-    Args:
-        step: forward and backward.
-        dropped: the share of tokens that are left out.
-    """
-
-    step: Callable[[], torch.Tensor]
-    dropped: float = 0.0
+    step: Callable[[], torch.Tensor]  # forward and backward
+    dropped: float = 0.0  # the share of tokens that are left out
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
-    """Measure with 2 and with 4 processes.
+    """Measure with 2 and with 4 processes (`quick`: with 2 only).
 
-    Args:
-        quick: tiny sizes with 2 processes only, to see that it works.
-
-    Returns:
-        The figures (`bytes_ratio_textbook` and so on, theirs / ours; with 4 processes they end in `_r4`) and the table.
+    The figures `bytes_ratio_textbook` and so on are theirs / ours; with 4 processes they end in `_r4`.
     """
     tokens, layers, repeats = TOKENS, LAYERS, 15
     if quick:
@@ -101,13 +92,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
 
 
 def measure(launch: Launch, tokens: Size, layers: Size, repeats: int) -> JSON:
-    """Both comparisons, in one of several processes.
-
-    Args:
-        launch: this process's place.
-        tokens: size of the comparison with textbook dispatch.
-        layers: size of the comparison with DeepSpeed's and fairscale's layers.
-        repeats: timed steps of each way.
+    """Both comparisons, in one of several processes: with textbook dispatch, and with the libraries' layers.
 
     Returns:
         `tokens` and `layers`: for each way its bytes, seconds and share of dropped tokens; and `error`, of textbook
@@ -135,7 +120,7 @@ def _layer_ways(world: ProcessGroupWorld, size: Size) -> dict[str, ExchangeForm]
         OURS: ExchangeForm(case.step),
         WIDE: ExchangeForm(ShardedCase(world, replace(size, channels=size.width)).step),
     }
-    upstream = torch.randn(size.signals * size.coordinates, size.width)
+    upstream = torch.randn(size.signals * size.coordinates, size.width, device=world.device)
     with torch.no_grad():
         features, tokens = case.dictionary.trunk(case.coords), _tokens(case)
     for name, kind in ((DEEPSPEED, DeepSpeedLayer), (FAIRSCALE, FairscaleLayer)):

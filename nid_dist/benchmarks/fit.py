@@ -4,23 +4,23 @@ All in one process, on the same held-out colour images of 128 x 128 pixels, n = 
 128 coefficients, or 64 patches of 16 x 16 with 128 coefficients each.
 """
 
-import statistics
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 
 from nid_dist.baselines.config import load_baseline
-from nid_dist.baselines.inr import Baseline, Fitted, Network
+from nid_dist.baselines.inr import Baseline, Network
+from nid_dist.benchmarks.harness import QUIET
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import PreparedDictionary
-from nid_dist.comparison.base import Request
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.factory import load_comparison
+from nid_dist.comparison.runner import run_method
 from nid_dist.config import find_config
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.evaluation.image_metrics import psnr
@@ -28,6 +28,7 @@ from nid_dist.evaluation.report import Column, Table
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.tasks.comparison import ComparedMethod, Reconstruction
 from nid_dist.tasks.images.comparison import ImageComparison
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray
@@ -53,152 +54,115 @@ _SECONDS = (1.0, 4.0, 15.0, 60.0)
 """That a network may take: its learning rate falls over them, and the first that are enough count."""
 
 _COLUMNS = [
-    Column("method"),
-    Column("PSNR", "dB", ".2f"),
-    Column("time", "s per image", ".4f"),
-    Column("rate", "images/s", ".1f"),
-    Column("time", "times that of omp32", ".2f"),
+    Column("method", key="method"),
+    Column("PSNR", "dB", ".2f", "db"),
+    Column("time", "s per image", ".4f", "seconds"),
+    Column("rate", "images/s", ".1f", "rate"),
+    Column("time", "times that of omp32", ".2f", "ratio"),
 ]
-
-
-@dataclass(frozen=True)
-class Fits:
-    """What the methods made of the images.
-
-    Args:
-        scores: mean PSNR by method.
-        seconds: per image, when all are fitted together; a median.
-        first: PSNR of the first image by method.
-    """
-
-    scores: dict[str, float]
-    seconds: dict[str, float]
-    first: dict[str, float]
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     """Train or find the dictionaries of `compare_images.yaml` with k = 128, then fit.
 
-    Args:
-        quick: a little training and a second for each network, to see that it works.
-
-    Returns:
-        The figures and the table. For whole images `ridge_images_per_second`, `db_ridge`, `db_adam10`, `db_omp` (means
-        over the images) and so on, and `siren_time_ratio`: seconds in which SIREN reaches the dB of `omp32` on the
-        first image, over those of `omp32`; a network that does not reach it in a minute counts with that, and
-        `siren_reached` is 0. The same with `patches_` for patches.
+    The figures, for whole images: `ridge_images_per_second`, `db_ridge`, `db_adam10`, `db_omp` (means over the images)
+    and so on, and `siren_time_ratio`: seconds in which SIREN reaches the dB of `omp32` on the first image, over those
+    of `omp32`; a network that does not reach it in a minute counts with that, and `siren_reached` is 0. The same with
+    `patches_` for patches.
     """
-    _, config = load_comparison(CONFIG)
-    assert isinstance(config, ImageComparison)
+    comparison = load_comparison(CONFIG)
+    assert isinstance(comparison, ImageComparison)
     figures: dict[str, Any] = {}
-    rows: list[list[Any]] = []
+    rows: list[dict[str, Any]] = []
     for whole in (True, False):
         prefix, words = ("", "whole") if whole else ("patches_", "patches")
-        model, images = _material(config, whole, quick)
-        fits = dictionary_fits(model, images, whole=whole, repeats=1 if quick else 3)
-        for label, score in fits.scores.items():
-            spent = fits.seconds[label]
-            figures |= {f"{prefix}db_{label}": score, f"{prefix}{label}_images_per_second": 1 / spent}
-            rows.append([f"NID, {words}, {label}", score, spent, 1 / spent, spent / fits.seconds[_JUDGED]])
+        model, images = _material(comparison, whole, quick)
+        own: dict[str, dict[str, Any]] = {}
+        for method in dictionary_methods(model, images, whole=whole, repeats=1 if quick else 3):
+            pictures, costs = run_method(method, images)
+            scores = [psnr(picture, image) for picture, image in zip(pictures, images, strict=True)]
+            own[method.name] = {"db": fmean(scores), "first": scores[0], "seconds": costs["seconds"] / len(images)}
+        goal, seconds = own[_JUDGED]["first"], own[_JUDGED]["seconds"]
         for name in NETWORKS:
-            goal = fits.first[_JUDGED]
-            fitted, reached = network_fit(name, images[0], goal, _SECONDS[: 1 if quick else None])
-            done = reached >= goal
+            until = partial(network_fit, name=name, goal=goal, limits=_SECONDS[: 1 if quick else None])
+            own[name] = run_method(ComparedMethod(name, until), images[0])[1]
+        for label, found in own.items():
+            found |= {"rate": 1 / found["seconds"], "ratio": found["seconds"] / seconds}
+            if label not in NETWORKS:
+                found["method"] = f"NID, {words}, {label}"
+                figures |= {f"{prefix}db_{label}": found["db"], f"{prefix}{label}_images_per_second": found["rate"]}
+                continue
+            reached = found["db"] >= goal
+            found["method"] = f"{label}, until {goal:.2f} dB" + ("" if reached else " (not reached)")
             figures |= {
-                f"{prefix}{name}_time_ratio": fitted.seconds / fits.seconds[_JUDGED],
-                f"{prefix}{name}_seconds": fitted.seconds,
-                f"{prefix}{name}_db": reached,
-                f"{prefix}{name}_reached": float(done),
+                f"{prefix}{label}_time_ratio": found["ratio"],
+                f"{prefix}{label}_seconds": found["seconds"],
+                f"{prefix}{label}_db": found["db"],
+                f"{prefix}{label}_reached": float(reached),
             }
-            goals = f"{name}, until {goal:.2f} dB" + ("" if done else " (not reached)")
-            ratio = fitted.seconds / fits.seconds[_JUDGED]
-            rows.append([goals, reached, fitted.seconds, 1 / fitted.seconds, ratio])
-    return figures, Table(_COLUMNS, rows)
+        rows += own.values()
+    return figures, Table.of(_COLUMNS, rows)
 
 
-def dictionary_fits(model: Model, images: Sequence[ImageArray], *, whole: bool, repeats: int) -> Fits:
-    """Fit all images together by each method.
-
-    Args:
-        model: trained.
-        images: of one size.
-        whole: an image is one signal.
-        repeats: timed runs, after one that is not.
-
-    Returns:
-        PSNR and seconds.
-    """
+def dictionary_methods(
+    model: Model, images: Sequence[ImageArray], *, whole: bool, repeats: int
+) -> list[ComparedMethod]:
+    """What fits images of one size, all of them together, by each method; `whole`: an image is one signal."""
     patch = None if whole else model.config.signals_of(ImagesSection).patch
     tiling = Tiling(images[0].shape[0], images[0].shape[1], patch, patch)
-    values = torch.cat([tiling.split(image) for image in images])
+    values, coords = (
+        torch.cat([tiling.split(image) for image in images]).to(model.device),
+        tiling.coords.to(model.device),
+    )
     gate_input = _shrunk(images, model) if whole and model.grid_shape != images[0].shape[:2] else values
-    prepared = PreparedDictionary(model.dictionary, Sampling(tiling.coords))
-    rounds = [
-        {
-            method.label: fit_signals(model, values, tiling.coords, [method], gate_input, prepared=prepared)[
-                method.label
-            ]
-            for method in METHODS
-        }
-        for _ in range(1 + repeats)
-    ]
-    seconds = {label: statistics.median(r[label].seconds for r in rounds[1:]) / len(images) for label in rounds[0]}
-    scores: dict[str, list[float]] = {}
-    for label, fit in rounds[0].items():
-        f = model.dictionary(fit.code, tiling.coords).split(len(tiling))
-        shown = [tiling.assemble(part).clamp(0, 1).numpy() for part in f]
-        scores[label] = [psnr(picture, image) for picture, image in zip(shown, images, strict=True)]
-    means = {label: statistics.fmean(own) for label, own in scores.items()}
-    return Fits(means, seconds, {label: own[0] for label, own in scores.items()})
+    prepared = PreparedDictionary(model.dictionary, Sampling(coords))
+
+    def fit(_: Any, __: float | None, method: Method) -> Reconstruction:
+        found = fit_signals(model, values, coords, [method], gate_input, prepared=prepared)[method.label]
+
+        def pictures() -> list[np.ndarray]:
+            f = model.dictionary(found.code, coords).cpu().split(len(tiling))
+            return [tiling.assemble(part).clamp(0, 1).numpy() for part in f]
+
+        return Reconstruction(pictures, {"seconds": found.seconds})
+
+    return [ComparedMethod(each.label, partial(fit, method=each), repeats=repeats) for each in METHODS]
 
 
-def network_fit(name: str, image: ImageArray, goal: float, seconds: Sequence[float]) -> tuple[Fitted, float]:
+def network_fit(image: ImageArray, _: float | None, name: str, goal: float, limits: Sequence[float]) -> Reconstruction:
     """Fit a network to an image until it reaches a PSNR.
 
-    Args:
-        name: of `configs/baselines/`.
-        image: of any size.
-        goal: in dB.
-        seconds: after which it ends without, and begins anew with the next and a slower schedule.
-
-    Returns:
-        The network of the first run that reached the PSNR, or of the last; and its PSNR. What earlier runs took does
-        not count.
+    It has some seconds; where they have passed without, it begins anew with the next and a slower schedule. What
+    earlier runs took does not count.
     """
-    coords, values = coordinate_grid(image.shape[:2]), torch.from_numpy(image).reshape(-1, image.shape[2])
+    baseline = Baseline(load_baseline(find_config(f"baselines/{name}.yaml", CONFIG.parent)))
+    coords = coordinate_grid(image.shape[:2]).to(baseline.device)
+    values = torch.from_numpy(image).reshape(-1, image.shape[2])
 
     def watch(network: Network) -> float:
-        return psnr(network(coords).clamp(0, 1).numpy(), values.numpy())
+        return psnr(network(coords).clamp(0, 1).cpu().numpy(), values.numpy())
 
-    baseline = Baseline(load_baseline(find_config(f"baselines/{name}.yaml", CONFIG.parent)))
-    for limit in seconds:
+    for limit in limits:
         fitted = baseline.fit(coords, values, steps=10**6, max_seconds=limit, watch=watch, until=goal)
         if fitted.trace[-1][1] >= goal:
             break
-    return fitted, fitted.trace[-1][1]
+    return Reconstruction(lambda: fitted, {"seconds": fitted.seconds, "db": fitted.trace[-1][1]})
 
 
-def _material(config: ImageComparison, whole: bool, quick: bool) -> tuple[Model, list[ImageArray]]:
+def _material(comparison: ImageComparison, whole: bool, quick: bool) -> tuple[Model, list[ImageArray]]:
     """The dictionary with k = 128, and held-out images."""
-    chosen = next(d for d in config.dictionaries if d.whole == whole and d.name.endswith(f"k={_SUPPORT}"))
-    short = ["training.steps=3", "training.batch=16", "logging.tensorboard=false"] if quick else []
-    chosen = chosen.model_copy(update={"set": [*config.set, *chosen.set, *short]})
+    wanted = (d for d in comparison.dictionaries if d.whole == whole and d.name.endswith(f"k={_SUPPORT}"))
+    chosen = comparison.with_overrides(next(wanted))
+    if quick:
+        chosen.set.extend(["training.steps=3", "training.batch=16", *QUIET])
     with tempfile.TemporaryDirectory() as folder:
-        model, training = trained(chosen, Request(CONFIG, None, Path(folder)), folder if quick else config.run_dir)
+        model, training = trained(chosen, CONFIG, folder if quick else comparison.run_dir)
     photographs = [ref.load() for ref in list_images(training.signals_of(ImagesSection))["test"]]
     return model, squares(photographs, 3 if quick else _IMAGES)
 
 
 def squares(photographs: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """Squares of 128 x 128 out of photographs: each as a whole first, then their quarters, then their sixteenths.
-
-    Args:
-        photographs: larger than that.
-        count: the most.
-
-    Returns:
-        Images.
-    """
+    """Squares of 128 x 128 out of larger photographs: each as a whole, then their quarters, then their sixteenths."""
     found = [prepare(photograph, size=_SIDE) for photograph in photographs]
     for parts in (2, 4):
         for photograph in photographs:
@@ -210,4 +174,4 @@ def squares(photographs: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
 
 def _shrunk(images: Sequence[ImageArray], model: Model) -> torch.Tensor:
     shrunk = [prepare(image, size=model.grid_shape[0]) for image in images]
-    return torch.stack([torch.from_numpy(image).flatten(0, 1) for image in shrunk])
+    return torch.stack([torch.from_numpy(image).flatten(0, 1) for image in shrunk]).to(model.device)

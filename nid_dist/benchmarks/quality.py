@@ -3,6 +3,7 @@
 import tempfile
 from typing import Any
 
+from nid_dist.benchmarks.harness import QUIET
 from nid_dist.coding.method import Method
 from nid_dist.config import load_config
 from nid_dist.evaluation.image_metrics import psnr
@@ -28,31 +29,14 @@ _COLUMNS = [
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
-    """Train from nothing in each mode.
-
-    Args:
-        quick: a second each, to see that it works.
-
-    Returns:
-        The figures (`db_solve_60s`, `db_gate_60s`: OMP on the held-out photograph) and the table.
-    """
+    """Train from nothing in each mode; `db_solve_60s`, `db_gate_60s`: OMP on the held-out photograph."""
     seconds = 1.0 if quick else 60.0
     rows: list[list[Any]] = []
     figures: dict[str, Any] = {}
     for mode, overrides in MODES.items():
         with tempfile.TemporaryDirectory() as folder:
-            config = load_config(
-                CONFIG,
-                [
-                    *overrides,
-                    "training.steps=1000000",
-                    f"training.max_seconds={seconds}",
-                    "training.eval_every=0",
-                    "training.checkpoint_every=0",
-                    "logging.tensorboard=false",
-                    f"logging.run_dir={folder}/run",
-                ],
-            )
+            until = ["training.steps=1000000", f"training.max_seconds={seconds}", f"logging.run_dir={folder}/run"]
+            config = load_config(CONFIG, [*overrides, *QUIET, *until])
             trainer = train(config)
         model = trainer.model.eval().requires_grad_(False)
         _, image = next(ImageTask(config).images("test"))

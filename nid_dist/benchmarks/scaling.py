@@ -9,9 +9,9 @@ the batch of one: what they cost each other is the machine's.
 from collections.abc import Sequence
 from typing import Any
 
-from nid_dist.benchmarks.harness import peak_bytes
 from nid_dist.benchmarks.sharded import ShardedCase, Size, joined, summary, together
 from nid_dist.benchmarks.trainings import MODES, TINY, Training, step_seconds
+from nid_dist.evaluation.measuring import peak_bytes
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.local_processes import run_local
@@ -35,14 +35,10 @@ _COLUMNS = [
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
-    """Measure trainings and steps.
+    """Measure trainings and steps; `quick`: no trainings on 4 processes.
 
-    Args:
-        quick: tiny sizes, no trainings on 4 processes, to see that it works.
-
-    Returns:
-        The figures and the table. `weak_efficiency_2` and `strong_speedup_2` are those of n = 4096, k = 128, the size
-        of CelebA's dictionary and of `exchange`; `..._worst` those of the mode and size where they are worst.
+    The figures `weak_efficiency_2` and `strong_speedup_2` are those of n = 4096, k = 128, the size of CelebA's
+    dictionary and of `exchange`; `..._worst` those of the mode and size where they are worst.
     """
     figures, rows = _trainings(quick)
     more_figures, more_rows = _experts(quick)
@@ -113,14 +109,7 @@ def _experts(quick: bool) -> tuple[dict[str, float], list[list[Any]]]:
 def measure_sizes(launch: Launch, sizes: Sequence[Size], repeats: int) -> JSON:
     """Steps with sharded experts, in one of several processes.
 
-    Args:
-        launch: this process's place.
-        sizes: of the steps.
-        repeats: timed steps of each.
-
-    Returns:
-        For each size the seconds of a step, and the bytes that it needs on a rank beyond the parameters, gradients
-        included.
+    For each size the seconds of a step, and the bytes that it needs on a rank beyond the parameters, with gradients.
     """
     with joined(launch) as world:
         cases = {str(size): ShardedCase(world, size) for size in sizes}
@@ -128,6 +117,6 @@ def measure_sizes(launch: Launch, sizes: Sequence[Size], repeats: int) -> JSON:
         memory = []
         for case in cases.values():
             case.clear()
-            memory.append(peak_bytes(case.step))
+            memory.append(peak_bytes(case.step, world.device))
             case.clear()
         return [[seconds[name], each] for name, each in zip(cases, memory, strict=True)]

@@ -3,7 +3,6 @@
 import os
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -12,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from nid_dist.comparison.base import Request
+from nid_dist.benchmarks.harness import QUIET, compare
 from nid_dist.comparison.dictionaries import trained
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import find_config
+from nid_dist.evaluation.measuring import timed
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.parallel.pool import open_pool
-from nid_dist.tasks.shapes.comparison import ShapeComparison, compare_shapes, held_out, sparse_cloud
+from nid_dist.tasks.shapes.comparison import ShapeComparison, held_out
 from nid_dist.tasks.shapes.furniture import solid_mesh, write_furniture
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.mesh_writing import write_mesh
@@ -39,22 +39,13 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
 
     The dictionary is that of `configs/compare_shapes.yaml`, trained where it has not been; its shapes are the chairs of
     the folder that NID_DATA names, or procedural ones where it names none.
-
-    Args:
-        quick: tiny sizes, to see that it works.
-
-    Returns:
-        The figures and the table.
     """
     with tempfile.TemporaryDirectory() as folder:
         rate = preparation_rate(Path(folder), 4 if quick else 24, 2000 if quick else 100_000)
     with _comparison(quick) as config:
-        request = Request(CONFIG, None, Path(config.run_dir) / "benchmark")
-        results = compare_shapes(config, request)
-        seconds = mesh_seconds(config, request, 64 if quick else 256)
-    ours, theirs = (
-        next(row for row in results.facts["means"] if row["method"] == name) for name in ("NID, solved", "SIREN")
-    )
+        means = compare(config, CONFIG).report.facts["means"]
+        seconds = mesh_seconds(config, 64 if quick else 256)
+    ours, theirs = (next(row for row in means if row["method"] == name) for name in ("NID, solved", "SIREN"))
     figures = {
         "chamfer_300": ours["chamfer"],
         "chamfer_siren_300": theirs["chamfer"],
@@ -77,13 +68,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
 def preparation_rate(folder: Path, count: int, samples: int) -> float:
     """Shapes a minute on all cores, of procedural meshes whose faces are cut until there are 5000 at least.
 
-    Args:
-        folder: an empty one.
-        count: shapes.
-        samples: of each.
-
-    Returns:
-        Shapes a minute, reading and writing included, the start of the processes not.
+    Each is sampled at so many points; reading and writing is included, the start of the processes not.
     """
     shapes = ProceduralShapes(count, ["chair", "table", "lamp"], 0)
     files = []
@@ -95,9 +80,7 @@ def preparation_rate(folder: Path, count: int, samples: int) -> float:
     with open_pool() as pool:
         assert pool is not None
         list(pool.map(work, files[: 2 * pool.workers]))  # every process has started and imported what it needs
-        begin = time.perf_counter()
-        outcomes = list(pool.map(work, files[2 * pool.workers :]))
-        seconds = time.perf_counter() - begin
+        outcomes, seconds = timed(lambda: list(pool.map(work, files[2 * pool.workers :])))
     assert all(outcome.facts is not None and not outcome.kept for outcome in outcomes)
     return 60 * len(outcomes) / seconds
 
@@ -118,16 +101,11 @@ def cut_faces(mesh: Mesh, least: int) -> Mesh:
     return Mesh(vertices, faces)
 
 
-def mesh_seconds(config: ShapeComparison, request: Request, side: int) -> float:
+def mesh_seconds(config: ShapeComparison, side: int) -> float:
     """Median seconds of meshing a test shape that was fitted to 1000 points."""
-    model, training = trained(config.dictionary, request, config.run_dir)
-    times = []
-    for truth in held_out(ShapeTask(training), 3):
-        code = fit_cloud(model, sparse_cloud(truth, 1000, True)).code
-        begin = time.perf_counter()
-        mesh_code(model, code, side)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
+    model, training = trained(config.dictionary, CONFIG, config.run_dir)
+    codes = [fit_cloud(model, truth.cloud(1000, True)).code for truth in held_out(ShapeTask(training), 3)]
+    return statistics.median(timed(partial(mesh_code, model, code, side), model.device)[1] for code in codes)
 
 
 @contextmanager
@@ -135,7 +113,7 @@ def _comparison(quick: bool) -> Iterator[ShapeComparison]:
     """The comparison at 300 points, its shapes prepared."""
     with tempfile.TemporaryDirectory() as folder:
         tiny = [f"run_dir={folder}/runs", "limit=1", "resolution=32"] if quick else []
-        _, config = load_comparison(CONFIG, ["counts=[300]", "rbf=false", "auto_decoder=null", *tiny])
+        config = load_comparison(CONFIG, ["counts=[300]", "rbf=false", "auto_decoder=null", *tiny])
         assert isinstance(config, ShapeComparison)
         prepared = Path(config.run_dir) / "prepared"
         if not (prepared / INDEX).exists():
@@ -147,8 +125,8 @@ def _comparison(quick: bool) -> Iterator[ShapeComparison]:
                 "training.batch=4",
                 "dictionary.width=32",
                 "coding.prior_signals=8",
-                "logging.progress=false",
                 "training.coordinates=256",
+                *QUIET,
             ]
         yield config
 

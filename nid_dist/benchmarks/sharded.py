@@ -12,10 +12,12 @@ from nid_dist.benchmarks.harness import alternate
 from nid_dist.code import Code
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
+from nid_dist.device import resolve_device
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.evaluation.report import machine
 from nid_dist.memory import keep_freed_memory
 from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
+from nid_dist.parallel.exchange.exchange import Exchange, LocalExchange
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
@@ -24,58 +26,54 @@ from nid_dist.parallel.setup import open_world
 
 @dataclass(frozen=True)
 class Size:
-    """What is computed in a step.
+    """What is computed in a step."""
 
-    Args:
-        experts: n, over all ranks.
-        support: k.
-        coordinates: C, shared by the signals.
-        signals: T, of each rank.
-        width: h.
-        channels: d.
-    """
+    experts: int  # n, over all ranks
+    support: int  # k
+    coordinates: int  # C, shared by the signals
+    signals: int  # T, of each rank
+    width: int = 256  # h
+    channels: int = 3  # d
 
-    experts: int
-    support: int
-    coordinates: int
-    signals: int
-    width: int = 256
-    channels: int = 3
+
+SHARED_LAYERS = 4
 
 
 class ShardedCase:
     """One size on one rank: a dictionary of linear heads on a sine trunk, and random codes.
 
-    Where R divides k, codes are balanced: k / R experts of every owner.
-
-    Args:
-        world: all ranks, which share the experts.
-        size: of the step.
+    All ranks share the experts (`world` None: there is one, on the device that `auto` is). Where R divides k, codes are
+    balanced: k / R experts of every owner.
     """
 
-    def __init__(self, world: ProcessGroupWorld, size: Size) -> None:
+    def __init__(self, world: ProcessGroupWorld | None, size: Size) -> None:
         self.size = size
-        ranks = world.size
-        topology = Topology(size.experts, ranks, world.rank, ranks)
-        self.exchange = AllToAllExchange(topology, world.expert_group, rows=size.signals)
+        ranks, rank = (1, 0) if world is None else (world.size, world.rank)
+        self.device = resolve_device("auto") if world is None else world.device
+        self.exchange: Exchange = LocalExchange()
+        if world is not None:
+            topology = Topology(size.experts, ranks, rank, ranks)
+            self.exchange = AllToAllExchange(topology, world.expert_group, rows=size.signals)
         config = DictionaryConfig(
             experts=size.experts,
             width=size.width,
-            shared_layers=4,
+            shared_layers=SHARED_LAYERS,
             activation="sine",
             trunk_output="activated",
             encoding=Encoding(kind="identity"),
         )
-        same, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1 + world.rank)
-        self.dictionary = Dictionary(config, 2, size.channels, same, self.exchange)
-        self.coords = torch.rand(size.coordinates, 2, generator=same) * 2 - 1
+        same, own = torch.Generator().manual_seed(0), torch.Generator().manual_seed(1 + rank)
+        self.dictionary = Dictionary(config, 2, size.channels, same, self.exchange).to(self.device)
+        self.coords = (torch.rand(size.coordinates, 2, generator=same) * 2 - 1).to(self.device)
         parts = ranks if size.support % ranks == 0 else 1
         among = size.experts // parts
         chosen = torch.rand(size.signals, parts, among, generator=own).topk(size.support // parts, dim=2).indices
-        indices = (chosen + among * torch.arange(parts)[:, None]).flatten(1)
-        values = torch.randn(indices.shape, generator=own).requires_grad_()
-        self.code = Code(values, torch.zeros(size.signals, size.channels, requires_grad=True), indices)
-        self.upstream = torch.randn(size.signals, size.coordinates, size.channels, generator=own)
+        indices = (chosen + among * torch.arange(parts)[:, None]).flatten(1).to(self.device)
+        values = torch.randn(indices.shape, generator=own).to(self.device).requires_grad_()
+        bias = torch.zeros(size.signals, size.channels, device=self.device, requires_grad=True)
+        self.code = Code(values, bias, indices)
+        upstream = torch.randn(size.signals, size.coordinates, size.channels, generator=own)
+        self.upstream = upstream.to(self.device)
 
     def step(self) -> Tensor:
         """Evaluate f and all gradients."""
@@ -112,15 +110,9 @@ def joined(launch: Launch) -> Iterator[ProcessGroupWorld]:
 
 
 def together(world: ProcessGroupWorld, variants: Mapping[str, Callable[[], object]], repeats: int) -> dict[str, float]:
-    """As `alternate`, on all ranks at once: before each run they wait for each other, which is not timed.
+    """As `alternate`, on all ranks at once, of which the slowest counts; all have the same names.
 
-    Args:
-        world: all ranks.
-        variants: what to run, by name; the same names on all ranks.
-        repeats: timed runs of each.
-
-    Returns:
-        Median seconds by name, of the slowest rank.
+    Before each run they wait for each other, which is not timed.
     """
 
     def wait() -> None:
@@ -129,7 +121,7 @@ def together(world: ProcessGroupWorld, variants: Mapping[str, Callable[[], objec
     turns: dict[str, Callable[[], object]] = {}
     for name, run in variants.items():
         turns |= {f"before {name}": wait, name: run}
-    seconds = alternate(turns, repeats)
+    seconds = alternate(turns, repeats, device=world.device)
     ranks = world.all_gather(torch.tensor([seconds[name] for name in variants], dtype=torch.float64))
     return dict(zip(variants, ranks.amax(0).tolist(), strict=True))
 

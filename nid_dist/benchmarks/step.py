@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from nid_dist.benchmarks.harness import alternate, peak_bytes
-from nid_dist.code import Code
-from nid_dist.config.schema import Dictionary as DictionaryConfig
-from nid_dist.config.schema import Encoding
-from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.benchmarks.harness import alternate
+from nid_dist.benchmarks.sharded import SHARED_LAYERS, ShardedCase, Size
+from nid_dist.device import resolve_device
 from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.evaluation.measuring import peak_bytes
 from nid_dist.evaluation.report import Column, Table
 
-SIGNALS, COORDINATES, CHANNELS, SHARED_LAYERS = 64, 1024, 3, 4
+SIGNALS, COORDINATES, CHANNELS = 64, 1024, 3
 EXPERTS, SUPPORTS, WIDTHS = (1024, 4096, 16384, 65536), (128, 256), (256, 512)
 _COLUMNS = [
     Column("n"),
@@ -36,30 +35,11 @@ _COLUMNS = [
 ]
 
 
-class StepCase:
-    """One size: a dictionary on a sine trunk, random codes, and both ways to make a gradient step's gradients."""
+class StepCase(ShardedCase):
+    """One size in one process, and both ways to make a gradient step's gradients: `step`, and the dense one."""
 
     def __init__(self, experts: int, support: int, width: int) -> None:
-        generator = torch.Generator().manual_seed(0)
-        config = DictionaryConfig(
-            experts=experts,
-            width=width,
-            shared_layers=SHARED_LAYERS,
-            activation="sine",
-            trunk_output="activated",
-            encoding=Encoding(kind="identity"),
-        )
-        self.dictionary = Dictionary(config, 2, CHANNELS, generator)
-        self.coords = torch.rand(COORDINATES, 2, generator=generator) * 2 - 1
-        indices = torch.rand(SIGNALS, experts, generator=generator).topk(support, dim=1).indices
-        values = torch.randn(SIGNALS, support, generator=generator).requires_grad_()
-        self.code = Code(values, torch.zeros(SIGNALS, CHANNELS, requires_grad=True), indices)
-        self.upstream = torch.randn(SIGNALS, COORDINATES, CHANNELS, generator=generator)
-        self.sizes = (experts, support, width)
-
-    def ours(self) -> torch.Tensor:
-        """Evaluate f by the dictionary, and all gradients."""
-        return self._backward(self.dictionary(self.code, self.coords))
+        super().__init__(None, Size(experts, support, COORDINATES, SIGNALS, width, CHANNELS))
 
     def dense(self) -> torch.Tensor:
         """Evaluate f by all outputs and a matrix product, and all gradients."""
@@ -69,11 +49,11 @@ class StepCase:
         outputs = features @ heads.weight.flatten(0, 1).t() + heads.offset.flatten()
         outputs = outputs.unflatten(1, (heads.num_experts, CHANNELS)).transpose(0, 1).flatten(1)
         combined = self.code.dense(heads.num_experts) @ outputs
-        return self._backward(combined.unflatten(1, (COORDINATES, CHANNELS)) + self.code.bias[:, None])
+        return self.backward(combined.unflatten(1, (COORDINATES, CHANNELS)) + self.code.bias[:, None])
 
     def flops(self) -> float:
-        """Operations of `ours`, forward and backward: products of the trunk, the merge and the merged heads."""
-        _, support, width = self.sizes
+        """Operations of `step`, forward and backward: products of the trunk, the merge and the merged heads."""
+        support, width = self.size.support, self.size.width
         trunk = (SHARED_LAYERS - 1) * 3 * width * width + 2 * 2 * width  # the first layer needs no input gradient
         head = 3 * SIGNALS * CHANNELS * width
         merge = 3 * SIGNALS * support * CHANNELS * (width + 1)
@@ -82,27 +62,18 @@ class StepCase:
     def peak_memory(self) -> dict[str, float]:
         """Bytes that one step of each needs beyond the parameters, gradients included."""
         memory = {}
-        for name, run_once in (("ours", self.ours), ("dense", self.dense)):
+        for name, run_once in (("ours", self.step), ("dense", self.dense)):
             self.clear()
-            memory[name] = peak_bytes(run_once)
+            memory[name] = peak_bytes(run_once, self.device)
         return memory
-
-    def clear(self) -> None:
-        """Drop all gradients."""
-        for parameter in (*self.dictionary.parameters(), self.code.values, self.code.bias):
-            parameter.grad = None
-
-    def _backward(self, values: torch.Tensor) -> torch.Tensor:
-        self.clear()
-        values.backward(self.upstream)
-        return values.detach()
 
 
 class Gemm:
     """A square matrix product, the yardstick of what this machine can do."""
 
     def __init__(self, side: int = 2048) -> None:
-        self.left, self.right = torch.randn(side, side), torch.randn(side, side)
+        device = resolve_device("auto")
+        self.left, self.right = torch.randn(side, side, device=device), torch.randn(side, side, device=device)
         self.flops = 2.0 * side**3
 
     def run(self) -> torch.Tensor:
@@ -111,14 +82,7 @@ class Gemm:
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
-    """Measure all sizes.
-
-    Args:
-        quick: two small sizes only, to see that it works.
-
-    Returns:
-        The figures and the table.
-    """
+    """Measure all sizes (`quick`: two small ones)."""
     sizes = [(n, k, h) for n in EXPERTS for k in SUPPORTS for h in WIDTHS]
     if quick:
         sizes = [(64, 8, 16), (128, 8, 16)]
@@ -127,8 +91,8 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     figures: dict[str, Any] = {}
     for size in tqdm(sizes, unit="size"):
         case = StepCase(*size)
-        error = (case.ours() - case.dense()).abs().max() / case.dense().abs().max()
-        seconds = alternate({"ours": case.ours, "dense": case.dense, "gemm": gemm.run})
+        error = (case.step() - case.dense()).abs().max() / case.dense().abs().max()
+        seconds = alternate({"ours": case.step, "dense": case.dense, "gemm": gemm.run}, device=case.device)
         memory = case.peak_memory()
         found = {
             "speedup": seconds["dense"] / seconds["ours"],
@@ -150,8 +114,8 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
 def _side_by_side(gemm: Gemm) -> dict[str, float]:
     """What compares one n with another is timed in one loop, as the machine's speed changes over minutes."""
     cases = {n: StepCase(n, 256, 512) for n in (1024, 4096, 16384)}
-    runs: dict[str, Callable[[], object]] = {str(n): case.ours for n, case in cases.items()}
-    seconds = alternate({**runs, "gemm": gemm.run}, repeats=15)
+    runs: dict[str, Callable[[], object]] = {str(n): case.step for n, case in cases.items()}
+    seconds = alternate({**runs, "gemm": gemm.run}, repeats=15, device=resolve_device("auto"))
     rate = gemm.flops / seconds["gemm"]
     return {
         "gemm_gflops": rate / 1e9,

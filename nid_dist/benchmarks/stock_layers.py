@@ -31,12 +31,9 @@ _FIRST, _SECOND = 24.0, 22.0
 
 
 class DeepSpeedLayer(nn.Module):
-    """DeepSpeed's `MoE` with k = 2 and nothing dropped.
+    """DeepSpeed's `MoE` with k = 2 and nothing dropped, its n experts shared by all ranks.
 
-    Args:
-        world: all ranks share the experts; of library "deepspeed".
-        experts: n.
-        features: phi at the coordinates that tokens will have, the same on all ranks.
+    `features` are phi at the coordinates that tokens will have, the same on all ranks.
     """
 
     def __init__(self, world: ProcessGroupWorld, experts: int, features: Float[Tensor, "C h"]) -> None:
@@ -46,6 +43,7 @@ class DeepSpeedLayer(nn.Module):
         width = features.shape[1]
         self.layer = MoE(width, nn.Linear(width, width), experts, world.size, k=2, drop_tokens=False, min_capacity=0)
         self.layer.set_deepspeed_parallelism()
+        self.to(features.device)
         _balance(self.layer.deepspeed_moe.gate.wg.weight, features)
 
     def forward(self, tokens: Float[Tensor, "tokens h"]) -> Float[Tensor, "tokens h"]:
@@ -59,13 +57,7 @@ class DeepSpeedLayer(nn.Module):
 
 
 class FairscaleLayer(nn.Module):
-    """fairscale's `MOELayer` with its `Top2Gate`.
-
-    Args:
-        world: all ranks share the experts.
-        experts: n, a divisor of the number of tokens.
-        features: phi at the coordinates that tokens will have, the same on all ranks.
-    """
+    """fairscale's `MOELayer` with its `Top2Gate`; n is a divisor of the number of tokens."""
 
     def __init__(self, world: ProcessGroupWorld, experts: int, features: Float[Tensor, "C h"]) -> None:
         from fairscale.nn.moe import MOELayer, Top2Gate
@@ -73,9 +65,10 @@ class FairscaleLayer(nn.Module):
         super().__init__()
         width = features.shape[1]
         self.gate = Top2Gate(width, experts)
-        _balance(self.gate.wg.weight, features)
         local = nn.ModuleList([nn.Linear(width, width) for _ in range(experts // world.size)])
         self.layer = MOELayer(self.gate, local, world.expert_group)
+        self.to(features.device)
+        _balance(self.gate.wg.weight, features)
 
     def forward(self, tokens: Float[Tensor, "tokens h"]) -> Float[Tensor, "tokens h"]:
         """The layer's results."""
@@ -90,14 +83,7 @@ class FairscaleLayer(nn.Module):
 
 @contextmanager
 def counted_all_to_all(ranks: int) -> Iterator[list[int]]:
-    """Count the bytes of each all-to-all that leave this rank, whoever calls it.
-
-    Args:
-        ranks: that take part.
-
-    Yields:
-        The list to which they go.
-    """
+    """Count the bytes of each all-to-all that leave this rank, whoever calls it; they go to the list."""
     import torch.distributed as dist
 
     original, sent = dist.all_to_all_single, list[int]()
@@ -116,8 +102,8 @@ def counted_all_to_all(ranks: int) -> Iterator[list[int]]:
 @torch.no_grad()
 def _balance(weight: Float[Tensor, "n h"], features: Float[Tensor, "C h"]) -> None:
     """Make a gate choose each of n experts equally often as first and as second, where n divides C."""
-    experts, coordinate = len(weight), torch.arange(len(features))
-    logits = torch.zeros(len(features), experts, dtype=torch.float64)
+    experts, coordinate = len(weight), torch.arange(len(features), device=features.device)
+    logits = torch.zeros(len(features), experts, dtype=torch.float64, device=features.device)
     logits[coordinate, coordinate % experts] = _FIRST
     logits[coordinate, (coordinate + 1) % experts] = _SECOND
     weight.copy_((torch.linalg.pinv(features.double()) @ logits).t())

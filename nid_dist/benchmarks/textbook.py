@@ -18,13 +18,8 @@ from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
 def evaluate_tokens(dictionary: Dictionary, code: Code, coords: Float[Tensor, "C m"]) -> Float[Tensor, "T C d"]:
     """Evaluate the signals of some codes, token by token; what is sent counts as the exchange's traffic.
 
-    Args:
-        dictionary: with linear heads, sharded over R ranks.
-        code: codes of T signals with k / R experts of every owner each.
-        coords: the same on all ranks.
-
-    Returns:
-        f at the coordinates.
+    The dictionary has linear heads, sharded over R ranks, each code k / R experts of every owner, and the coordinates
+    are the same on all ranks.
     """
     exchange, heads = dictionary.exchange, dictionary.experts
     assert isinstance(exchange, AllToAllExchange) and isinstance(heads, LinearHeads)

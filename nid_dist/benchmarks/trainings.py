@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from nid_dist.benchmarks.harness import QUIET
 from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.local_processes import run_local
@@ -41,45 +42,32 @@ _COMMON = (
     "signals.crop=128",
     "signals.val=[chelsea]",
     "signals.test=[retina, hubble_deep_field, stereo_motorcycle]",
-    "training.eval_every=0",
-    "training.checkpoint_every=0",
     "training.threads=1",
     "coding.prior_rank=0",
     "logging.log_every=1",
-    "logging.pictures_every=0",
-    "logging.tensorboard=false",
-    "logging.progress=false",
+    *QUIET,
 )
 
 
 @dataclass(frozen=True)
 class Training:
-    """A training to be timed.
+    """A training to be timed."""
 
-    Args:
-        processes: that are started for it.
-        overrides: of the quickstart's configuration.
-        independent: whether each process trains by itself and knows nothing of the others.
-    """
-
-    processes: int
-    overrides: tuple[str, ...]
-    independent: bool = False
+    processes: int  # that are started for it
+    overrides: tuple[str, ...]  # of the quickstart's configuration
+    independent: bool = False  # whether each process trains by itself and knows nothing of the others
 
 
 def step_seconds(trainings: Mapping[str, Training], steps: int, rounds: int) -> dict[str, float]:
     """Median seconds of a step of each training, all of them run in turns.
 
     Every run has new processes: one that follows others in their process finds memory as they have left it, and was
-    measured to take up to a quarter longer.
+    measured to take up to a quarter longer. The log says what steps took, without evaluation, checkpoints and logging.
 
     Args:
         trainings: what to run, by name.
         steps: of each run that count; a few more come before.
         rounds: runs of each.
-
-    Returns:
-        Seconds by name: what the log says that steps took, without evaluation, checkpoints and logging.
     """
     seconds: dict[str, list[float]] = {name: [] for name in trainings}
     for name in tqdm([*trainings] * rounds, unit="run"):
@@ -91,17 +79,7 @@ def step_seconds(trainings: Mapping[str, Training], steps: int, rounds: int) -> 
 
 
 def run_steps(launch: Launch, training: Training, folder: str, steps: int) -> JSON:
-    """A training, in one of its processes.
-
-    Args:
-        launch: this process's place.
-        training: which.
-        folder: for its run.
-        steps: of the training.
-
-    Returns:
-        The seconds of its steps but the first ones.
-    """
+    """A training, in one of its processes, with its run below `folder`: the seconds of its steps but the first ones."""
     run = Path(folder, f"run-{launch.rank}" if training.independent else "run")
     given = [f"training.steps={steps}", f"logging.run_dir={run}"]
     config = load_config(CONFIG, [*_COMMON, *training.overrides, *given])

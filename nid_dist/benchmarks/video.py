@@ -4,16 +4,15 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from nid_dist.benchmarks.harness import peak_bytes
-from nid_dist.comparison.base import Request
+from nid_dist.benchmarks.harness import QUIET, compare
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import Config, find_config, load_config
+from nid_dist.evaluation.measuring import peak_bytes
 from nid_dist.evaluation.report import Table
 from nid_dist.export import load
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.local_processes import run_local
 from nid_dist.parallel.world import JSON
-from nid_dist.tasks.video.comparison import VideoComparison, compare_videos
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.results import decompose
 from nid_dist.tasks.video.decomposition.writing import writing
@@ -33,23 +32,16 @@ _LENGTHS = (100, 400)
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
-    """Compare on the synthetic clip, then decompose videos of two lengths.
+    """Compare on the synthetic clip, then decompose videos of two lengths; a table of the comparison's.
 
-    Args:
-        quick: tiny sizes, to see that it works.
-
-    Returns:
-        The figures (`background_db_minus_pcp`, `f_measure_minus_pcp` and so on, each F at the method's best threshold)
-        and the comparison's table.
+    The figures: `background_db_minus_pcp`, `f_measure_minus_pcp` and so on, each F at the method's best threshold.
     """
     with tempfile.TemporaryDirectory() as folder:
         path = find_config("compare_video")
-        _, config = load_comparison(path, [f"run_dir={folder}/compare", *(_TINY if quick else ())])
-        assert isinstance(config, VideoComparison)
-        results = compare_videos(config, Request(path, None, Path(folder)))
+        results = compare(load_comparison(path, [f"run_dir={folder}/compare", *(_TINY if quick else ())]), path)
         lengths = (10, 20) if quick else _LENGTHS
         # Each in a process of its own, whose memory nothing else has used before.
-        sizes = {frames: _memory_of(str(folder), frames, quick) for frames in lengths}
+        sizes = {frames: _memory_of(folder, frames, quick) for frames in lengths}
     rows = {row["method"]: row for row in results.rows}
     nid, pcp, median = rows["NID"], rows["PCP"], rows["temporal median"]
     figures: dict[str, Any] = {
@@ -65,7 +57,7 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     figures |= {f"memory_mib_{frames}_frames": size / 2**20 for frames, size in sizes.items()}
     short, long = lengths
     figures[f"memory_ratio_{long}_over_{short}_frames"] = sizes[long] / sizes[short]
-    return figures, results.table
+    return figures, results.report.table
 
 
 def _memory_of(folder: str, frames: int, quick: bool) -> float:
@@ -86,10 +78,7 @@ def _memory(launch: Launch, folder: str, frames: int, quick: bool) -> JSON:
             "signals.short_side=null",
             "signals.video.stop=null",
             "training.steps=20",
-            "training.eval_every=0",
-            "logging.pictures_every=0",
-            "logging.tensorboard=false",
-            "logging.progress=false",
+            *QUIET,
             f"logging.run_dir={place}/run",
             *(["dictionary.width=16", "training.steps=2"] if quick else []),
         ],

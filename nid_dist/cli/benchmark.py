@@ -11,8 +11,7 @@ import torch
 from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step, video
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import machine
-from nid_dist.files import replacing, write_json
+from nid_dist.evaluation.report import write_results
 from nid_dist.memory import keep_freed_memory
 
 BENCHMARKS = {
@@ -48,16 +47,13 @@ def command(arguments: Sequence[str] | None = None) -> int:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
     given = shlex.join(["nid-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
-    print(chosen_device(options, everywhere=True), file=sys.stderr)
+    print(chosen_device(options), file=sys.stderr)
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
-    facts = machine()
-    write_json(options.json, {"name": options.name, "command": given, "machine": facts, "figures": figures})
+    facts, beside = {"name": options.name, "figures": figures}, options.json.with_suffix(".md")
+    write_results(options.json, given, facts, table, title=options.name, beside=beside.name)
     print(table.text())
-    words = ", ".join(f"{key} {value}" for key, value in facts.items())
-    with replacing(options.json.with_suffix(".md")) as temporary:
-        temporary.write_text(f"# {options.name}\n\n`{given}`\n\n{words}\n\n{table.markdown()}\n")
-    print(f"wrote {options.json} and {options.json.with_suffix('.md')}")
+    print(f"wrote {options.json} and {beside}")
     return 0
 
 

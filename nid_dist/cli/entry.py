@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
-from nid_dist.device import DeviceChoice, choose_device, use_device
+from nid_dist.device import DeviceChoice, use_device
 from nid_dist.errors import UserError
 from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
@@ -45,17 +45,13 @@ def add_device_option(parser: argparse.ArgumentParser, *, default: str | None = 
     )
 
 
-def chosen_device(options: argparse.Namespace, *, everywhere: bool = False) -> DeviceChoice:
-    """The device asked for, with the reason, which a command prints when it begins to compute.
-
-    Args:
-        options: with that of `add_device_option`.
-        everywhere: whether all that the command does takes this device, in processes that it starts too.
+def chosen_device(options: argparse.Namespace) -> DeviceChoice:
+    """The device asked for, of all that the command does and starts; it prints the choice when it begins to compute.
 
     Raises:
         UserError: when there is no such device.
     """
-    return (use_device if everywhere else choose_device)(options.device)
+    return use_device(options.device)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options
 from nid_dist.export import export, load
 
 
@@ -21,7 +21,8 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    folder = export(load(options.dictionary, device=chosen_device(options).device), options.out)
+    with in_options(another="another --out"):
+        folder = export(load(options.dictionary, device=chosen_device(options).device), options.out)
     size = sum(file.stat().st_size for file in folder.iterdir())
     print(f"wrote {folder}: model.safetensors, config.yaml, model.json ({size / 2**20:.1f} MiB)")
     print(f"next: nid-fit --dictionary {folder} --input IMAGES --out DIR, or in Python nid_dist.load({str(folder)!r})")

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,31 +14,32 @@ from jaxtyping import Bool
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import read_start
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
 from nid_dist.coding.method import Method
+from nid_dist.comparison.runner import run_specification
 from nid_dist.data.reading import read_image
 from nid_dist.errors import UserError
-from nid_dist.evaluation.grids import picture_grid
-from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.evaluation.report import Column, Table, machine
+from nid_dist.evaluation.report import Column, Table
 from nid_dist.export import load
-from nid_dist.files import replacing, write_json
+from nid_dist.tasks.comparison import ComparedMethod, Grid, Report, Specification, Subject, Trial
+from nid_dist.tasks.images.comparison import show
 from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.corruptions import CORRUPTIONS, corrupt
-from nid_dist.tasks.images.fillers import Filled, Filler, classical_filler, fill_all, network_filler
+from nid_dist.tasks.images.corruptions import CORRUPTIONS, Corrupted, corrupt
+from nid_dist.tasks.images.fillers import Filler, classical_filler, filler, leave, network_filler
 from nid_dist.tasks.images.fit import ImageArray, require_images
 from nid_dist.tasks.images.inpainting import check_mask
+from nid_dist.tasks.images.inpainting_comparison import figures, first
 from nid_dist.tasks.images.preparation import prepare
 
 AGAINST = ("siren", "meta", "biharmonic")
 _META_STEPS = 10
 _COLUMNS = [
-    Column("method"),
-    Column("PSNR", "dB", ".2f"),
-    Column("SSIM", "", ".4f"),
-    Column("unknown pixels", "dB", ".2f"),
-    Column("time", "s", ".2f"),
+    Column("method", key="method"),
+    Column("PSNR", "dB", ".2f", "psnr_db"),
+    Column("SSIM", "", ".4f", "ssim"),
+    Column("unknown pixels", "dB", ".2f", "psnr_unknown_db"),
+    Column("time", "s", ".2f", "seconds"),
 ]
 
 
@@ -83,27 +85,32 @@ def command(arguments: Sequence[str] | None = None) -> int:
     def ours(corrupted: ImageArray, _: Bool[np.ndarray, "H W"]) -> ImageArray:
         method = Method("map", noise=options.noise) if model.prior is not None else Method("irls")
         fitted["result"] = model.fit(corrupted, method, mask="unknown" if mask is None else mask)
-        picture: ImageArray = fitted["result"].filled()
+        fitted["picture"] = fitted["result"].filled()
+        picture: ImageArray = fitted["picture"]
         return picture
 
     everywhere = np.ones(given.shape[:2], bool) if known is None else known
-    filled = fill_all({"NID": ours} | others, given, everywhere)
-    result = fitted["result"]
-    save_image(options.out / "inpainted.png", filled["NID"].picture)
-    result.write_maps(options.out)
-    _draw(options, clean, given, filled)
-    rows = _rows(clean, given, known, filled)
-    table = Table(_COLUMNS, [list(row.values()) for row in rows])
-    given_words = shlex.join(["nid-inpaint", *(sys.argv[1:] if arguments is None else arguments)])
-    write_json(options.out / "results.json", {"command": given_words, "machine": machine(), "rows": rows})
-    with replacing(options.out / "table.md") as temporary:
-        temporary.write_text(f"`{given_words}`\n\n{table.markdown()}\n", encoding="utf-8", errors="backslashreplace")
-    print(table.text())
-    print(
-        f"\nwrote {options.out}: comparison.png, inpainted.png, trusted.png (white: believed), table.md, results.json"
+    methods = [ComparedMethod("corrupted", leave, shown=False), ComparedMethod("NID", filler(ours))]
+    methods += [ComparedMethod(name, fill) for name, fill in others.items()]
+    grid = Grid("comparison", options.input.name, "the image and what each method makes of it")
+    subject = Subject(options.input.name, {}, lambda: (Corrupted(given, everywhere), clean), grid)
+    specification = Specification(
+        [Trial([subject], lambda: methods)],
+        partial(figures, None),
+        first,
+        show,
+        lambda outcomes: Report(Table.of(_COLUMNS, [outcome.row for outcome in outcomes])),
     )
-    print(f"next: look at {options.out}/comparison.png")
-    return 0
+    words = shlex.join(["nid-inpaint", *(sys.argv[1:] if arguments is None else arguments)])
+    results = run_specification(specification, options.out, words)
+    if results.rows:
+        save_image(options.out / "inpainted.png", fitted["picture"])
+        fitted["result"].write_maps(options.out)
+        print(results.report.table.text())
+        shown = ", ".join(results.files)
+        print(f"\nwrote {options.out}: {shown}, inpainted.png, trusted.png (white: believed), table.md, results.json")
+        print(f"next: look at {options.out}/comparison.png")
+    return without_result("nid-inpaint", results.failed, 1)
 
 
 def _check(options: argparse.Namespace) -> None:
@@ -152,35 +159,8 @@ def _others(options: argparse.Namespace, masked: bool) -> dict[str, Filler]:
         baseline = Baseline(config, read_start(config, options.meta_start))
         found[f"Meta + {_META_STEPS} steps"] = network_filler(baseline, steps=_META_STEPS)
     if "biharmonic" in wanted:
-        found["biharmonic"] = classical_filler
+        found["biharmonic"] = classical_filler()
     return found
-
-
-def _draw(options: argparse.Namespace, clean: ImageArray | None, given: ImageArray, filled: dict[str, Filled]) -> None:
-    row = {} if clean is None else {"clean": (clean, "")}
-    row["corrupted"] = (given, "" if clean is None else f"{psnr(given, clean):.2f} dB")
-    for name, result in filled.items():
-        row[name] = (result.picture, "" if clean is None else f"{psnr(result.picture, clean):.2f} dB")
-    picture_grid(options.out / "comparison.png", {"": row}, title=options.input.name)
-
-
-def _rows(
-    clean: ImageArray | None,
-    given: ImageArray,
-    known: Bool[np.ndarray, "H W"] | None,
-    filled: dict[str, Filled],
-) -> list[dict[str, Any]]:
-    rows = []
-    for name, result in ({"corrupted": Filled(given, 0.0)} | filled).items():
-        scores: list[float | None] = [None, None, None]
-        if clean is not None:
-            lost = None if known is None or known.all() else ~known
-            unknown = None if lost is None else psnr(result.picture[lost], clean[lost])
-            scores = [psnr(result.picture, clean), ssim(result.picture, clean), unknown]
-        keys = ("psnr_db", "ssim", "psnr_unknown_db")
-        seconds = result.seconds if name in filled else None
-        rows.append({"method": name, **dict(zip(keys, scores, strict=True)), "seconds": seconds})
-    return rows
 
 
 main = guarded("nid-inpaint", command)

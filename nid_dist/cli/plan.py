@@ -17,9 +17,8 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Cell, Column, Table
 from nid_dist.files import write_json
 from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
-from nid_dist.planning.cost import rows
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
-from nid_dist.planning.workload import Run
+from nid_dist.planning.run import Run, rows
 from nid_dist.tasks.registry import make_task
 
 _MIB = 2**20
@@ -57,7 +56,6 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
     """What a configuration asks a number of ranks to compute.
 
     Args:
-        config: the configuration.
         world: ranks in all.
         signals: number of training signals; None: counted, where a codebook needs it.
 
@@ -92,14 +90,7 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
 
 
 def plan(run: Run, machine: Machine) -> list[Estimate]:
-    """Figures for every sensible R, and for the configured one.
-
-    Args:
-        run: what is computed.
-        machine: where.
-
-    Returns:
-        One estimate per R, in ascending order.
+    """Figures for every sensible R, and for the configured one: one estimate per R, in ascending order.
 
     Raises:
         UserError: when the configured R does not divide the ranks.

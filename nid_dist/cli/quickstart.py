@@ -19,9 +19,8 @@ from nid_dist.device import processes_for
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
-from nid_dist.evaluation.report import Column, Table, machine
+from nid_dist.evaluation.report import Column, Table, write_results
 from nid_dist.export import load
-from nid_dist.files import replacing, write_json
 from nid_dist.model import Model
 from nid_dist.parallel.launch.network import free_port
 from nid_dist.tasks.images import dct, pca
@@ -89,11 +88,7 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
 
     Args:
         task: its training patches are what PCA learns from.
-        image: held out.
         k: coefficients per patch.
-
-    Returns:
-        Reconstructions.
     """
     side = task.grid_shape[0]
     height, width = image.shape[:2]
@@ -110,11 +105,6 @@ def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArra
 
 def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray, list[str]]:
     """The atoms that carry most of an image, and their share of all |coefficient| x |atom|.
-
-    Args:
-        model: trained.
-        fit: of the image.
-        count: of atoms, at most.
 
     Returns:
         Atoms [count, H, W, d], and a label for each.
@@ -160,9 +150,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     results |= {"seconds": seconds, "training_seconds": progress["seconds"], "held_out": name}
     results |= {"experts": model.dictionary.num_experts, "support": model.support, "processes": processes}
     given = shlex.join(["python", "-m", "nid_dist.cli.quickstart", *(sys.argv[1:] if arguments is None else arguments)])
-    write_json(out / "results.json", {"command": given, **results, "machine": machine()})
-    with replacing(out / "table.md") as temporary:
-        temporary.write_text(table.markdown() + "\n")
+    write_results(out / "results.json", given, results, table)
     size = f"{model.dictionary.num_experts} experts, {model.support} coefficients a patch"
     print(f"\n{name}, held out; {size}; {seconds:.0f} s in all\n\n{table.text()}")
     print(

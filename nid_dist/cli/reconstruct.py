@@ -59,12 +59,12 @@ def command(arguments: Sequence[str] | None = None) -> int:
     with new_folder(options.out) as folder:
         print(device)
         fit = model.fit(cloud, frame=options.frame, noise=options.noise)
-        facts = fit.write(folder, resolution=options.resolution, formats=options.format, truth=truth, **facts)
-    if not facts["faces"]:
+        found = fit.write(folder, resolution=options.resolution, formats=options.format, truth=truth, **facts)
+    if not found["faces"]:
         print(f"wrote {options.out}: codes and picture")
         raise no_surface(str(options.points))
     if truth is not None:
-        print(", ".join(f"{name} {value:.4g}" for name, value in facts["metrics"].items()))
+        print(", ".join(f"{name} {value:.4g}" for name, value in found["metrics"].items()))
     print(f"wrote {options.out}: {', '.join(f'mesh.{each}' for each in options.format)}, picture.png, results.json")
     print("next: look at picture.png: the cloud, then the surface from two sides")
     return 0

@@ -13,15 +13,10 @@ from nid_dist.files import new_folder
 
 @dataclass(frozen=True, eq=False)
 class Fit(ABC):
-    """A signal as a method represents it; each task has a form of its own.
+    """A signal as a method represents it; each task has a form of its own."""
 
-    Args:
-        method: how it was fitted.
-        solution: the code, its residual, and the seconds it took.
-    """
-
-    method: Method
-    solution: Solution
+    method: Method  # how it was fitted
+    solution: Solution  # the code, its residual, and the seconds it took
 
     @property
     def code(self) -> Code:
@@ -52,10 +47,6 @@ class Fit(ABC):
 
         Args:
             folder: new or empty; it appears complete or not at all.
-            options: those of the task's form.
-
-        Returns:
-            The folder.
 
         Raises:
             UserError: when there is something in the folder, or it cannot be written.

@@ -16,27 +16,19 @@ _STEPS = 10  # of adam, where a name says none
 class Method:
     """One way to fit.
 
-    Args:
-        name: `init` (the gate's code), `adam` (steps from it), `ridge` (on the gate's support), `omp`, `fista` (L1),
-            `irls` (robust), `map` (with the prior that the training learned).
-        steps: of Adam; for `omp`, `irls` and `map` the rounds of selection, 0 for one atom a round.
-        ridge: relative ridge.
-        penalty: of `fista`, relative to the least that leaves nothing.
-        loss: of `irls`.
-        tolerance: of `omp`: a signal of no larger mean squared error gets no further coefficients.
-        noise: of `map`, the standard deviation of the measurements' noise in the signal's units.
-
     Raises:
         UserError: for another name.
     """
 
+    # `init` (the gate's code), `adam` (steps from it), `ridge` (on the gate's support), `omp`, `fista` (L1), `irls`
+    # (robust), `map` (with the prior that the training learned)
     name: str
-    steps: int = 0
-    ridge: float = 1e-5
-    penalty: float = 0.01
-    loss: RobustLoss = "l1"
-    tolerance: float = 0.0
-    noise: float = 0.01
+    steps: int = 0  # of Adam; for `omp`, `irls` and `map` the rounds of selection, 0 for one atom a round
+    ridge: float = 1e-5  # relative ridge
+    penalty: float = 0.01  # of `fista`, relative to the least that leaves nothing
+    loss: RobustLoss = "l1"  # of `irls`
+    tolerance: float = 0.0  # of `omp`: a signal of no larger mean squared error gets no further coefficients
+    noise: float = 0.01  # of `map`, the standard deviation of the measurements' noise in the signal's units
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:
@@ -52,9 +44,6 @@ class Method:
             method: a name, with steps or rounds where there are any: omp, omp8, adam (ten steps), adam5. A method
                 stays as it is.
             defaults: of what a label does not say.
-
-        Returns:
-            The method.
 
         Raises:
             UserError: for another name.

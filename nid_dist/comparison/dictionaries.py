@@ -5,33 +5,27 @@ import sys
 from pathlib import Path
 
 from nid_dist.checkpoints.run_folder import RunFolder
-from nid_dist.comparison.base import Request, Trained
-from nid_dist.config import Config, load_config
+from nid_dist.config import Config, find_config, load_config
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.model import Model
+from nid_dist.tasks.comparison import Trained
 from nid_dist.training.run import train
 
 _NO_MATTER = {"logging", "parallel"}  # the sections that do not change what a training finds
 
 
-def trained(dictionary: Trained, request: Request, run_dir: str) -> tuple[Model, Config]:
-    """A dictionary of a comparison; it is trained where it has not been, or not to the end.
+def trained(dictionary: Trained, path: Path, run_dir: str) -> tuple[Model, Config]:
+    """A dictionary of the comparison at `path`, frozen, and its configuration.
 
-    Args:
-        dictionary: its name and configuration.
-        request: whose file the configuration is named relative to.
-        run_dir: where runs are kept, in a folder of the dictionary's name each.
-
-    Returns:
-        The model, frozen, and its configuration.
+    It is trained where it has not been, or not to the end; its run is kept in `run_dir`, in a folder of its name.
 
     Raises:
         UserError: when it cannot be trained, its training was stopped, or the folder holds another one.
     """
     folder = folder_of(dictionary, run_dir)
     overrides = [*dictionary.set, f"logging.run_dir={folder}"]
-    config = load_config(request.beside(dictionary.config), overrides)
+    config = load_config(find_config(dictionary.config, path.parent), overrides)
     run = RunFolder(folder)
     if run.config.is_file():
         _refuse_another(run, config)
@@ -68,5 +62,5 @@ def _refuse_another(run: RunFolder, config: Config) -> None:
             str(run.path),
             found=f"a dictionary trained with another {', '.join(different)}",
             expected="one of this comparison's configuration",
-            hint="choose another run_dir (--set run_dir=...), or move that run away",
+            hint="choose another run_dir, or move that run away",
         )

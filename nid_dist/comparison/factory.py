@@ -1,41 +1,22 @@
 """Which comparison a configuration asks for: its key `task`."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from nid_dist.comparison.base import Comparison, Request, Results
 from nid_dist.config.loading import load_as
 from nid_dist.errors import UserError
-from nid_dist.tasks.ct.comparison import CTComparison, compare_ct
-from nid_dist.tasks.images.comparison import ImageComparison, compare_images
-from nid_dist.tasks.images.inpainting_comparison import InpaintingComparison, compare_inpainting
-from nid_dist.tasks.shapes.comparison import ShapeComparison, compare_shapes
-from nid_dist.tasks.video.comparison import VideoComparison, compare_videos
+from nid_dist.tasks.comparison import Comparison
+from nid_dist.tasks.ct.comparison import CTComparison
+from nid_dist.tasks.images.comparison import ImageComparison
+from nid_dist.tasks.images.inpainting_comparison import InpaintingComparison
+from nid_dist.tasks.shapes.comparison import ShapeComparison
+from nid_dist.tasks.video.comparison import VideoComparison
 
-
-@dataclass(frozen=True)
-class Kind:
-    """A comparison.
-
-    Args:
-        config: its configuration, of the whole file.
-        run: makes it.
-    """
-
-    config: type[Comparison]
-    run: Callable[[Any, Request], Results]
-
-
-KINDS = {
-    "images": Kind(ImageComparison, compare_images),
-    "inpainting": Kind(InpaintingComparison, compare_inpainting),
-    "shapes": Kind(ShapeComparison, compare_shapes),
-    "ct": Kind(CTComparison, compare_ct),
-    "video": Kind(VideoComparison, compare_videos),
+KINDS: dict[str, type[Comparison]] = {
+    kind.model_fields["task"].default: kind
+    for kind in (ImageComparison, InpaintingComparison, ShapeComparison, CTComparison, VideoComparison)
 }
 
 
@@ -46,15 +27,8 @@ class _Task(BaseModel):
     task: str | None = None
 
 
-def load_comparison(path: Path, overrides: Sequence[str] = ()) -> tuple[Kind, Comparison]:
-    """Read the configuration of a comparison.
-
-    Args:
-        path: a YAML file with `task` and the keys of that comparison.
-        overrides: `section.key=value`, as for a training.
-
-    Returns:
-        Which comparison, and its configuration.
+def load_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
+    """Read the configuration of a comparison: `task`, and the keys of that comparison.
 
     Raises:
         UserError: as `load_config`; and for a task that has no comparison.
@@ -64,5 +38,4 @@ def load_comparison(path: Path, overrides: Sequence[str] = ()) -> tuple[Kind, Co
         raise UserError(
             f"{path}: task", found=str(task), expected=f"one of {', '.join(KINDS)}", hint="see configs/compare_*.yaml"
         )
-    kind = KINDS[task]
-    return kind, load_as(kind.config, path, overrides)
+    return load_as(KINDS[task], path, overrides)

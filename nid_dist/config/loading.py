@@ -25,9 +25,6 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
         path: a YAML file with its sections, or (a string) the name of a shipped one; None: the defaults.
         overrides: `section.key=value`, value in YAML; lists are indexed by number (`coding.phases.0.mode=gate`).
 
-    Returns:
-        The configuration, with a value for every key.
-
     Raises:
         UserError: the file or an override cannot be read, or a value is not allowed; one line with the first reason.
     """

@@ -138,11 +138,7 @@ def unit_values(where: str | Path, samples: Shaped[np.ndarray, "H W c"]) -> Floa
     """Samples as numbers in [0, 1].
 
     Args:
-        where: for messages.
         samples: bool, uint8, uint16, or floats in [0, 1].
-
-    Returns:
-        The values.
 
     Raises:
         UserError: for other types, and floats that are not finite or lie beyond.

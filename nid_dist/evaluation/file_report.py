@@ -6,14 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeAlias
 
-import numpy as np
-
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
-from nid_dist.evaluation.report import Column, Table, machine
-from nid_dist.files import replacing, write_json
+from nid_dist.evaluation.report import Column, Table, means, write_results
 from nid_dist.model import Model
 
 Row = dict[str, Any]
@@ -26,7 +23,7 @@ class Report:
     """What became of some signals.
 
     Args:
-        columns: of the table, one for each figure.
+        columns: of the table.
         noun: what a signal is, and the key of its name in a row.
         rows: figures of each signal and method.
         failed: why a signal has none, by its name.
@@ -40,25 +37,19 @@ class Report:
     @property
     def table(self) -> Table:
         """One row per signal and method, and the means over signals where there are several."""
-        return Table(self.columns, [list(row.values()) for row in self.rows + self.means])
+        return Table.of(self.columns, self.rows + self.means)
 
     @property
     def means(self) -> list[Row]:
         """One row per method."""
         if len({row[self.noun] for row in self.rows}) < 2:
             return []
-        means = []
-        for label in dict.fromkeys(row["solver"] for row in self.rows):
-            own = [row for row in self.rows if row["solver"] == label]
-            figures: Row = {}
-            for key in own[0]:
-                known = [row[key] for row in own if row[key] is not None]
-                if key not in (self.noun, "solver"):
-                    figures[key] = float(np.mean(known)) if known else None
-            figures["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
-            figures["bytes_per_signal"] = own[0]["bytes_per_signal"]
-            means.append({self.noun: "mean", "solver": label, **figures})
-        return means
+        found = means(self.rows, ["solver"])
+        for mean in found:
+            own = [row for row in self.rows if row["solver"] == mean["solver"]]
+            mean |= {self.noun: "mean", "bytes_per_signal": own[0]["bytes_per_signal"]}
+            mean["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
+        return found
 
 
 class WriteReport(Protocol):
@@ -130,17 +121,9 @@ def report_signals(
                 report.failed[name] = f"{folder}: {error.strerror or error}"
     finally:
         if report.rows or report.failed:
-            _write_table(report, out, command)
+            facts = {"rows": report.rows, "means": report.means}
+            write_results(out / "results.json", command, facts, report.table, failed=report.failed)
     return report
-
-
-def _write_table(report: Report, out: Path, command: str) -> None:
-    lost = "".join(f"\n- {reason}" for reason in report.failed.values())
-    with replacing(out / "table.md") as temporary:
-        text = f"`{command}`\n\n{report.table.markdown()}\n" + (f"\nWithout result:\n{lost}\n" if lost else "")
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-    results = {"rows": report.rows, "means": report.means, "failed": report.failed}
-    write_json(out / "results.json", {"command": command, "machine": machine(), **results})
 
 
 def _folder_name(name: str, taken: set[str]) -> str:

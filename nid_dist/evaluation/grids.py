@@ -1,7 +1,7 @@
 """Pictures side by side: one row per image, one column per method."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,22 +17,21 @@ def picture_grid(
     path: str | Path,
     rows: Mapping[str, Mapping[str, tuple[Float[np.ndarray, "H W d"], str]]],
     *,
-    columns: Sequence[str] | None = None,
     title: str = "",
 ) -> None:
     """Save pictures as a grid.
 
     Args:
         path: the PNG file; missing folders are made.
-        rows: label of a row → name of a column → the picture, values in [0, 1], and a caption under it (its dB).
-        columns: their order; None: as they appear. A row may lack some.
+        rows: label of a row → name of a column → the picture, values in [0, 1], and a caption under it (its dB); a row
+            may lack some.
         title: a line above everything; empty for none.
 
     Raises:
         UserError: the file cannot be written.
         ValueError: there is nothing to show, or there are neither one nor three channels.
     """
-    names = list(dict.fromkeys(name for row in rows.values() for name in row)) if columns is None else list(columns)
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
     if not rows or not names:
         raise ValueError("a grid needs at least one picture")
     first = next(picture for row in rows.values() for picture, _ in row.values())

@@ -10,7 +10,7 @@ from nid_dist.code import Code
 from nid_dist.coding.gates.cost import gate_cost
 from nid_dist.dictionary.evaluation import cheaper_strategy
 from nid_dist.model import Model
-from nid_dist.planning.cost import expert_layers, trunk_layers
+from nid_dist.planning.run import expert_layers, trunk_layers
 
 
 @dataclass(frozen=True)

@@ -34,11 +34,7 @@ ERROR_QUANTILE = 0.995
 
 
 def save_image(path: str | Path, array: Float[np.ndarray, "H W d"]) -> None:
-    """Save an image as an 8-bit PNG, atomically.
-
-    Args:
-        path: the file; missing folders are made.
-        array: values in [0, 1], d = 3 (rgb) or 1 (grey); clipped, and 0 where a value is not a number.
+    """Save an image in [0, 1] (clipped; 0 where a value is not a number) as an 8-bit PNG, atomically.
 
     Raises:
         UserError: the file cannot be written.
@@ -50,14 +46,7 @@ def save_image(path: str | Path, array: Float[np.ndarray, "H W d"]) -> None:
 
 
 def error_map(estimate: Float[np.ndarray, "H W d"], target: Float[np.ndarray, "H W d"]) -> Float[np.ndarray, "H W"]:
-    """Absolute error of each pixel, averaged over the channels, in grey levels (units of 1/255).
-
-    Args:
-        estimate: the reconstruction; not clipped here.
-
-    Returns:
-        The errors in float64, 0 where equal and 255 where black stands for white.
-    """
+    """Absolute error of each pixel, averaged over the channels, in grey levels: 255 where black stands for white."""
     error: np.ndarray = np.abs(estimate.astype(np.float64) - target.astype(np.float64)).mean(axis=2)
     return 255.0 * error
 
@@ -76,10 +65,10 @@ def comparison(
 
     Args:
         path: the PNG file; missing folders are made.
-        original: the original, values in [0, 1].
-        reconstructions: name → reconstruction, of the original's shape; drawn in this order, at most four to a row.
+        original: values in [0, 1].
+        reconstructions: by name, of the original's shape; drawn in this order, at most four to a row.
         title: a line above everything; empty for none.
-        captions: name → more to say under the PSNR of that reconstruction (SSIM, bytes, seconds …).
+        captions: by name, more to say under the PSNR of a reconstruction (SSIM, bytes, seconds …).
 
     Raises:
         UserError: the file cannot be written.
@@ -126,11 +115,7 @@ def atoms_sheet(
 ) -> None:
     """Save a sheet of atoms: each divided by its own largest magnitude, drawn around mid grey (grey is zero).
 
-    Args:
-        path: the PNG file; missing folders are made.
-        atoms: signed atoms on a grid, in any unit.
-        labels: what to write above each, such as its share of the usage ("3.1 %").
-        title: a line above everything; empty for none.
+    `labels` stand above each, such as its share of the usage ("3.1 %"), `title` above everything.
 
     Raises:
         UserError: the file cannot be written.

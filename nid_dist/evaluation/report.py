@@ -3,29 +3,30 @@
 import math
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from nid_dist.files import replacing, write_json
+
 Cell = str | float | int | None
+Row = Mapping[str, Any]
+"""Figures by name."""
 
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: its head, the unit shown in the head, and how its numbers are written.
-
-    Args:
-        name: the head's text.
-        unit: the unit of every number below ("dB", "s", "bytes"); empty for none.
-        format: a format specification for numbers, as in `format(value, ".2f")`; text is written as it is.
-    """
+    """One column of a table: its head, and how what stands below is found and written."""
 
     name: str
-    unit: str = ""
-    format: str = ""
+    unit: str = ""  # of every number below ("dB", "s", "bytes"), shown in the head; empty for none
+    format: str = ""  # of numbers, as in `format(value, ".2f")`; text is written as it is
+    key: str = ""  # of the figure, in rows that are dictionaries
+    scale: float = 1.0  # what the figure is multiplied with
 
     @property
     def head(self) -> str:
@@ -43,16 +44,22 @@ class Column:
 class Table:
     """A small table of results.
 
-    Args:
-        columns: the columns; a plain string stands for a column of that name without unit or format.
-        rows: one sequence of cells per row, as long as there are columns.
-
     Raises:
         ValueError: a row has another number of cells than there are columns.
     """
 
-    columns: Sequence[Column | str]
+    columns: Sequence[Column | str]  # a plain string stands for a column of that name without unit or format
     rows: Sequence[Sequence[Cell]]
+
+    @classmethod
+    def of(cls, columns: Sequence[Column], rows: Iterable[Row]) -> "Table":
+        """A table of rows of figures by name; what a row lacks is left open."""
+
+        def cell(row: Row, column: Column) -> Cell:
+            value: Cell = row.get(column.key)
+            return value * column.scale if column.scale != 1 and isinstance(value, float | int) else value
+
+        return cls(columns, [[cell(row, column) for column in columns] for row in rows])
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows):
@@ -97,6 +104,74 @@ def _widths(heads: list[str], body: list[list[str]]) -> list[int]:
 
 def _align(cells: list[str], widths: list[int], right: list[bool]) -> list[str]:
     return [c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)]
+
+
+def means(rows: Iterable[Row], keys: Sequence[str]) -> list[dict[str, Any]]:
+    """Means of all numbers, over the rows that agree in some keys.
+
+    Returns:
+        A row for each combination, in the order of appearance: the keys, `count`, and the mean of each figure over the
+        rows that have one (None where none has). What is neither a number nor None has no mean and is left out.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(tuple(row[key] for key in keys), []).append(row)
+    found = []
+    for case, own in groups.items():
+        mean = {**dict(zip(keys, case, strict=True)), "count": len(own)}
+        for key in dict.fromkeys(key for row in own for key in row if key not in mean):
+            values = [row[key] for row in own if row.get(key) is not None]
+            if all(isinstance(value, float | int) for value in values):
+                mean[key] = float(np.mean(values)) if values else None
+        found.append(mean)
+    return found
+
+
+def pivot(rows: Iterable[Row], index: Sequence[str], key: str, *, unit: str = "", form: str = ".2f") -> Table:
+    """Means of one figure: a line for each combination of the index, a column for each method that has it."""
+    own = [mean for mean in means(rows, [*index, "method"]) if mean.get(key) is not None]
+    lines: dict[tuple[Any, ...], dict[str, Cell]] = {}
+    for mean in own:
+        lines.setdefault(tuple(mean[name] for name in index), {})[mean["method"]] = mean[key]
+    methods = [Column(method, unit, form) for method in dict.fromkeys(mean["method"] for mean in own)]
+    cells = [[*case, *(line.get(method.name) for method in methods)] for case, line in lines.items()]
+    return Table([*map(Column, index), *methods], cells)
+
+
+def write_results(
+    path: Path,
+    command: str,
+    facts: Mapping[str, Any],
+    table: Table | None = None,
+    *,
+    tables: Mapping[str, Table] | None = None,
+    failed: Mapping[str, str] | None = None,
+    title: str = "",
+    beside: str = "table.md",
+) -> None:
+    """Write what was found: JSON for programs, Markdown beside it for people, each complete or not at all.
+
+    Args:
+        facts: what the JSON says besides the command, the machine, and what failed.
+        table: without one there is no Markdown.
+        tables: further ones, by heading.
+        failed: why an input has no result, by its name; None: there are no inputs that could fail.
+        beside: name of the Markdown's file.
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    made_on = machine()
+    if table is not None:
+        parts = [f"# {title}"] * bool(title) + [f"`{command}`", ", ".join(f"{key} {made_on[key]}" for key in made_on)]
+        parts.append(table.markdown())
+        parts += [f"## {heading}\n\n{other.markdown()}" for heading, other in (tables or {}).items()]
+        if failed:
+            parts.append("Without result:\n\n" + "\n".join(f"- {reason}" for reason in failed.values()))
+        with replacing(path.with_name(beside)) as temporary:
+            # A file name that is not UTF-8 arrives as lone surrogates.
+            temporary.write_text("\n\n".join(parts) + "\n", encoding="utf-8", errors="backslashreplace")
+    write_json(path, {"command": command, "machine": made_on, **facts} | ({} if failed is None else {"failed": failed}))
 
 
 def machine() -> dict[str, Any]:

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nid_dist.config.schema import Config
-from nid_dist.planning.cost import NUMBER, step_messages
+from nid_dist.planning.cost import FLOAT_BYTES, step_messages
 from nid_dist.planning.footprint import Memory, memory
-from nid_dist.planning.workload import Run, step_flops, trained
+from nid_dist.planning.run import Run
+from nid_dist.planning.workload import step_flops, trained
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def gradient_bytes(run: Run, expert_parallel_size: int, mode: str) -> list[tuple
         (run.world, run.trunk_parameters * dictionary + run.gate.parameters * gate),
         (run.world // expert_parallel_size, local * dictionary),
     )
-    return [(ranks, NUMBER * floats) for ranks, floats in groups if ranks > 1 and floats]
+    return [(ranks, FLOAT_BYTES * floats) for ranks, floats in groups if ranks > 1 and floats]
 
 
 def peers_in_node(expert_parallel_size: int, world: int, per_node: int) -> int:
@@ -133,8 +134,7 @@ def _step(run: Run, machine: Machine, ranks: int, mode: str, is_warmup: bool, sh
         seconds += rounds * machine.latency + inside / machine.within + outside / machine.between
 
     near = peers_in_node(ranks, run.world, machine.per_node)
-    sizes = run.channels, run.coordinates, run.world, ranks
-    for kind, size in step_messages(run.config, *sizes, mode, is_warmup, run.per_signal, run.in_dim):
+    for kind, size in step_messages(run, ranks, mode, is_warmup):
         inside = size * near // (ranks - 1)
         count(kind, 1, inside, size - inside)
     spread = run.world > machine.per_node  # then every ring passes from node to node, that of replicas too

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
-from nid_dist.planning.cost import NUMBER, encoding_width, expert_layers, fetches, solves, trunk_layers
-from nid_dist.planning.workload import Run, gram_is_cheaper, trained
+from nid_dist.planning.cost import FLOAT_BYTES, fetches
+from nid_dist.planning.run import Run, encoding_width, expert_layers, solves, trunk_layers
+from nid_dist.planning.workload import gram_is_cheaper, trained
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ def memory(run: Run, expert_parallel_size: int, kinds: list[tuple[str, bool]]) -
     local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
     learning = [trained(run.config, mode) for mode, _ in kinds]
     return Memory(
-        NUMBER * (local + run.trunk_parameters + run.gate.parameters + run.gate.buffers),
-        NUMBER * max((local + run.trunk_parameters) * some + run.gate.parameters * gate for some, gate in learning),
-        NUMBER * _optimizer(run, expert_parallel_size, local),
+        FLOAT_BYTES * (local + run.trunk_parameters + run.gate.parameters + run.gate.buffers),
+        FLOAT_BYTES
+        * max((local + run.trunk_parameters) * some + run.gate.parameters * gate for some, gate in learning),
+        FLOAT_BYTES * _optimizer(run, expert_parallel_size, local),
         max(_activations(run, expert_parallel_size, mode, is_warmup) for mode, is_warmup in kinds),
     )
 
@@ -64,8 +66,8 @@ def _activations(run: Run, ranks: int, mode: str, is_warmup: bool) -> int:
     gate = 0
     if trained(config, mode)[1]:
         # What it keeps, with gradients; and of logits their gradients, magnitudes, and what they are compared with.
-        gate = 2 * run.gate.kept + 3 * NUMBER * run.signals * config.dictionary.experts
-    return NUMBER * batch + max(NUMBER * first, NUMBER * _passing(run, ranks, is_warmup) + gate)
+        gate = 2 * run.gate.kept + 3 * FLOAT_BYTES * run.signals * config.dictionary.experts
+    return FLOAT_BYTES * batch + max(FLOAT_BYTES * first, FLOAT_BYTES * _passing(run, ranks, is_warmup) + gate)
 
 
 def _passing(run: Run, ranks: int, is_warmup: bool) -> int:
@@ -79,7 +81,7 @@ def _passing(run: Run, ranks: int, is_warmup: bool) -> int:
     else:
         sums = run.coordinates * run.channels
         # One chunk at a time, with its gradient, and a copy of the experts that are used where not all are.
-        chunk = dictionary.chunk_mb * 2**20 // NUMBER
+        chunk = dictionary.chunk_mb * 2**20 // FLOAT_BYTES
         atoms = int(2 * chunk * min(1.0, run.chunks(ranks, is_warmup))) + 2 * used * run.expert_parameters * (
             used < experts
         )
@@ -95,7 +97,7 @@ def _solving(run: Run, ranks: int) -> int:
     gram = gram_is_cheaper(run, ranks)
     # A system in single and double precision and its factors; the rows that it is made of, once more in doubt.
     systems = 7 * signals * support**2 + 2 * (not gram) * min(2**25, signals * support * dim)
-    if fetches(run.config, run.channels, run.coordinates, run.world, ranks):
+    if fetches(run, ranks):
         local, chosen = experts // ranks, min(experts, signals * support)
         return (local + chosen) * dim + 3 * ranks * signals * local + systems
     gathered = experts * run.expert_parameters * (ranks > 1)

@@ -4,110 +4,11 @@ One multiplication with one addition is two operations. What only fills messages
 """
 
 import itertools
-from dataclasses import dataclass, field
 
 from nid_dist.code import product_is_cheaper
-from nid_dist.coding.gates.cost import GateCost
 from nid_dist.config.schema import Config
-from nid_dist.dictionary.evaluation import cheaper_strategy
-from nid_dist.planning.cost import (
-    expert_layers,
-    feature_width,
-    fetches,
-    merges,
-    parameters,
-    regresses,
-    rows,
-    solver_blocks,
-    solves,
-    trunk_layers,
-)
-
-
-@dataclass(frozen=True)
-class Run:
-    """What is computed, by how many ranks."""
-
-    config: Config
-    channels: int  # d
-    grid_points: int  # coordinates of a signal
-    world: int  # ranks in all
-    gate: GateCost = field(default_factory=GateCost)  # for a rank's signals
-    in_dim: int = 2  # m
-    per_signal: bool = False  # whether every signal has coordinates of its own
-
-    @property
-    def coordinates(self) -> int:
-        """C, at which f is evaluated in a step."""
-        return min(self.config.training.coordinates or self.grid_points, self.grid_points)
-
-    @property
-    def signals(self) -> int:
-        """T, a rank's part of a micro-batch."""
-        return rows(self.config, self.world)
-
-    @property
-    def width(self) -> int:
-        """h."""
-        return feature_width(self.config.dictionary, self.in_dim)
-
-    @property
-    def trunk_parameters(self) -> int:
-        """Of the shared layers."""
-        return parameters(trunk_layers(self.config.dictionary, self.in_dim))
-
-    @property
-    def expert_parameters(self) -> int:
-        """Of one expert."""
-        return parameters(expert_layers(self.config.dictionary, self.channels, self.in_dim))
-
-    @property
-    def atom_floats(self) -> int:
-        """D, the floats of an atom that the solver has reduced."""
-        floats, linear = self.coordinates * self.channels, self.config.dictionary.private_layers == 1
-        return min(floats, self.width * self.channels if linear else self.config.dictionary.experts)
-
-    def slots(self, expert_parallel_size: int, is_warmup: bool) -> int:
-        """Coefficients of a code that reach an owner."""
-        experts = self.config.dictionary.experts // expert_parallel_size
-        return experts if is_warmup else min(self.config.coding.support, experts)
-
-    def summed(self, expert_parallel_size: int, is_warmup: bool) -> int:
-        """Heads that an owner adds up for a code: all that it has, where a product with a dense code is cheaper."""
-        slots, experts = (
-            self.slots(expert_parallel_size, is_warmup),
-            self.config.dictionary.experts // expert_parallel_size,
-        )
-        return experts if is_warmup or product_is_cheaper(slots, experts) else slots
-
-    def used(self, expert_parallel_size: int, is_warmup: bool) -> int:
-        """Experts of a rank that some signal uses, at most."""
-        slots = self.slots(expert_parallel_size, is_warmup)
-        return min(self.config.dictionary.experts // expert_parallel_size, expert_parallel_size * self.signals * slots)
-
-    def chunks(self, expert_parallel_size: int, is_warmup: bool) -> float:
-        """How many times over the atoms that are used fill `dictionary.chunk_mb`."""
-        layers = expert_layers(self.config.dictionary, self.channels, self.in_dim)
-        # Of an expert at a coordinate: every layer, before and after its activation.
-        floats = self.channels if len(layers) == 1 else 2 * sum(outputs for _, outputs in layers)
-        used = self.used(expert_parallel_size, is_warmup)
-        return 4 * used * self.coordinates * floats / (self.config.dictionary.chunk_mb * 2**20)
-
-    def merges(self, expert_parallel_size: int, is_warmup: bool) -> bool:
-        """Whether heads are merged."""
-        dictionary = self.config.dictionary
-        if expert_parallel_size > 1 or dictionary.private_layers > 1 or dictionary.strategy != "auto":
-            return merges(dictionary)
-        chosen = cheaper_strategy(
-            signals=self.signals,
-            coordinates=self.coordinates,
-            support=self.slots(1, is_warmup),
-            experts=dictionary.experts,
-            channels=self.channels,
-            width=self.width,
-            shared=True,
-        )
-        return chosen == "merge"
+from nid_dist.planning.cost import fetches
+from nid_dist.planning.run import Run, expert_layers, regresses, solver_blocks, solves, trunk_layers
 
 
 def trained(config: Config, mode: str) -> tuple[bool, bool]:
@@ -161,7 +62,7 @@ def gram_is_cheaper(run: Run, expert_parallel_size: int) -> bool:
     """Whether the solver multiplies all atoms with each other once (as `solve_omp` decides)."""
     experts, supports = run.config.dictionary.experts, itertools.accumulate(solver_blocks(run.config))
     few = experts <= 16384 and experts**2 <= run.signals * sum(size**2 for size in supports)
-    return few and not fetches(run.config, run.channels, run.coordinates, run.world, expert_parallel_size)
+    return few and not fetches(run, expert_parallel_size)
 
 
 def _solver(run: Run, ranks: int) -> int:
@@ -169,7 +70,7 @@ def _solver(run: Run, ranks: int) -> int:
     dictionary, signals, points, dim = run.config.dictionary, run.signals, run.coordinates, run.atom_floats
     experts, width, floats = dictionary.experts, run.width, run.coordinates * run.channels
     # Where rows are fetched, an owner reduces its own atoms only, and scores them for the signals of all.
-    apart = fetches(run.config, run.channels, points, run.world, ranks)
+    apart = fetches(run, ranks)
     reduced = experts // ranks if apart else experts
     if dictionary.private_layers == 1 and points > width:
         trunk = sum(inputs * outputs for inputs, outputs in trunk_layers(dictionary, run.in_dim))

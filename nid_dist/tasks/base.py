@@ -22,7 +22,7 @@ from nid_dist.samples import Batch, Samples
 Picture = Float32[ndarray, "H W d"]
 """Values in [0, 1], grey (d = 1) or rgb."""
 
-_NUMBERS = 2**25  # of the sample that a prior is learned from
+_FLOATS = 2**25  # of the sample that a prior is learned from
 
 
 @runtime_checkable
@@ -144,7 +144,7 @@ def draw(config: Config, step: int, micro: int, world: World, signals: int) -> D
 def grid_prior_samples(task: Task, count: int, world: World) -> Iterator[tuple[Samples, int]]:
     """`prior_samples` of a task whose signals share the grid: `sample` in parts."""
     training, numbers = task.config.training, math.prod(task.grid_shape) * task.channels
-    sample = world.raise_on_all_ranks(lambda: task.sample(max(2, min(count, _NUMBERS // numbers))))
+    sample = world.raise_on_all_ranks(lambda: task.sample(max(2, min(count, _FLOATS // numbers))))
     own = sample.rows(world.local_slice(len(sample)))
     # No more signals at a time than a step has: messages between ranks have room for these.
     at_once = max(1, training.batch // task.config.optimizer.accumulation // world.size)

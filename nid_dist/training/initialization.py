@@ -10,7 +10,7 @@ from nid_dist.parallel.world import World
 from nid_dist.tasks.base import Task
 
 _SIGNALS = 8192
-_NUMBERS = 2**25  # of the sample for initial values: 128 MiB
+_FLOATS = 2**25  # of the sample for initial values: 128 MiB
 
 
 def initialise(model: Model, task: Task, world: World) -> None:
@@ -22,7 +22,7 @@ def initialise(model: Model, task: Task, world: World) -> None:
     config, dictionary = model.config.dictionary, model.dictionary
     sample = None
     if config.init != "random" and dictionary.linear:
-        count = max(16, min(_SIGNALS, _NUMBERS // (len(model.coords) * model.channels)))
+        count = max(16, min(_SIGNALS, _FLOATS // (len(model.coords) * model.channels)))
         sample = world.raise_on_all_ranks(lambda: task.sample(count)).to(world.device)
     if config.whiten:
         wanted = sample if config.init == "principal" else None

@@ -23,7 +23,6 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
     """Train, in this process alone or together with the others of a launch.
 
     Args:
-        config: the configuration.
         resume: "auto", a checkpoint, or None for a new run.
         launch: of several processes; None: this one alone.
 

@@ -1,7 +1,6 @@
 """Networks per signal: what they compute, what they cost, and that they fit values, measurements and any loss."""
 
 import math
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from nid_dist.baselines.config import Inr, load_baseline
 from nid_dist.baselines.inr import Baseline, Network
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.errors import UserError
-from nid_dist.measurements.sampling import Sampling
 
 CONFIGS = Path(__file__).parents[2] / "configs" / "baselines"
 SIREN = Inr(kind="siren", width=32, hidden_layers=1, lr=2e-3, schedule="cosine")
@@ -76,31 +74,23 @@ def test_weights_weigh() -> None:
     assert fitted.render(coords)[0].item() == pytest.approx(0.75, abs=1e-3)
 
 
-class Means:
-    """R f: the means of f over pairs of coordinates."""
-
-    size = 6
-
-    def __init__(self) -> None:
-        self.coords = coordinate_grid((12,))
-
-    def chunks(self, field: object, rows: int) -> Iterator[tuple[slice, Tensor]]:
-        yield slice(0, 6), field(self.coords).unflatten(0, (6, 2)).mean(1)  # type: ignore[operator]
-
-
 def test_measurements_are_fitted() -> None:
-    measured = torch.linspace(0, 1, 6)[:, None]
-    fitted = Baseline(SIREN).fit_measured(Means(), measured, 1, steps=300)
-    means = fitted.render(coordinate_grid((12,))).unflatten(0, (6, 2)).mean(1)
+    """Means of f over pairs of coordinates; and the minimum of a value's loss and a penalty on it."""
+    measured, coords = torch.linspace(0, 1, 6)[:, None], coordinate_grid((12,))
+
+    def misfit(network: Network) -> Tensor:
+        return (network(coords).unflatten(0, (6, 2)).mean(1) - measured).square().mean()
+
+    fitted = Baseline(SIREN).minimise(misfit, 1, 1, steps=300)
+    means = fitted.render(coords).unflatten(0, (6, 2)).mean(1)
     assert (means - measured).abs().max() < 0.02
-    drawn = Baseline(SIREN).fit_measured(
-        Sampling(torch.zeros(1, 1)),
-        torch.ones(1, 1),
-        1,
-        steps=300,
-        penalty=lambda net: net(torch.zeros(1, 1)).square().mean(),
-    )
-    assert drawn.render(torch.zeros(1, 1)).item() == pytest.approx(0.5, abs=1e-3)  # of (f - 1)^2 + f^2
+
+    def penalised(network: Network) -> Tensor:
+        value = network(torch.zeros(1, 1))
+        return (value - 1).square().mean() + value.square().mean()
+
+    drawn = Baseline(SIREN).minimise(penalised, 1, 1, steps=300)
+    assert drawn.render(torch.zeros(1, 1)).item() == pytest.approx(0.5, abs=1e-3)
 
 
 def test_any_loss_is_fitted_with_derivatives() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from nid_dist.benchmarks import quality
 from nid_dist.config import load_config
-from nid_dist.data import sources
+from nid_dist.tasks.images import sources
 
 SMALL = [
     "signals.short_side=32",

@@ -11,7 +11,7 @@ from nid_dist.benchmarks.step import Gemm, StepCase, run
 def test_both_formulations_give_the_same_values_and_gradients(size: tuple[int, int, int]) -> None:
     case = StepCase(*size)
     gradients = []
-    for formulation in (case.ours, case.dense):
+    for formulation in (case.step, case.dense):
         values = formulation()
         parameters = [*case.dictionary.parameters(), case.code.values, case.code.bias]
         gradients.append([values, *(parameter.grad.clone() for parameter in parameters)])
@@ -59,7 +59,7 @@ class Fake:
     def __init__(self, experts: int, support: int, width: int) -> None:
         self.operations = float(experts * support * width)
 
-    def ours(self) -> torch.Tensor:
+    def step(self) -> torch.Tensor:
         raise AssertionError("timed by the fake")
 
     def flops(self) -> float:

@@ -91,4 +91,4 @@ def test_another_video(video_run: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_dictionary_of_images(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(tiny(images, tmp_path / "run", "training.steps=1"))
     assert main(["--run", str(tmp_path / "run"), "--out", str(tmp_path / "out")]) == 2
-    assert "expected one of a video" in capsys.readouterr().err
+    assert "expected one of video" in capsys.readouterr().err

@@ -8,8 +8,9 @@ import pytest
 
 from nid_dist.cli.plan import describe_run, main
 from nid_dist.config import load_config
-from nid_dist.planning.cost import bytes_by_kind, step_messages
+from nid_dist.planning.run import Run
 from nid_dist.tasks.images.task import ImageTask
+from tests.planning.configurations import sent_bytes
 from tests.tiny import tiny, write_sizes
 
 CONFIG = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
@@ -36,7 +37,7 @@ def test_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = load_config(CONFIG, ["training.batch=64"])
     for each in figures["plans"]:
         for step in each["steps"]:
-            exact = bytes_by_kind(step_messages(config, 3, 256, 8, each["expert_parallel_size"], step["mode"]))
+            exact = sent_bytes(Run(config, 3, 256, 8), each["expert_parallel_size"], step["mode"])
             sent = {kind: links["within"] + links["between"] for kind, links in step["sent"].items()}
             assert sent.pop("gradients") > 0 and sent == exact
     assert min(each["seconds"] for each in figures["plans"]) == next(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from nid_dist.cli import quickstart
 from nid_dist.cli.quickstart import main
-from nid_dist.data import sources
+from nid_dist.tasks.images import sources
 
 SMALL = [
     "--set",

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nid_dist.cli import decompose, evaluate, fit, inpaint, reconstruct, reconstruct_ct
+from nid_dist.cli import compare, decompose, evaluate, fit, inpaint, reconstruct, reconstruct_ct
+from nid_dist.device import AUTO_VARIABLE
 from tests.cli.test_reconstruct import cloud
 from tests.cli.test_reconstruct_ct import write as write_scan
 from tests.device import simulated  # noqa: F401  # registers the device
@@ -18,7 +19,9 @@ Main = Callable[[list[str]], int]
 def assert_alike(main: Main, folder: Path, *given: str | Path) -> None:
     outs = [folder / device for device in ("cpu", "sim")]
     for device, out in zip(("cpu", "sim"), outs, strict=True):
-        assert main([*map(str, given), "--out", str(out), "--device", device]) == 0
+        with pytest.MonkeyPatch.context() as environment:
+            environment.setenv(AUTO_VARIABLE, device)
+            assert main([*map(str, given), "--out", str(out), "--device", device]) == 0
     assert_same_folders(*outs)
 
 
@@ -56,3 +59,15 @@ def test_reconstruct_a_surface(chain: Path, tmp_path: Path, normals: bool) -> No
 
 def test_decompose(video_run: Path, tmp_path: Path) -> None:
     assert_alike(decompose.main, tmp_path, "--run", video_run / "run", "--lossless")
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"), [("images", ["sides=[16]", "limit=1"]), ("inpainting", ["corruptions=[text]", "kept=[0.5]"])]
+)
+def test_compare_images(folder: Path, tmp_path: Path, kind: str, given: list[str]) -> None:
+    assert_alike(compare.main, tmp_path, "--config", folder / f"{kind}.yaml", "--set", *given)
+
+
+def test_compare_scans(config: Path, tmp_path: Path) -> None:
+    few = ["views=[4]", "photons=[null]", "slices=[]", "phantoms=1", "tuned_on=0", "seconds=1e-6"]
+    assert_alike(compare.main, tmp_path, "--config", config, "--set", *few)

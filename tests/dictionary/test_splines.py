@@ -8,7 +8,7 @@ from nid_dist.config.schema import Encoding
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.dictionary.encodings import Splines, make_encoding, spline_side
 from nid_dist.dictionary.trunk import Trunk
-from nid_dist.planning.cost import encoding_width
+from nid_dist.planning.run import encoding_width
 
 
 def test_against_scipy() -> None:

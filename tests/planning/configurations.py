@@ -3,6 +3,8 @@
 from typing import Any
 
 from nid_dist.config.schema import Config
+from nid_dist.planning.cost import step_messages
+from nid_dist.planning.run import Run
 
 
 def configuration(changes: dict[str, Any]) -> Config:
@@ -25,3 +27,11 @@ def configuration(changes: dict[str, Any]) -> Config:
             here = here.setdefault(part, {})
         here[last] = value
     return Config.model_validate(nested)
+
+
+def sent_bytes(run: Run, *arguments: Any) -> dict[str, int]:
+    """What the messages of a step add up to, as `Traffic.bytes` counts it: the kinds that are sent at all."""
+    sent: dict[str, int] = {}
+    for kind, size in step_messages(run, *arguments):
+        sent[kind] = sent.get(kind, 0) + size
+    return sent

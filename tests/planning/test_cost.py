@@ -14,27 +14,22 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
 from nid_dist.parallel.exchange.topology import Topology
-from nid_dist.planning.cost import (
-    bytes_by_kind,
+from nid_dist.planning.cost import fetches
+from nid_dist.planning.run import (
+    Run,
     encoding_width,
     expert_layers,
     feature_width,
-    fetches,
     parameters,
     rows,
     solves,
-    step_messages,
     trunk_layers,
 )
 from nid_dist.samples import Samples
 from tests.parallel.processes import run
-from tests.planning.configurations import configuration
+from tests.planning.configurations import configuration, sent_bytes
 
 KINDS = ("codes", "coordinates", "sums", "atoms")
-
-
-def sent_bytes(*arguments: Any) -> dict[str, int]:
-    return bytes_by_kind(step_messages(*arguments))
 
 
 D, GRID = 3, (4, 4)
@@ -141,31 +136,30 @@ def test_bytes_are_those_that_a_run_counts(
     ranks = run(count, world, tmp_path, size)
     for number, (changes, mode, is_warmup, per_signal) in enumerate(CASES):
         config = configuration(changes)
-        points = config.training.coordinates or C
-        expected = sent_bytes(config, D, points, world, size, mode, is_warmup, per_signal)
+        expected = sent_bytes(Run(config, D, C, world, per_signal=per_signal), size, mode, is_warmup)
         for counted in ranks:
             found = {kind: n for kind, n in zip(KINDS, counted[number].tolist(), strict=True) if n}
             assert found == expected, (changes, mode, is_warmup, per_signal)
-    assert fetches(configuration(FEW), D, 2, world, size)
-    assert not fetches(configuration({}), D, C, world, size)
+    assert fetches(Run(configuration(FEW), D, C, world), size)
+    assert not fetches(Run(configuration({}), D, C, world), size)
 
 
 def test_bytes_by_hand() -> None:
-    config = configuration({"training.batch": 12, "dictionary.experts": 12})
+    planned = Run(configuration({"training.batch": 12, "dictionary.experts": 12}), D, C, 4)
     # 4 ranks: 3 signals each, 3 experts each, and a code of 3 may concern any owner with all of them. To each of the 3
     # others: 3 * 3 indices, as many values, as many gradients; and 3 rows of 3 * (5 + 1) numbers, and their gradients.
-    assert sent_bytes(config, D, C, 4, 4, "gate") == {"codes": 4 * 3 * 27, "sums": 4 * 3 * 2 * 54}
+    assert sent_bytes(planned, 4, "gate") == {"codes": 4 * 3 * 27, "sums": 4 * 3 * 2 * 54}
     # Solved codes have no gradient; 3 experts of 18 numbers go to 3 others, and an integer that says all is well.
-    solved = sent_bytes(config, D, C, 4, 4, "solve")
+    solved = sent_bytes(planned, 4, "solve")
     assert solved == {"codes": 4 * 3 * 18, "sums": 4 * 3 * 2 * 54, "atoms": 3 * (4 * 3 * 18 + 8)}
-    assert sent_bytes(config, D, C, 4, 1, "solve") == {}
+    assert sent_bytes(planned, 1, "solve") == {}
 
 
 @pytest.mark.parametrize("key", ["training.batch", "coding.support", "dictionary.width"])
 def test_more_of_anything_sends_more(key: str) -> None:
     for mode in ("gate", "solve"):
         sent = [
-            sum(sent_bytes(configuration({"dictionary.experts": 1024, key: 2**i}), D, C, 16, 8, mode).values())
+            sum(sent_bytes(Run(configuration({"dictionary.experts": 1024, key: 2**i}), D, C, 16), 8, mode).values())
             for i in (4, 5, 6)
         ]
         assert sent[0] < sent[1] < sent[2], mode

@@ -6,7 +6,8 @@ import pytest
 
 from nid_dist.coding.gates.cost import GateCost, gate_cost
 from nid_dist.planning.estimate import Machine, estimate, fastest, kinds_of_steps, peers_in_node, sensible_sizes
-from nid_dist.planning.workload import Run, step_flops
+from nid_dist.planning.run import Run
+from nid_dist.planning.workload import step_flops
 from tests.planning.configurations import configuration
 
 MACHINE = Machine(per_node=2, within=4e6, between=1e6, latency=1e-3, rate=1e6, memory=1e9)

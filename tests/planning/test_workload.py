@@ -12,7 +12,8 @@ from nid_dist.coding.gates.cost import GateCost
 from nid_dist.coding.solvers import sharded
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.planning.cost import fetches
-from nid_dist.planning.workload import Run, step_flops
+from nid_dist.planning.run import Run
+from nid_dist.planning.workload import step_flops
 from tests.planning.configurations import configuration
 
 D, C = 3, 20
@@ -76,6 +77,6 @@ def test_owners_reduce_only_their_own_atoms_where_rows_are_fetched(monkeypatch: 
     monkeypatch.setattr(sharded, "LATENCY", 0)
     few = {"dictionary.width": 200, "training.coordinates": 2, "coding.blocks": 1, "coding.support": 8}
     run = Run(configuration(few), D, C, 4)
-    assert fetches(run.config, D, 2, 4, 2) and fetches(run.config, D, 2, 4, 4)
+    assert fetches(run, 2) and fetches(run, 4)
     # At 2 points, 2 experts of 3 * 200 weights fewer; the merge, scores and systems are as much work as before.
     assert step_flops(run, 2, "solve") - step_flops(run, 4, "solve") == 2 * 2 * 2 * 600

@@ -11,9 +11,10 @@ import nid_dist
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config import Config, load_config
 from nid_dist.parallel.launch.launching import Launch
-from nid_dist.planning.cost import bytes_by_kind, step_messages
+from nid_dist.planning.run import Run
 from nid_dist.training.run import train
 from tests.parallel.processes import spawn
+from tests.planning.configurations import sent_bytes
 from tests.tiny import write_sizes
 
 STEPS = 20
@@ -71,12 +72,11 @@ def assert_sent_as_planned(run: Path, ranks: int) -> None:
     size = json.loads((run / "placement.json").read_text())["expert_parallel_size"]
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line["event"] == "train"]
-    coordinates = config.training.coordinates or 64
     for before, line in pairwise(steps):
         if before["phase"] == line["phase"]:
             warm = line["phase"] == "gate" and line["step"] <= config.coding.warmup_steps
-            messages = step_messages(config, 3, coordinates, ranks, size, line["phase"], warm)
-            planned = {f"kB/{kind}": sent / 1e3 for kind, sent in bytes_by_kind(messages).items()}
+            messages = sent_bytes(Run(config, 3, 64, ranks), size, line["phase"], warm)
+            planned = {f"kB/{kind}": sent / 1e3 for kind, sent in messages.items()}
             found = {key: value for key, value in line.items() if key.startswith("kB/") and value}
             assert found == pytest.approx(planned), (run, line["step"])
 

@@ -10,7 +10,7 @@ from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Solution, residual
 
-_GATHER_NUMBERS = 2**25  # numbers gathered at a time
+_GATHER_FLOATS = 2**25  # floats gathered at a time
 
 
 @torch.no_grad()
@@ -24,7 +24,7 @@ def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.5) 
     """
     assert start.indices is not None
     support = start.indices.shape[1]
-    step = max(1, _GATHER_NUMBERS // max(1, support * problem.atoms.shape[1]))
+    step = max(1, _GATHER_FLOATS // max(1, support * problem.atoms.shape[1]))
     parts = [
         _descend(problem.signals(part), start.rows(part), steps, lr)
         for part in (slice(first, first + step) for first in range(0, max(1, start.signals), step))

@@ -10,7 +10,7 @@ from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.ridge import ridge_values
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 
-_SIGNALS = 2**25  # numbers of dense codes at a time
+_SIGNALS = 2**25  # floats of dense codes at a time
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.ridge import ridge_values
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 
-_NUMBERS = 2**26  # of the inverse factors of all signals, at most
+_FLOATS = 2**26  # of the inverse factors of all signals, at most
 
 
 @torch.no_grad()
@@ -40,7 +40,7 @@ def solve_omp(
     log: list[dict[str, float]] = []
     initial = correlation
     refits = None
-    if gram is not None and tolerance <= 0 and signals * sum(sizes) ** 2 <= _NUMBERS:
+    if gram is not None and tolerance <= 0 and signals * sum(sizes) ** 2 <= _FLOATS:
         refits = GrowingRefits(gram, initial, ridge * problem.energy, sum(sizes))
     for block, size in enumerate(sizes):
         score = (correlation.abs() * inverse).masked_fill_(taken, -1.0)

@@ -18,7 +18,7 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement, Sampling
 
-_NUMBERS = 2**22  # of the map of all channels, at most
+_FLOATS = 2**22  # of the map of all channels, at most
 _FEATURES = 2**24  # of the map of one channel; a signal of more measurements is better reduced in passes over them
 _EXPERTS = 4096  # whose inner products are kept
 
@@ -35,7 +35,7 @@ class PreparedDictionary:
     def problem(self, measured: Float[Tensor, "T M d"]) -> Problem:
         """What `reduce_problem` returns, up to rounding; of a small dictionary with the inner products of all atoms."""
         size, channels = measured.shape[1:]
-        if (size * channels) ** 2 <= _NUMBERS:
+        if (size * channels) ** 2 <= _FLOATS:
             if self._map is None:
                 impulses = torch.eye(size * channels, dtype=measured.dtype, device=measured.device)
                 self._map = reduce_problem(self.dictionary, self.measurement, impulses.unflatten(1, (size, channels)))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.coding.solvers.statistics import (
-    NUMBERS,
+    FLOATS,
     Statistics,
     constant_measured,
     constant_square,
@@ -121,7 +121,7 @@ def measured_atoms(
     """R b_j of the experts held here, or of some of them, some measurements at a time."""
     tensors = [tensor if chosen is None else tensor[chosen] for tensor in dictionary.experts.tensors]
     experts, channels = len(tensors[0]), dictionary.channels
-    rows = max(1, NUMBERS // max(1, experts * dictionary.experts.floats_per_coordinate))
+    rows = max(1, FLOATS // max(1, experts * dictionary.experts.floats_per_coordinate))
 
     def atoms(coords: Tensor) -> Tensor:
         return dictionary.experts.evaluate(dictionary.trunk(coords), tensors).transpose(0, 1).flatten(1)

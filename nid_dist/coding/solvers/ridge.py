@@ -9,7 +9,7 @@ from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.errors import UserError
 
-_GATHER_NUMBERS = 2**22  # numbers gathered at a time: what follows reads them again and again
+_GATHER_FLOATS = 2**22  # floats gathered at a time: what follows reads them again and again
 ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
 """Pivots below this share of the largest inner product are no information."""
 
@@ -62,7 +62,7 @@ def ridge_values(
     energy = problem.energy.double()
     # Where all atoms are flat on the measurements, every code fits alike: the penalty alone decides for zero.
     penalty = weight * torch.where(energy > 0, energy, torch.ones_like(energy))
-    step = max(1, _GATHER_NUMBERS // max(1, indices.shape[1] * problem.atoms.shape[1]))
+    step = max(1, _GATHER_FLOATS // max(1, indices.shape[1] * problem.atoms.shape[1]))
     out = [problem.atoms.new_zeros(0, indices.shape[1])]
     for first in range(0, len(indices), step):
         part = slice(first, first + step)

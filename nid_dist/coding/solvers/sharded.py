@@ -82,21 +82,21 @@ def fetching_is_cheaper(
     signals: int,
     support: int,
     blocks: int,
-    expert_numbers: int,
-    atom_numbers: int,
-    common_numbers: int = 0,
+    expert_floats: int,
+    atom_floats: int,
+    common_floats: int = 0,
 ) -> bool:
     """Whether `solve_omp_sharded` sends in less time than it takes to gather all experts on every rank.
 
     Each rank sends to each of the R - 1 others: when gathering, its n / R experts; else, in four messages per block,
     for each signal, a residual per block, the score and index of k candidates and the index of k choices, and its share
     of the rows chosen. A message counts as `LATENCY` numbers more. `signals` is the largest batch of a rank,
-    `expert_numbers` are the parameters of an expert, `atom_numbers` D + d of a reduced atom and its means, and
-    `common_numbers` are sent besides, once.
+    `expert_floats` are the parameters of an expert, `atom_floats` D + d of a reduced atom and its means, and
+    `common_floats` are sent besides, once.
     """
-    rows = min(signals * support, experts) * atom_numbers / ranks
-    messages = signals * (blocks * atom_numbers + 3 * support) + 4 * blocks * LATENCY
-    return common_numbers + messages + rows < experts // ranks * expert_numbers
+    rows = min(signals * support, experts) * atom_floats / ranks
+    messages = signals * (blocks * atom_floats + 3 * support) + 4 * blocks * LATENCY
+    return common_floats + messages + rows < experts // ranks * expert_floats
 
 
 def owners_should_score(
@@ -117,10 +117,10 @@ def owners_should_score(
         signals=padded_signals(exchange, len(measured), measured.device),
         support=support,
         blocks=len(block_sizes(support, blocks)),
-        expert_numbers=sum(tensor[0].numel() for tensor in dictionary.experts.tensors),
-        atom_numbers=dictionary.channels * (1 + (width if features else measurement.size)),
+        expert_floats=sum(tensor[0].numel() for tensor in dictionary.experts.tensors),
+        atom_floats=dictionary.channels * (1 + (width if features else measurement.size)),
         # The spectrum that all ranks use, in float64: two numbers each.
-        common_numbers=2 * width * (width + 1) if features else 0,
+        common_floats=2 * width * (width + 1) if features else 0,
     )
 
 

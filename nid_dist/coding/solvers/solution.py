@@ -12,18 +12,13 @@ from nid_dist.coding.solvers.problem import Problem
 
 @dataclass(frozen=True)
 class Solution:
-    """Codes with their residuals.
+    """Codes with their residuals."""
 
-    Args:
-        code: at most k non-zeros per signal.
-        residual: mean squared error of each signal over measurements and channels.
-        log: one entry per iteration: what it did, and the mean residual after it.
-        seconds: for all signals together, the reduction of the signals included, where they were counted.
-    """
-
-    code: Code
-    residual: Float[Tensor, "T"]
+    code: Code  # at most k non-zeros per signal
+    residual: Float[Tensor, "T"]  # mean squared error of each signal over measurements and channels
+    # one entry per iteration: what it did, and the mean residual after it
     log: list[dict[str, float]] = field(default_factory=list)
+    # for all signals together, the reduction of the signals included, where they were counted
     seconds: float = field(default=0.0, kw_only=True)
 
 
@@ -34,10 +29,6 @@ def best_bias(problem: Problem, indices: Int[Tensor, "T k"], values: Float[Tenso
 
 def residual(problem: Problem, code: Code) -> Float[Tensor, "T"]:
     """Mean squared error of each signal over measurements and channels.
-
-    Args:
-        problem: the reduced problem.
-        code: codes of its signals.
 
     Returns:
         One number per signal, in squared units of the signal.

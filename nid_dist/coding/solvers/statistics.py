@@ -14,7 +14,7 @@ from torch import Tensor
 from nid_dist.dictionary.trunk import Trunk
 from nid_dist.measurements.sampling import Measurement
 
-NUMBERS = 2**24
+FLOATS = 2**24
 """Evaluated per pass: bounds memory at any number of measurements and experts."""
 
 
@@ -47,7 +47,7 @@ def gather_statistics(
     square = constant_square(constant, shares)
     target_means = projections(measured, constant, shares, square)
     energy, shift = double(len(measured)), None
-    for part, phi in measurement.chunks(trunk, max(1, NUMBERS // width)):
+    for part, phi in measurement.chunks(trunk, max(1, FLOATS // width)):
         features, ones, share = phi.double(), constant[part], shares[part]
         # About their first mean: a large mean would drown the variances in rounding.
         shift = features.mean(0) / ones.mean().clamp_min(1e-30) if shift is None else shift
@@ -72,7 +72,7 @@ def constant_measured(measurement: Measurement, like: Tensor) -> Float[Tensor, "
     def one(coords: Tensor) -> Tensor:
         return coords.new_ones(len(coords), 1)
 
-    for part, values in measurement.chunks(one, NUMBERS):
+    for part, values in measurement.chunks(one, FLOATS):
         ones[part] = values[:, 0].double()
     return ones
 

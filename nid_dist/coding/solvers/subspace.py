@@ -14,7 +14,7 @@ from torch import Tensor
 from nid_dist.coding.prior import Prior
 from nid_dist.dictionary.dictionary import Dictionary
 
-_NUMBERS = 2**26  # of products of atoms, at a time
+_FLOATS = 2**26  # of products of atoms, at a time
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def observe(space: Subspace, measured: Float[Tensor, "T C d"], weights: Float[Te
     The noise's variance is divided by the weights; values of weight 0 are not looked at.
     """
     directions, channels = space.basis.shape[2], space.basis.shape[1]
-    at_once = max(1, _NUMBERS // space.basis.numel())
+    at_once = max(1, _FLOATS // space.basis.numel())
     eye = torch.eye(directions, dtype=torch.float64, device=measured.device)
     flat = space.basis.flatten(0, 1)
     values, deviations = [], []

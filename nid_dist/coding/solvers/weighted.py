@@ -11,7 +11,7 @@ from nid_dist.coding.solvers.statistics import constant_measured
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
 
-_ATOMS = 2**26  # numbers of all measured atoms, up to which the signals are worked on together
+_ATOMS = 2**26  # floats of all measured atoms, up to which the signals are worked on together
 
 
 @torch.no_grad()

@@ -16,13 +16,13 @@ from nid_dist.tasks.audio.reading import ENDINGS, Sound, read_sound
 from nid_dist.tasks.audio.signals import list_sounds
 
 _COLUMNS = [
-    Column("sound"),
-    Column("solver"),
-    Column("SNR", "dB", ".2f"),
-    Column("DCT of as many", "dB", ".2f"),
-    Column("non-zeros", "per signal"),
-    Column("code", "bytes/signal"),
-    Column("time", "ms/signal", ".3f"),
+    Column("sound", key="sound"),
+    Column("solver", key="solver"),
+    Column("SNR", "dB", ".2f", "snr_db"),
+    Column("DCT of as many", "dB", ".2f", "dct_db"),
+    Column("non-zeros", "per signal", "", "nonzeros_per_signal"),
+    Column("code", "bytes/signal", "", "bytes_per_signal"),
+    Column("time", "ms/signal", ".3f", "ms_per_signal"),
 ]
 
 
@@ -69,10 +69,7 @@ def report_sounds(
             larger = last.render(max(1, round(scale * len(last.sound.wave))))
             last.write_wave(folder / f"{last.method.label}-x{scale:g}", larger, scale)
         cosine = cosine_snr(first)
-        return [
-            {"sound": name, "solver": label, "snr_db": row.pop("snr_db"), "dct_db": cosine, **row}
-            for label, row in figures.items()
-        ]
+        return [{"sound": name, "solver": label, **row, "dct_db": cosine} for label, row in figures.items()]
 
     return report_signals(Report(_COLUMNS, "sound"), signals, fit, out, command)
 

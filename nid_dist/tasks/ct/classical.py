@@ -27,7 +27,7 @@ Image = Float64[np.ndarray, "S S"]
 
 @dataclass(frozen=True, eq=False)
 class Classical:
-    """Reconstruction on a square of pixels from one sinogram.
+    """Reconstruction on a square of pixels from one sinogram, given view by view.
 
     Raises:
         UserError: for a geometry that scikit-image has no word for.
@@ -49,14 +49,7 @@ class Classical:
             )
 
     def fbp(self, measured: Float[np.ndarray, "M"], window: Literal["ramp", "hann"] = "ramp") -> Image:
-        """Filtered back-projection.
-
-        Args:
-            window: of the ramp filter; "ramp": none.
-
-        Returns:
-            The image, not clipped.
-        """
+        """Filtered back-projection, not clipped; `window` of the ramp filter ("ramp": none)."""
         image: Image = iradon(self._pixels(measured), self._degrees, filter_name=window, circle=True)
         return image
 
@@ -108,11 +101,7 @@ class Classical:
 
 
 def image_matrix(geometry: Geometry, side: int) -> csr_matrix:
-    """The matrix from a square image, interpolated linearly, to the means of its line integrals over bins.
-
-    Returns:
-        [M, side * side], sparse.
-    """
+    """The sparse matrix from a square image, interpolated linearly, to the means of its line integrals over bins."""
     radon = Radon(geometry.finer(_LINES), nodes_for(side))
     parts = []
     chunk = _LINES * geometry.bins

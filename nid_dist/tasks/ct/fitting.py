@@ -51,13 +51,10 @@ class ScanFit(Fit):
         return psnr(self.render(len(self.truth))[..., 0], self.truth.astype(np.float32))
 
     def render(self, size: int | None = None) -> Float32[np.ndarray, "S S 1"]:
-        """Evaluate f on a square of pixels.
+        """Evaluate f on a square of pixels: the slice, clipped to [0, 1], 0 outside the disc.
 
         Args:
             size: pixels a side; None: those of the dictionary's images.
-
-        Returns:
-            The slice, clipped to [0, 1], 0 outside the disc.
         """
         picture: np.ndarray = self.reconstructor.render(self.solution, size)[0]
         return picture
@@ -111,7 +108,6 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
     """Write codes, each slice as PNG and NPY, the filtered back-projection, all of them side by side, and figures.
 
     Args:
-        folder: that exists.
         fits: of one scan, by label.
         size: pixels a side; None: those of the dictionary's images.
         facts: for `results.json`.
@@ -145,10 +141,6 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
 
 def require_slices(model: Model, name: str = "the dictionary") -> None:
     """Refuse a dictionary of anything but whole grey images on a square.
-
-    Args:
-        model: with the dictionary.
-        name: what to call it.
 
     Raises:
         UserError: saying what it is.

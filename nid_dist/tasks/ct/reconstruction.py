@@ -29,14 +29,10 @@ MODEL_ERROR = 0.005
 
 @dataclass
 class Remembered:
-    """A measurement that keeps what it found of a field, for signals that come one after the other.
+    """A measurement that keeps what it found of a field, for signals that come one after the other."""
 
-    Args:
-        measurement: R.
-        kept: what R made of a field, by the field's identity, with the field itself, so that it stays what it is.
-    """
-
-    measurement: Measurement
+    measurement: Measurement  # R
+    # what R made of a field, by the field's identity, with the field itself, so that it stays what it is
     kept: dict[int, tuple[Field, Tensor]] = field(default_factory=dict)
 
     @property
@@ -63,8 +59,6 @@ class Reconstructor:
 
     Args:
         model: with a dictionary of whole images on a square.
-        geometry: of the sinograms.
-        dose: with which they were measured.
         model_error: see `MODEL_ERROR`.
     """
 
@@ -95,14 +89,10 @@ class Reconstructor:
         return float(np.sqrt(np.square(deviation, dtype=np.float64).mean() + self.model_error**2))
 
     def solve(self, sinograms: Float32[np.ndarray, "T M"], methods: Sequence[Method]) -> dict[str, Solution]:
-        """Solve the codes of scans.
+        """Solve the codes of scans: codes by the methods' labels.
 
         Args:
-            sinograms: view by view.
             methods: which; the noise of `map` is set to what `noise` says.
-
-        Returns:
-            Codes by the methods' labels.
 
         Raises:
             UserError: when the gate or the prior that a method needs is not there.

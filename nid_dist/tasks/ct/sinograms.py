@@ -58,17 +58,11 @@ class ScanFile(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A measured sinogram in the package's units.
+    """A measured sinogram in the package's units."""
 
-    Args:
-        geometry: where it was measured, with the object's radius as unit.
-        sinogram: integrals of value times radius, view by view.
-        dose: with which it was measured.
-    """
-
-    geometry: Geometry
-    sinogram: Float32[np.ndarray, "M"]
-    dose: Dose
+    geometry: Geometry  # where it was measured, with the object's radius as unit
+    sinogram: Float32[np.ndarray, "M"]  # integrals of value times radius, view by view
+    dose: Dose  # with which it was measured
 
 
 def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry) -> Scan:
@@ -78,9 +72,6 @@ def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry
         sinogram: NPY or an array, [views, bins]: minus the logarithm of the part of the photons that arrives.
         geometry: YAML, with the keys of `ScanFile`; or a geometry in the package's units, the object's radius, for a
             clean sinogram in value times radius.
-
-    Returns:
-        The scan.
 
     Raises:
         UserError: for a file that cannot be read; angles in another unit than is said; a sinogram of another shape than

@@ -6,11 +6,9 @@ from skimage.restoration import inpaint_biharmonic
 
 
 def biharmonic(image: Float[np.ndarray, "H W d"], known: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W d"]:
-    """Fill what is not known (Damelin and Hoang 2018; scikit-image's): the filled image, clipped to [0, 1].
+    """Fill what is not known (Damelin and Hoang 2018; scikit-image's) in an image in [0, 1], clipped to that again.
 
-    Args:
-        image: in [0, 1]; what stands at unknown pixels is not looked at.
-        known: at least one.
+    At least one pixel is known; what stands at the others is not looked at.
     """
     if known.all():
         return image.astype(np.float32)

@@ -3,32 +3,62 @@
 Every method represents the same images, one after the other, and is shown as a picture, clipped to [0, 1].
 """
 
-import sys
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from pydantic import Field
-from tqdm import tqdm
+from torch import Tensor
 
-from nid_dist.baselines.config import load_baseline
-from nid_dist.baselines.inr import Baseline
-from nid_dist.comparison.base import Comparison, Request, Results, Trained
-from nid_dist.comparison.dictionaries import trained
-from nid_dist.comparison.methods import Line, by_dictionary, by_network
-from nid_dist.comparison.outcome import Outcome, means, table
+from nid_dist.baselines.inr import Baseline, Network
+from nid_dist.coding.method import Method
+from nid_dist.coding.solvers import LastPrepared
 from nid_dist.config import Config
-from nid_dist.config.section import PositiveFloat, PositiveInt
-from nid_dist.evaluation.grids import picture_grid
-from nid_dist.evaluation.lpips import load_lpips
-from nid_dist.evaluation.pictures import curve
-from nid_dist.tasks.images.fit import ImageArray
-from nid_dist.tasks.images.photographs import meta_start, photographs
+from nid_dist.config.section import PositiveInt
+from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.evaluation.image_metrics import psnr, ssim
+from nid_dist.evaluation.lpips import Perceptual, load_lpips
+from nid_dist.evaluation.operations import image_operations, stored_numbers
+from nid_dist.evaluation.report import Column, Row, Table, means
+from nid_dist.model import Model
+from nid_dist.tasks.comparison import (
+    Cells,
+    ComparedMethod,
+    Curves,
+    Grid,
+    Outcome,
+    Reconstruction,
+    Report,
+    Request,
+    Specification,
+    Subject,
+    Trained,
+    Trial,
+)
+from nid_dist.tasks.images.fit import ImageArray, fit_image
+from nid_dist.tasks.images.photographs import PhotographComparison, photographs
 from nid_dist.tasks.images.preparation import prepare
 
+METHODS = (Method("init"), Method("adam", 5), Method("adam", 10), Method("ridge"), Method("omp", 32))
+_WORDS = {"init": "init", "adam5": "+ 5 steps", "adam10": "+ 10 steps", "ridge": "ridge", "omp32": "OMP"}
+_REPEATS = 3  # of what takes milliseconds
 _SHOWN = 3  # images in the picture grid
+_COLUMNS = [
+    Column("image", key="image"),
+    Column("method", key="method"),
+    Column("PSNR", "dB", ".2f", "psnr_db"),
+    Column("SSIM", "", ".4f", "ssim"),
+    Column("LPIPS", "", ".3f", "lpips"),
+    Column("numbers", "per image", ",.0f", "numbers"),
+    Column("numbers", "shared", ",.0f", "shared"),
+    Column("operations", "GMAC per image", ".3f", "gmac"),
+    Column("time", "s per image", ".4f", "seconds"),
+    Column("rate", "images/s", ".2f", "rate"),
+]
 
 
 class ImageDictionary(Trained):
@@ -37,102 +67,154 @@ class ImageDictionary(Trained):
     whole: bool = Field(False, description="an image is one signal, the dictionary's grid stretched over it")
 
 
-class ImageComparison(Comparison):
+class ImageComparison(PhotographComparison):
     """Image regression."""
 
     task: Literal["images"] = "images"
-    run_dir: str = "runs/compare_images"
     sides: list[PositiveInt] = Field([128, 178], min_length=1, description="images are cut and resized to squares")
-    limit: PositiveInt = Field(3, description="images at most, of the first dictionary's test split or of --input")
     set: list[str] = Field([], description="overrides of all dictionaries, section.key=value")
     dictionaries: list[ImageDictionary] = Field(min_length=1)
-    baselines: list[str] = Field([], description="configurations of networks, relative to this file")
     meta_steps: list[PositiveInt] = Field([5, 10], min_length=1, description="steps from a learned initialisation")
-    seconds: PositiveFloat = Field(60.0, description="that a network may fit an image")
-    lpips: bool | None = Field(None, description="whether to measure it; null: where its weights are found")
+
+    def specify(self, request: Request) -> Specification:
+        """Say what is compared."""
+        perceptual = load_lpips(self.lpips)
+        methods: list[ComparedMethod] = []
+        trainings: list[Config] = []
+        for dictionary in self.dictionaries:
+            model, made = request.dictionary(self.with_overrides(dictionary))
+            methods += dictionary_methods(dictionary.name, model, whole=dictionary.whole)
+            trainings.append(made)
+        for name, baseline, learned in self.networks(request, trainings[0]):
+            methods += network_methods(baseline, name, self.meta_steps if learned else None, self.seconds)
+        # Of each dictionary and network what comes last is shown, and of the first dictionary what comes first.
+        last = {method.family: method.name for method in methods}
+        chosen = {methods[0].name, *last.values()}
+        methods = [replace(method, shown=method.name in chosen) for method in methods]
+        images, failed = photographs(request, trainings[0], self.limit)
+        trials = [Trial(list(_subjects(images, side)), lambda: methods) for side in self.sides]
+        return Specification(trials, partial(figures, perceptual), _original, show, report, failed=failed)
+
+    def with_overrides(self, dictionary: Trained) -> Trained:
+        """A dictionary with what is set for all."""
+        return dictionary.model_copy(update={"set": [*self.set, *dictionary.set]})
 
 
-def compare_images(config: ImageComparison, request: Request) -> Results:
-    """Make the table, the plot and the picture grid.
+def _subjects(images: Sequence[tuple[str, ImageArray]], side: int) -> Iterator[Subject]:
+    group = f"{side}x{side}"
+    grid = Grid(f"grid-{group}", f"{group} pixels, held out", "original and representations side by side")
+    for place, (name, whole) in enumerate(images):
 
-    Args:
-        config: the comparison.
-        request: whose images, and where pictures go.
+        def load(name: str = name, whole: ImageArray = whole) -> tuple[ImageArray, ImageArray]:
+            image = prepare(whole, size=side, name=name)
+            return image, image
 
-    Returns:
-        The results.
+        yield Subject(name, {"group": group, "image": name}, load, grid if place < _SHOWN else None, name)
 
-    Raises:
-        UserError: when something cannot be read or trained.
+
+def dictionary_methods(name: str, model: Model, *, whole: bool = False) -> list[ComparedMethod]:
+    """All methods of a dictionary, of this name.
+
+    What depends on the grid alone, and not on the image, is found once for all images and does not count. `whole`: an
+    image is one signal, whatever the dictionary was trained on.
     """
-    perceptual = load_lpips(config.lpips)
-    lines: list[Line] = []
-    trainings: list[Config] = []
-    for dictionary in config.dictionaries:
-        both = dictionary.model_copy(update={"set": [*config.set, *dictionary.set]})
-        model, made = trained(both, request, config.run_dir)
-        trainings.append(made)
-        lines.append(by_dictionary(dictionary.name, model, whole=dictionary.whole))
-    lines += [_network(config, request.beside(name), trainings[0]) for name in config.baselines]
-    images, failed = photographs(request, trainings[0], config.limit)
-    outcomes = _outcomes(config, images, lines)
-    rows = [outcome.figures(perceptual) for outcome in outcomes]
-    averaged = means(rows)
-    return Results(table(averaged), rows, {"means": averaged}, _draw(outcomes, request.out), {}, failed)
+    prepared = LastPrepared(model.dictionary)
+    shared = sum(parameter.numel() for parameter in model.dictionary.parameters())
+
+    def fit(image: ImageArray, _: float | None, method: Method) -> Reconstruction:
+        fitted = fit_image(model, image, [method], prepared=prepared, whole=whole)[method.label]
+        operations = image_operations(model, len(fitted.tiling), len(fitted.tiling.coords))
+        costs = {
+            "seconds": fitted.seconds,
+            "numbers": stored_numbers(fitted.code),
+            "shared": shared,
+            "gmac": (operations.decode + (operations.encode if method.needs_gate else 0)) / 1e9,
+            "trace": [],
+        }
+        return Reconstruction(fitted.render, costs)
+
+    return [
+        ComparedMethod(f"{name}, {_WORDS[method.label]}", partial(fit, method=method), repeats=_REPEATS, family=name)
+        for method in METHODS
+        if model.gate_reads_signals or not method.needs_gate
+    ]
 
 
-def _network(config: ImageComparison, path: Path, training: Config) -> Line:
-    network = load_baseline(path)
-    if network.meta is None:
-        return by_network(Baseline(network), path.stem.upper(), seconds=config.seconds)
-    start = meta_start(network, training, Path(config.run_dir) / f"{path.stem}.safetensors")
-    return by_network(Baseline(network, start), path.stem.capitalize(), steps=config.meta_steps)
+def network_methods(
+    baseline: Baseline, name: str, steps: Sequence[int] | None = None, seconds: float | None = None
+) -> list[ComparedMethod]:
+    """A network per image, after some numbers of steps each (None: after all, or `seconds`)."""
+
+    def fit(image: ImageArray, _: float | None, count: int | None) -> Reconstruction:
+        coords = coordinate_grid(image.shape[:2]).to(baseline.device)
+        values = torch.from_numpy(image).flatten(0, 1)
+
+        def picture(flat: Tensor) -> ImageArray:
+            shown: ImageArray = flat.detach().cpu().clamp(0, 1).reshape(image.shape).numpy()
+            return shown
+
+        def watch(network: Network) -> float:
+            return psnr(picture(network(coords)), image)
+
+        limit = seconds if count is None else None
+        fitted = baseline.fit(coords, values, steps=count, max_seconds=limit, watch=watch)
+        costs = {
+            "seconds": fitted.seconds,
+            "numbers": fitted.network.parameters_count,
+            "shared": 0,
+            "gmac": fitted.network.macs_per_coordinate * len(coords) / 1e9,
+            "trace": fitted.trace,
+        }
+        return Reconstruction(lambda: picture(fitted.render(coords)), costs)
+
+    return [
+        ComparedMethod(name if count is None else f"{name} + {count} steps", partial(fit, count=count), family=name)
+        for count in steps or (None,)
+    ]
 
 
-def _outcomes(
-    config: ImageComparison, images: Sequence[tuple[str, ImageArray]], lines: Sequence[Line]
-) -> list[Outcome]:
-    found: list[Outcome] = []
-    work = [(side, name, image, line) for side in config.sides for name, image in images for line in lines]
-    for side, name, image, line in tqdm(work, unit="fit", disable=not sys.stderr.isatty()):
-        found += line(f"{side}x{side}", name, prepare(image, size=side, name=name))
-    return found
+def figures(perceptual: Perceptual | None, picture: ImageArray, _: Any, image: ImageArray) -> dict[str, float | None]:
+    """How close a picture is to the image."""
+    lpips = None if perceptual is None else perceptual(picture, image)
+    return {"psnr_db": psnr(picture, image), "ssim": ssim(picture, image), "lpips": lpips}
 
 
-def _draw(outcomes: Sequence[Outcome], out: Path) -> dict[str, str]:
-    if not outcomes:
-        return {}
-    files = {}
-    for group in dict.fromkeys(outcome.group for outcome in outcomes):
-        own = [outcome for outcome in outcomes if outcome.group == group]
-        rows: dict[str, dict[str, Any]] = {}
-        # Of each dictionary and network what comes last, and of the first dictionary what comes first.
-        chosen = {own[0].method} | set({outcome.line: outcome.method for outcome in own}.values())
-        for outcome in (outcome for outcome in own if outcome.method in chosen):
-            row = rows.setdefault(outcome.image, {"original": (outcome.target, "")})
-            row[outcome.method] = (outcome.picture, f"{outcome.psnr:.2f} dB")
-        picture_grid(out / f"grid-{group}.png", dict(list(rows.items())[:_SHOWN]), title=f"{group} pixels, held out")
-        files[f"grid-{group}.png"] = "original and representations side by side"
-        curve(out / f"seconds-{group}.png", _series(own), "seconds per image", "PSNR (dB)", logarithmic=True)
-        files[f"seconds-{group}.png"] = "PSNR against seconds"
-    return files
+def show(subject: Subject, picture: ImageArray, _: Any, __: Any, row: Row) -> Cells:
+    """A picture and its PSNR, where that is known."""
+    caption = "" if row["psnr_db"] is None else f"{row['psnr_db']:.2f} dB"
+    return {subject.label: {row["method"]: (picture, caption)}}
+
+
+def _original(subject: Subject, image: ImageArray, _: Any) -> Cells:
+    return {subject.label: {"original": (image, "")}}
+
+
+def report(outcomes: Sequence[Outcome]) -> Report:
+    """Means over the images, and the plot against seconds."""
+    averaged = means([outcome.row for outcome in outcomes], ["group", "method"])
+    for mean in averaged:
+        mean["image"] = f"{mean['group']}, mean of {mean['count']}"
+        mean["rate"] = 1 / mean["seconds"] if mean["seconds"] else None
+    plots = {}
+    for group in dict.fromkeys(outcome.row["group"] for outcome in outcomes):
+        series = _series([outcome for outcome in outcomes if outcome.row["group"] == group])
+        plots[f"seconds-{group}"] = Curves(series, "seconds per image", "PSNR (dB)", "PSNR against seconds")
+    return Report(Table.of(_COLUMNS, averaged), {"means": averaged}, curves=plots)
 
 
 def _series(outcomes: Sequence[Outcome]) -> dict[str, tuple[ArrayLike, ArrayLike]]:
     """Means over the images: a dictionary's methods by their seconds, and networks on their way."""
     series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
-    for line in dict.fromkeys(outcome.line for outcome in outcomes):
-        own = [outcome for outcome in outcomes if outcome.line == line]
-        if own[-1].trace:
+    for family in dict.fromkeys(outcome.method.family for outcome in outcomes):
+        own = [outcome.row for outcome in outcomes if outcome.method.family == family]
+        if own[-1]["trace"]:
             # Networks are looked at after the same numbers of steps, but some get fewer steps in their time.
-            traces = [outcome.trace for outcome in own if outcome.method == own[-1].method]
+            traces = [row["trace"] for row in own if row["method"] == own[-1]["method"]]
         else:
-            traces = [
-                [(outcome.seconds, outcome.psnr) for outcome in own if outcome.image == image]
-                for image in dict.fromkeys(outcome.image for outcome in own)
-            ]
+            names = dict.fromkeys(row["image"] for row in own)
+            traces = [[(row["seconds"], row["psnr_db"]) for row in own if row["image"] == name] for name in names]
         points = np.array([np.mean(found, axis=0) for found in zip(*traces, strict=False)])
         points = points[points[:, 0] > 0]
         points = points[points[:, 0].argsort()]
-        series[line] = (points[:, 0], points[:, 1])
+        series[family] = (points[:, 0], points[:, 1])
     return series

@@ -22,13 +22,9 @@ OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]]) / np
 
 
 def transform(signals: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
-    """Orthonormal DCT-II over rows and columns in the opponent colour basis.
+    """Orthonormal DCT-II over rows and columns of patches, in the opponent colour basis where d = 3.
 
-    Args:
-        signals: the patches; d = 3 is taken as red, green, blue.
-
-    Returns:
-        The coefficients in float64, vertical frequency first; entry [0, 0] of a channel is √(H W) times its mean.
+    It is in float64, vertical frequency first; entry [0, 0] of a channel is √(H W) times its mean.
 
     Source: Ahmed, Natarajan and Rao, "Discrete cosine transform", IEEE Transactions on Computers 1974.
     """
@@ -39,11 +35,7 @@ def transform(signals: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
 
 
 def inverse(coefficients: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
-    """The inverse of `transform`: the patches in float64.
-
-    Args:
-        coefficients: DCT coefficients in the opponent colour basis.
-    """
+    """The inverse of `transform`, in float64."""
     values = idctn(coefficients.detach().cpu().double().numpy(), type=2, norm="ortho", axes=(1, 2))
     if values.shape[-1] == 3:
         values = values @ OPPONENT
@@ -51,19 +43,16 @@ def inverse(coefficients: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
 
 
 def best_k(signals: Float[Tensor, "T H W d"], k: int, *, free_mean: bool = True) -> Float[Tensor, "T H W d"]:
-    """Reconstruct patches from their k largest DCT coefficients over all frequencies and channels.
+    """Reconstruct patches from their k largest DCT coefficients (at most all) over all frequencies and channels.
 
     The transform is orthonormal, so this is the best approximation with k of its coefficients. Like NID's support,
-    the choice of the k indices is not counted as coefficients.
+    the choice of the k indices is not counted as coefficients. The reconstructions are not clipped.
 
     Args:
         signals: the patches; d = 3 is taken as red, green, blue.
-        k: coefficients per patch; more than there are means all of them.
+        k: coefficients per patch.
         free_mean: keep the d constant terms (hence the channel means) besides the k, as NID keeps its d biases;
             without it they compete for the k like any other coefficient.
-
-    Returns:
-        The reconstructions, of the same shape and type, on the same device; not clipped.
 
     Raises:
         ValueError: k is negative.

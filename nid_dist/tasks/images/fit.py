@@ -51,15 +51,12 @@ class ImageFit(Fit):
 
     @torch.no_grad()
     def render(self, height: int | None = None, width: int | None = None, *, scale: float | None = None) -> ImageArray:
-        """Evaluate f at any resolution.
+        """Evaluate f at any resolution: the image, clipped to [0, 1].
 
         Args:
             height: rows; None: the image's own.
             width: columns; None: the image's own.
             scale: a multiple of the image's own resolution instead.
-
-        Returns:
-            The image, clipped to [0, 1].
 
         Raises:
             UserError: for more pixels than an image may have.
@@ -87,9 +84,6 @@ class ImageFit(Fit):
 
         Args:
             picture: `render()`.
-
-        Returns:
-            Numbers for a table or a file.
         """
         return {
             "psnr_db": psnr(picture, self.image),
@@ -113,7 +107,6 @@ def write_codes(folder: Path, fits: Mapping[str, ImageFit], **facts: Any) -> Non
     """Write `codes.safetensors`: codes by several methods, with what it takes to make the image of them.
 
     Args:
-        folder: where.
         fits: of one image, by label.
         facts: to be kept with them, such as the image's name.
     """
@@ -132,18 +125,14 @@ def fit_image(
     *,
     whole: bool = False,
 ) -> dict[str, ImageFit]:
-    """Represent an image of any size by each method.
+    """Represent an image of any size by each method: fits by the methods' labels, to be rendered.
 
     Args:
         model: trained on patches, or on whole images.
         image: in [0, 1].
-        methods: which.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
         prepared: of the model's dictionary, where many images are to come.
         whole: one signal for the image, whatever the patches are that the dictionary was trained on.
-
-    Returns:
-        Fits by the methods' labels, to be rendered.
 
     Raises:
         UserError: when the image has other channels than the dictionary, the stride does not fit its patches, or a
@@ -170,10 +159,6 @@ def fit_image(
 def require_images(model: Model, name: str = "the dictionary") -> None:
     """Refuse a dictionary of other signals than images.
 
-    Args:
-        model: with the dictionary.
-        name: what to call it.
-
     Raises:
         UserError: when it is one of shapes or of a video.
     """
@@ -182,10 +167,6 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
 
 def require_channels(model: Model, image: ImageArray) -> None:
     """Refuse a grey image for a dictionary of colour, and the other way round.
-
-    Args:
-        model: with the dictionary.
-        image: to be represented.
 
     Raises:
         UserError: when it has other channels.

@@ -32,7 +32,6 @@ def fit(
     """Fit images, one after the other.
 
     Args:
-        model: of images.
         signals: each the path of an image, or an array [H, W, d] or [H, W] of bool, uint8, uint16, or floats in [0, 1].
         methods: None: `omp`; with a mask, `map` where there is a prior, otherwise `irls`.
         stride: step between patches; None: no overlap. Overlapping patches are blended.

@@ -44,15 +44,11 @@ _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
 @dataclass(frozen=True, eq=False)
 class InpaintedFit(ImageFit):
-    """A refitted image: overlapping patches, whose codes make the whole picture.
+    """A refitted image: overlapping patches, whose codes make the whole picture."""
 
-    Args:
-        trusted: how far each pixel of the input was believed, 0 to 1.
-        deviation: standard deviation of f before the codes are made sparse, of the posterior and of what it leaves
-            unexplained of the known pixels, in units of the image; None without a prior.
-    """
-
-    trusted: Float32[np.ndarray, "H W"]
+    trusted: Float32[np.ndarray, "H W"]  # how far each pixel of the input was believed, 0 to 1
+    # standard deviation of f before the codes are made sparse, of the posterior and of what it leaves unexplained of
+    # the known pixels, in units of the image; None without a prior
     deviation: Float32[np.ndarray, "H W"] | None
 
     @cached_property
@@ -105,9 +101,6 @@ def inpaint(
         prior: whether the dictionary's prior fills in what is unknown; without, codes are fitted to the known pixels
             alone. None: where there is one.
 
-    Returns:
-        The refitted image.
-
     Raises:
         UserError: when the mask has another size than the image or leaves nothing, the dictionary is not of patches, or
             it has not the prior that is asked for.
@@ -155,15 +148,12 @@ def inpaint(
 
 @torch.no_grad()
 def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float[Tensor, "H W"]:
-    """Which pixels a robust fit of the dictionary explains.
+    """Which pixels a robust fit of the dictionary explains: 1 for a pixel to believe, 0 for one not to.
 
     Args:
         model: of patches.
         image: with corrupted pixels, sparse in each patch.
         noise: standard deviation of the others.
-
-    Returns:
-        1 for a pixel to believe, 0 for one not to.
     """
     values = torch.from_numpy(image).to(model.device)
     if model.prior is None:
@@ -242,11 +232,6 @@ def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) 
 
 def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
     """Refuse a mask that cannot be the image's.
-
-    Args:
-        known: the mask.
-        height: of the image.
-        width: of the image.
 
     Raises:
         UserError: when it has another size, or no pixel is known.

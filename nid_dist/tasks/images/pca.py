@@ -25,26 +25,18 @@ CHUNK_VALUES = 2**22
 class Pca:
     """The principal components of a training set, in float64."""
 
-    # the training mean (of what is left after the channel means for `centre="patch"`), flattened
-    mean: Float[Tensor, " P"]
+    mean: Float[Tensor, " P"]  # of the training set (of what is left after the channel means for "patch"), flattened
     components: Float[Tensor, "r P"]  # orthonormal rows by falling variance; r = min(T, P) for T training signals
     centre: Centre  # what is subtracted from a signal before it is projected
 
 
 @torch.no_grad()
 def fit_pca(signals: Float[Tensor, "T *positions d"], *, centre: Centre = "signals") -> Pca:
-    """Fit the principal components of the training signals.
+    """Fit the principal components of the training signals, min(T, P) of them for signals of P values.
 
     The extra memory is that of a P x P matrix in float64 at most, however many signals there are: the covariance is
     accumulated in chunks, about a mean from a first pass, and with fewer signals than values a thin singular value
-    decomposition takes its place.
-
-    Args:
-        signals: training signals; the last axis is the channel ([T, H, W, d] patches, or [T, P] already flat).
-        centre: what to subtract from each signal: the training mean, or its own channel means and then that mean.
-
-    Returns:
-        The components, r = min(T, P) of them with P the number of values of a signal.
+    decomposition takes its place. The last axis is the channel ([T, H, W, d] patches), or signals are flat already.
 
     Raises:
         ValueError: there is no signal, or `centre="patch"` meets flat signals, which have no channels.
@@ -72,13 +64,9 @@ def fit_pca(signals: Float[Tensor, "T *positions d"], *, centre: Centre = "signa
 
 @torch.no_grad()
 def truncate(pca: Pca, signals: Float[Tensor, "T *positions d"], k: int) -> Float[Tensor, "T *positions d"]:
-    """Reconstruct signals from their coefficients on the first k components, the same for every signal.
+    """Reconstruct signals from their coefficients on the first k components (at most all), the same for every signal.
 
-    Args:
-        k: coefficients per signal (plus d channel means with `centre="patch"`); above r it means all r.
-
-    Returns:
-        The reconstructions, of the same shape and type; not clipped.
+    With `centre="patch"` there are d channel means besides. The reconstructions are not clipped.
 
     Raises:
         ValueError: k is negative, or the signals have another number of values than the components.
@@ -89,16 +77,10 @@ def truncate(pca: Pca, signals: Float[Tensor, "T *positions d"], k: int) -> Floa
 
 @torch.no_grad()
 def best_k(pca: Pca, signals: Float[Tensor, "T *positions d"], k: int) -> Float[Tensor, "T *positions d"]:
-    """Reconstruct signals from their k largest coefficients among all components, chosen for each signal.
+    """Reconstruct signals as `truncate`, from their k largest coefficients of all, chosen for each signal.
 
     The components are orthonormal, so this is the best approximation with k of them. Like NID's support, the choice
     of the k indices is not counted as coefficients.
-
-    Args:
-        k: coefficients per signal (plus d channel means with `centre="patch"`); above r it means all r.
-
-    Returns:
-        The reconstructions, of the same shape and type; not clipped.
 
     Raises:
         ValueError: k is negative, or the signals have another number of values than the components.
@@ -107,10 +89,7 @@ def best_k(pca: Pca, signals: Float[Tensor, "T *positions d"], k: int) -> Float[
 
 
 def keep_largest(coefficients: Float[Tensor, "T r"], k: int) -> Float[Tensor, "T r"]:
-    """Keep the k coefficients of largest magnitude in each row and set the others to zero.
-
-    Args:
-        k: how many to keep; above r it means all r.
+    """Keep the k coefficients of largest magnitude in each row (at most all) and set the others to zero.
 
     Raises:
         ValueError: k is negative.

@@ -19,13 +19,13 @@ from nid_dist.tasks.images.sources import list_images
 from nid_dist.tasks.images.task import prepared
 
 _COLUMNS = [
-    Column("image"),
-    Column("solver"),
-    Column("PSNR", "dB", ".2f"),
-    Column("SSIM", "", ".4f"),
-    Column("non-zeros", "per signal"),
-    Column("code", "bytes/signal"),
-    Column("time", "ms/signal", ".3f"),
+    Column("image", key="image"),
+    Column("solver", key="solver"),
+    Column("PSNR", "dB", ".2f", "psnr_db"),
+    Column("SSIM", "", ".4f", "ssim"),
+    Column("non-zeros", "per signal", "", "nonzeros_per_signal"),
+    Column("code", "bytes/signal", "", "bytes_per_signal"),
+    Column("time", "ms/signal", ".3f", "ms_per_signal"),
 ]
 
 

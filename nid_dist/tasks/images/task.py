@@ -32,7 +32,6 @@ class ImageTask:
     """The images of a configuration, kept apart as train, val and test.
 
     Args:
-        config: the whole configuration.
         refs: the images by split; None: those that the configuration lists.
 
     Raises:

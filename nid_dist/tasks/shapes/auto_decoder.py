@@ -4,7 +4,6 @@ A new shape is fitted by descent on its latent vector alone. f is the truncated 
 the dictionary's, and the last layer ends in tanh; a skip connection gives the input again to the middle layer.
 """
 
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,11 @@ from torch import Tensor, nn
 
 from nid_dist.baselines.cache import found_again, keep
 from nid_dist.config.section import NonNegativeFloat, PositiveFloat, PositiveInt, Section
+from nid_dist.device import Stopwatch, resolve_device
+from nid_dist.parallel.exchange.topology import Topology
+from nid_dist.parallel.world import World
+from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.shapes.task import ShapeTask
 
 
 class AutoDecoderConfig(Section):
@@ -36,12 +40,7 @@ class AutoDecoderConfig(Section):
 
 
 class AutoDecoder(nn.Module):
-    """The network.
-
-    Args:
-        config: its sizes.
-        shapes: training shapes, a latent vector each.
-    """
+    """The network, with a latent vector for each training shape."""
 
     def __init__(self, config: AutoDecoderConfig, shapes: int) -> None:
         super().__init__()
@@ -65,59 +64,40 @@ class AutoDecoder(nn.Module):
             hidden = F.relu(layer(torch.cat([hidden, given], 2) if place and place == self.middle else hidden))
         return torch.tanh(self.last(hidden))
 
-    @property
-    def parameters_count(self) -> int:
-        """Numbers of the network, latent vectors not counted."""
-        return sum(p.numel() for p in self.parameters()) - self.latents.weight.numel()
-
     def fit(
         self, coords: Float[Tensor, "M 3"], values: Float[Tensor, "M"], weights: Float[Tensor, "M"]
-    ) -> tuple[Float[Tensor, "1 l"], float]:
-        """The latent vector of a new shape, by descent, as the paper fits it.
-
-        Args:
-            coords: where f is known.
-            values: of f.
-            weights: of each.
-
-        Returns:
-            The vector, and the seconds that it took.
-        """
-        begin = time.perf_counter()
-        latent = torch.zeros(1, self.config.latent, requires_grad=True)
+    ) -> Float[Tensor, "1 l"]:
+        """The latent vector of a new shape, by descent, as the paper fits it to values of f, each with its weight."""
+        device = self.last.weight.device
+        coords, values, weights = coords.to(device), values.to(device), weights.cpu()
+        latent = torch.zeros(1, self.config.latent, device=device, requires_grad=True)
         optimizer = torch.optim.Adam([latent], lr=self.config.fit_lr)
         generator = torch.Generator().manual_seed(self.config.seed)
         for step in range(self.config.fit_steps):
             if step == self.config.fit_steps // 2:
                 optimizer.param_groups[0]["lr"] /= 10
             # Drawn by their weights, as the paper draws half near the surface.
-            chosen = torch.multinomial(weights, self.config.fit_points, True, generator=generator)
+            chosen = torch.multinomial(weights, self.config.fit_points, True, generator=generator).to(device)
             found = self(latent, coords[chosen][None])[0, :, 0]
             error = (found - values[chosen]).abs().mean()
             loss = error + self.config.prior * latent.square().sum()
             (latent.grad,) = torch.autograd.grad(loss, latent)
             optimizer.step()
-        return latent.detach(), time.perf_counter() - begin
+        return latent.detach()
 
 
 def train_auto_decoder(
     config: AutoDecoderConfig, shapes: int, batch: Callable[[int], tuple[Tensor, Tensor, Tensor]], kept: Path
 ) -> AutoDecoder:
-    """Train it, or read the one that was trained before.
+    """Train it, or read the one that was trained before and is kept in a file.
 
-    Args:
-        config: sizes and training.
-        shapes: training shapes.
-        batch: ids, coordinates and values of a step, cut to [-1, 1].
-        kept: the file that it is kept in.
-
-    Returns:
-        The network, frozen.
+    `batch` gives ids, coordinates and values of a step, cut to [-1, 1].
 
     Raises:
         UserError: when the file is damaged, or another configuration has trained it.
     """
-    model = AutoDecoder(config, shapes)
+    device = resolve_device("auto")
+    model = AutoDecoder(config, shapes).to(device)
     # How a new shape is fitted may change.
     trained_by = config.model_dump_json(exclude={"fit_points", "fit_steps", "fit_lr"})
     facts = {"config": trained_by, "shapes": str(shapes)}
@@ -125,9 +105,9 @@ def train_auto_decoder(
         model.load_state_dict(found_again(kept, facts, "auto-decoder"))
         return model.eval().requires_grad_(False)
     optimizer = torch.optim.Adam(model.parameters(), lr=config.lr)
-    begin, done, step = time.perf_counter(), 0.0, 0
+    clock, done, step = Stopwatch(device), 0.0, 0
     while done < 1:
-        ids, coords, values = batch(step)
+        ids, coords, values = (part.to(device) for part in batch(step))
         for group in optimizer.param_groups:
             group["lr"] = config.lr * min(1.0, 2 - 2 * done)
         latents = model.latents(ids)
@@ -136,7 +116,22 @@ def train_auto_decoder(
         (error + config.prior * latents.square().sum(1).mean()).backward()
         optimizer.step()
         step += 1
-        spent = time.perf_counter() - begin
-        done = max(step / config.steps, spent / config.seconds if config.seconds else 0.0)
-    keep(kept, {name: value.contiguous() for name, value in model.state_dict().items()}, facts)
+        done = max(step / config.steps, clock.seconds() / config.seconds if config.seconds else 0.0)
+    keep(kept, {name: value.cpu().contiguous() for name, value in model.state_dict().items()}, facts)
     return model.eval().requires_grad_(False)
+
+
+def trained_auto_decoder(config: AutoDecoderConfig, task: ShapeTask, kept: Path) -> AutoDecoder:
+    """An auto-decoder of a task's training shapes, as `train_auto_decoder` makes it."""
+    world = World(Topology(1))
+    sized = task.config.model_copy(deep=True)
+    sized.training.batch = config.batch
+    sized.signals_of(ShapesSection).augment = False  # a latent vector for each shape does not follow its changes
+    own = ShapeTask(sized)
+
+    def batch(step: int) -> tuple[Tensor, Tensor, Tensor]:
+        drawn = own.batch(step, 0, world)
+        own.prefetch(step + 1, world)
+        return drawn.ids, drawn.samples.coords, drawn.samples.values
+
+    return train_auto_decoder(config, len(task.signals), batch, kept)

@@ -61,9 +61,6 @@ class ShapeFit(Fit):
         Args:
             resolution: cells along the cube.
 
-        Returns:
-            The mesh.
-
         Raises:
             UserError: where f has no zero level.
         """
@@ -84,7 +81,6 @@ class ShapeFit(Fit):
         """Write the code, the mesh where there is a surface, a picture, and `results.json`.
 
         Args:
-            folder: that exists.
             resolution: cells along the cube.
             formats: of the mesh: ply, obj, glb.
             truth: the true mesh in the cloud's units, to be compared with.
@@ -132,7 +128,6 @@ def fit(
     """Fit clouds, one after the other.
 
     Args:
-        model: of shapes.
         signals: each the path of a PLY, XYZ or NPY file, an array [P, 3] or [P, 6] of points (and normals), or a
             `Cloud`.
         methods: `map`, a robust fit under the prior, or `init`, the gate's code; None: `map`.
@@ -189,11 +184,7 @@ def _cloud(signal: Any, normals: bool | None) -> tuple[Cloud, str]:
 
 
 def no_surface(name: str) -> UserError:
-    """The error of a code whose f is nowhere zero.
-
-    Args:
-        name: of the cloud.
-    """
+    """The error of a code whose f is nowhere zero."""
     return UserError(
         name,
         found="no surface: f has no zero level in the cube",
@@ -208,10 +199,6 @@ def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:
     Args:
         cloud: in its own units.
         frame: `cube`: it lies in [-1, 1]^3 already; `fit`: its box, but for points far from all others, is the shape's.
-        name: of it, for the message.
-
-    Returns:
-        The placement.
 
     Raises:
         UserError: for a cloud that is said to lie in the cube, and does not.

@@ -21,10 +21,7 @@ def write_furniture(folder: Path, count: int, families: Sequence[str], seed: int
     """Write procedural meshes and the split file that goes with them.
 
     Args:
-        folder: the root.
-        count: how many.
         families: of which kinds, in turn.
-        seed: of the shapes.
         layout: shapenet-v1 or shapenet-v2.
 
     Returns:
@@ -54,9 +51,6 @@ def solid_mesh(solid: Solid) -> Mesh:
 
     Args:
         solid: of boxes and rods; rods become prisms of 24 sides.
-
-    Returns:
-        The mesh.
     """
     boxes = [_box(centre, half) for centre, half in solid.boxes]
     rods = [

@@ -10,33 +10,19 @@ from nid_dist.baselines.inr import Baseline, Fitted, Network
 # The weights of the paper's released code: on the surface, normals, no surface elsewhere, unit gradients.
 _SURFACE, _NORMAL, _ELSEWHERE, _EIKONAL = 3e3, 1e2, 1e2, 5e1
 _SHARPNESS = 100.0  # of exp(-a |f|), which keeps f from zero off the surface
+_DRAWN = 512  # points of the cube in a step; of the cloud as many, or all where it has fewer
 
 
 def fit_oriented_points(
-    baseline: Baseline,
-    points: Float[Tensor, "P 3"],
-    normals: Float[Tensor, "P 3"] | None,
-    *,
-    off: int = 512,
-    steps: int | None = None,
-    seed: int = 0,
+    baseline: Baseline, points: Float[Tensor, "P 3"], normals: Float[Tensor, "P 3"] | None
 ) -> Fitted:
-    """Fit a signed distance to a cloud.
-
-    Args:
-        points: in the cube.
-        normals: out of the shape; None: the normal term is left out.
-        off: points drawn uniformly from the cube in a step; of the cloud as many are drawn, or all where it has fewer.
-        steps: gradient steps; None: the baseline's.
-
-    Returns:
-        The network, negative inside where normals were given.
-    """
-    generator = torch.Generator().manual_seed(seed)
+    """Fit a signed distance to a cloud in the cube, negative inside where normals are given (None: no such term)."""
+    generator, device = torch.Generator().manual_seed(0), baseline.device
+    points, normals = points.to(device), None if normals is None else normals.to(device)
 
     def loss(network: Network) -> Tensor:
-        chosen = torch.randperm(len(points), generator=generator)[:off]
-        drawn = 2 * torch.rand(off, 3, generator=generator) - 1
+        chosen = torch.randperm(len(points), generator=generator)[:_DRAWN].to(device)
+        drawn = (2 * torch.rand(_DRAWN, 3, generator=generator) - 1).to(device)
         coords = torch.cat([points[chosen], drawn]).requires_grad_(True)
         values = network(coords)[:, 0]
         (slope,) = torch.autograd.grad(values.sum(), coords, create_graph=True)
@@ -48,4 +34,4 @@ def fit_oriented_points(
             total = total + _NORMAL * (1 - F.cosine_similarity(slope[:count], normals[chosen], dim=1)).mean()
         return total
 
-    return baseline.minimise(loss, 3, 1, steps=steps)
+    return baseline.minimise(loss, 3, 1)

@@ -20,15 +20,10 @@ _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 
 @dataclass(frozen=True)
 class Cloud:
-    """Points on (or near) a surface.
+    """Points on (or near) a surface."""
 
-    Args:
-        points: where.
-        normals: out of the shape, of length 1; None: not known.
-    """
-
-    points: Float[np.ndarray, "P 3"]
-    normals: Float[np.ndarray, "P 3"] | None = None
+    points: Float[np.ndarray, "P 3"]  # where
+    normals: Float[np.ndarray, "P 3"] | None = None  # out of the shape, of length 1; None: not known
 
 
 def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
@@ -66,8 +61,6 @@ def checked_cloud(columns: Float[np.ndarray, "P c"], with_normals: bool, where: 
 
     Args:
         columns: places, then, where there are six, normals.
-        with_normals: whether normals are asked for.
-        where: for messages.
 
     Returns:
         The cloud, without duplicates.

@@ -36,16 +36,10 @@ def shape_file(folder: Path, name: str) -> Path:
 
 
 def write_shape(folder: Path, name: str, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:
-    """Write a shape's file, atomically.
+    """Write a shape's file, atomically: the file's SHA-256.
 
     Args:
-        folder: of the prepared shapes.
-        name: of the shape.
-        tensors: what the file holds.
         facts: JSON, kept in the file's header.
-
-    Returns:
-        The file's SHA-256.
 
     Raises:
         UserError: when it cannot be written; nothing is left of it then.
@@ -80,13 +74,7 @@ def write_index(
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Read the index.
-
-    Args:
-        folder: of prepared shapes.
-
-    Returns:
-        Its `settings`, `shapes` and `refused`.
+    """Read the index: its `settings`, `shapes` and `refused`.
 
     Raises:
         UserError: where there is none.

@@ -46,45 +46,29 @@ _INDEPENDENT = (
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How a cloud is fitted.
+    """How a cloud is fitted."""
 
-    Args:
-        noise: standard deviation of f on the points, in units of the truncation.
-        iterations: of reweighting.
-        off_weight: of all points off the surface together, relative to those on it.
-        loss: on the residuals.
-        seed: of the points off the surface.
-    """
-
-    noise: float = 0.05
-    iterations: int = 4
-    off_weight: float = 0.2
-    loss: Literal["l2", "l1", "huber", "tukey", "welsch"] = "huber"
-    seed: int = 0
+    noise: float = 0.05  # standard deviation of f on the points, in units of the truncation
+    iterations: int = 4  # of reweighting
+    off_weight: float = 0.2  # of all points off the surface together, relative to those on it
+    loss: Literal["l2", "l1", "huber", "tukey", "welsch"] = "huber"  # on the residuals
+    seed: int = 0  # of the points off the surface
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What a cloud says of f.
+    """What a cloud says of f."""
 
-    Args:
-        coords: where.
-        values: of f, in units of the truncation.
-        weights: of each.
-    """
-
-    coords: Points
-    values: Float[np.ndarray, "P"]
-    weights: Float[np.ndarray, "P"]
+    coords: Points  # where
+    values: Float[np.ndarray, "P"]  # of f, in units of the truncation
+    weights: Float[np.ndarray, "P"]  # of each
 
 
 def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> RobustSolution:
     """Fit the code of a shape to points of its surface.
 
     Args:
-        model: of shapes, frozen.
         cloud: in the cube.
-        options: how.
 
     Returns:
         The code, of at most k coefficients; the mean square of f on the points that were believed; the weights of all
@@ -132,9 +116,6 @@ def init_code(model: Model, cloud: Cloud) -> Code:
     Args:
         model: with a pointnet gate.
         cloud: in the cube.
-
-    Returns:
-        The code.
     """
     normals = np.zeros_like(cloud.points) if cloud.normals is None else cloud.normals
     gate_input = torch.from_numpy(np.concatenate([cloud.points, normals], 1)).float()
@@ -147,11 +128,7 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: C
     Args:
         cloud: in the cube.
         truncation: at which distances are cut, and by which they are divided.
-        options: weights and seed.
         known: all points that are known to be on the surface, these and others; None: these.
-
-    Returns:
-        Places, values and weights.
     """
     from scipy.spatial import cKDTree
 
@@ -241,15 +218,11 @@ def _carved(cloud: Cloud, spacing: float) -> Bool[np.ndarray, "c c c"]:
 
 
 def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
-    """The surface of a code.
+    """The surface of a code: the mesh in the cube; None where f has no zero level.
 
     Args:
         model: of shapes, with linear heads or deep experts.
-        code: of one shape.
         side: cells along the cube.
-
-    Returns:
-        The mesh in the cube; None where f has no zero level.
     """
     return extract_surface(
         lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals_of(ShapesSection).truncation

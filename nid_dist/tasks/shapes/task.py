@@ -41,9 +41,6 @@ class ShapeTask:
     What f learns is the signed distance cut at ± `signals.truncation` and divided by it, so that it lies in [-1, 1]
     whatever the truncation: the surface is where f = 0.
 
-    Args:
-        config: the whole configuration.
-
     Raises:
         UserError: when the shapes cannot be listed or split.
     """

@@ -4,23 +4,36 @@ First on a clip whose background and foreground are known, then on real videos, 
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32
 from pydantic import Field
 
 from nid_dist.checkpoints.run_folder import RunFolder
-from nid_dist.comparison.base import Comparison, Request, Results, Trained
-from nid_dist.comparison.dictionaries import folder_of, trained
-from nid_dist.config.schema import Config
+from nid_dist.config import load_config
 from nid_dist.config.section import PositiveInt
-from nid_dist.evaluation.grids import picture_grid
+from nid_dist.device import resolve_device
 from nid_dist.evaluation.image_metrics import psnr
-from nid_dist.evaluation.report import Cell, Column, Table
+from nid_dist.evaluation.report import Column, Row, Table
 from nid_dist.files import replacing, write_json
+from nid_dist.tasks.comparison import (
+    Cells,
+    ComparedMethod,
+    Comparison,
+    Grid,
+    Outcome,
+    Reconstruction,
+    Report,
+    Request,
+    Specification,
+    Subject,
+    Trained,
+    Trial,
+)
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.foreground import foreground_mask
 from nid_dist.tasks.video.decomposition.held_out import HeldOutPSNR
@@ -29,21 +42,21 @@ from nid_dist.tasks.video.synthetic_clip import Clip, synthetic_clip
 from nid_dist.tasks.video.task import VideoTask
 
 _COLUMNS = [
-    Column("video"),
-    Column("method"),
-    Column("background", "dB", ".2f"),
-    Column("SSIM", "", ".4f"),
-    Column("F, best threshold", "", ".4f"),
-    Column("F", "", ".4f"),
-    Column("precision", "", ".4f"),
-    Column("recall", "", ".4f"),
-    Column("F, pausing", "", ".4f"),
-    Column("left out", "dB", ".2f"),
-    Column("left out, still", "dB", ".2f"),
-    Column("time", "s", ".1f"),
-    Column("memory", "MiB", ".0f"),
-    Column("model", "KiB", ".0f"),
-    Column("of the raw video", "", ".3f"),
+    Column("video", key="video"),
+    Column("method", key="method"),
+    Column("background", "dB", ".2f", "background_db"),
+    Column("SSIM", "", ".4f", "background_ssim"),
+    Column("F, best threshold", "", ".4f", "f_measure"),
+    Column("F", "", ".4f", "f_measure_by_rule"),
+    Column("precision", "", ".4f", "precision"),
+    Column("recall", "", ".4f", "recall"),
+    Column("F, pausing", "", ".4f", "f_measure_pausing"),
+    Column("left out", "dB", ".2f", "left_out_db"),
+    Column("left out, still", "dB", ".2f", "left_out_still_db"),
+    Column("time", "s", ".1f", "seconds"),
+    Column("memory", "MiB", ".0f", "memory_bytes", 2**-20),
+    Column("model", "KiB", ".0f", "bytes", 2**-10),
+    Column("of the raw video", "", ".3f", "bytes_relative"),
 ]
 _SHOWN = 3  # frames of a picture
 
@@ -51,7 +64,7 @@ _SHOWN = 3  # frames of a picture
 class VideoDictionary(Trained):
     """A dictionary that is trained on each video."""
 
-    clip_only: bool = Field(False, description="not on --input videos")
+    clip_only: bool = Field(False, description="not on one's own videos")
 
 
 class VideoComparison(Comparison):
@@ -65,46 +78,41 @@ class VideoComparison(Comparison):
     columns: PositiveInt = Field(144, description="of the synthetic clip")
     photograph: str = Field("chelsea", description="behind it, one that scikit-image ships")
     seed: int = Field(0, description="of the synthetic clip")
-    videos: list[str] = Field([], description="overrides for --input videos, section.key=value")
+    videos: list[str] = Field([], description="overrides for one's own videos, section.key=value")
 
+    def specify(self, request: Request) -> Specification:
+        """Say what is compared."""
+        clip = synthetic_clip(self.frames, self.rows, self.columns, photograph=self.photograph, seed=self.seed)
+        folder = write_clip(clip, Path(self.run_dir) / "clip")
+        trials = [self._trial(request, "synthetic", folder, clip)]
+        trials += [self._trial(request, path.stem, path, None) for path in request.inputs or []]
+        return Specification(trials, figures, _first, _show, _report)
 
-def compare_videos(config: VideoComparison, request: Request) -> Results:
-    """Make the table and the pictures.
+    def _trial(self, request: Request, name: str, path: Path, truth: Clip | None) -> Trial:
+        own = [] if truth is not None else self.videos
+        named = {
+            each.name: Trained(
+                name=f"{each.name} {name}",
+                config=each.config,
+                set=[*each.set, f"signals.path={path.absolute()}", *own],
+            )
+            for each in self.dictionaries
+            if truth is not None or not each.clip_only
+        }
 
-    Args:
-        config: the comparison.
-        request: whose videos (none: the synthetic clip alone), and where pictures go.
+        def load() -> tuple[Frames, Clip | None]:
+            last = list(named.values())[-1]
+            video = VideoTask(load_config(request.beside(last.config), last.set)).video
+            return video.read(range(len(video))), truth
 
-    Returns:
-        The results.
-
-    Raises:
-        UserError: when something cannot be read or trained.
-    """
-    clip = synthetic_clip(config.frames, config.rows, config.columns, photograph=config.photograph, seed=config.seed)
-    folder = write_clip(clip, Path(config.run_dir) / "clip")
-    rows, files, seen = [], {}, []
-    work: list[tuple[str, Path, Clip | None, list[str]]] = [("synthetic", folder, clip, [])]
-    work += [(path.stem, path, None, config.videos) for path in request.inputs or []]
-    for name, path, truth, overrides in work:
-        frames, found = _separate(config, request, name, path, overrides, truth is not None)
-        rows += [figures(name, frames, each, truth) for each in found]
-        picture = f"{name}.png"
-        _draw(request.out / picture, name, frames, found, truth)
-        files[picture] = "backgrounds and masks of all methods"
-        seen.append({"video": name, "frames": len(frames), "rows": frames.shape[1], "columns": frames.shape[2]})
-    return Results(_table(rows), rows, {"videos": seen}, files)
+        subject = Subject(name, {"video": name}, load, Grid(name, name, "backgrounds and masks of all methods"))
+        methods = [ComparedMethod(key, partial(_by_dictionary, request, each)) for key, each in named.items()]
+        methods += [ComparedMethod("PCP", by_pursuit), ComparedMethod("temporal median", by_median)]
+        return Trial([subject], lambda: methods)
 
 
 def write_clip(clip: Clip, folder: Path) -> Path:
-    """Keep a clip's frames as a folder, one exact array each.
-
-    Args:
-        clip: what to keep.
-        folder: made where it is missing.
-
-    Returns:
-        The folder.
+    """Keep a clip's frames as a folder, which is made where it is missing, one exact array each.
 
     Raises:
         UserError: when it cannot be written.
@@ -115,59 +123,27 @@ def write_clip(clip: Clip, folder: Path) -> Path:
     return folder
 
 
-def _separate(
-    config: VideoComparison, request: Request, name: str, path: Path, overrides: list[str], known: bool
-) -> tuple[Frames, list[Separation]]:
-    found, frames = [], np.zeros((0, 0, 0, 0), np.float32)
-    for dictionary in config.dictionaries:
-        if dictionary.clip_only and not known:
-            continue
-        words = [*dictionary.set, f"signals.path={path.absolute()}", *overrides]
-        named = Trained(name=f"{dictionary.name} {name}", config=dictionary.config, set=words)
-        separation, task = _by_dictionary(config, dictionary.name, named, request)
-        frames = task.video.read(range(len(task.video)))
-        found.append(separation)
-    return frames, [*found, by_pursuit(frames), by_median(frames)]
-
-
-def _by_dictionary(
-    config: VideoComparison, name: str, named: Trained, request: Request
-) -> tuple[Separation, VideoTask]:
+def _by_dictionary(request: Request, named: Trained, _: Frames, __: float | None) -> Reconstruction:
     """Trained and decomposed, with the costs of both; of a training that is found again, those that it once had."""
-    folder = folder_of(named, config.run_dir)
+    folder = request.folder(named)
     spent = folder.with_name(f"{folder.name}.json")
-    kept: dict[str, Any] = {}
-
-    def train_it() -> None:
-        model, made = trained(named, request, config.run_dir)
-        kept.update(model=model, made=made)
-
-    memory = costs_of(train_it)["memory"]
+    (model, made), training = costs_of(lambda: request.dictionary(named), resolve_device("auto"))
+    memory = training["memory_bytes"]
     if spent.is_file():
         memory = json.loads(spent.read_text())["memory_bytes"]
     else:
         write_json(spent, {"memory_bytes": memory})
-    made: Config = kept["made"]
-    task = VideoTask(made)
+    found, more = costs_of(lambda: Decomposition(model, VideoTask(made)), model.device)
 
-    def take_apart() -> None:
-        kept["decomposition"] = Decomposition(kept["model"], task)
+    def separation() -> Separation:
+        pictures, left_out = [], HeldOutPSNR(found)
+        for place, moment in enumerate(found.at_frames()):
+            pictures.append(moment.background.clip(0, 1))
+            left_out.add(place, moment)
+        return Separation(np.stack(pictures), found.background.noise, found.bytes, left_out.figures())
 
-    more = costs_of(take_apart)
-    found: Decomposition = kept["decomposition"]
-    pictures, left_out = [], HeldOutPSNR(found)
-    for place, moment in enumerate(found.at_frames()):
-        pictures.append(moment.background.clip(0, 1))
-        left_out.add(place, moment)
-    return Separation(
-        name,
-        np.stack(pictures),
-        found.background.noise,
-        _training_seconds(folder) + more["seconds"],
-        max(memory, more["memory"]),
-        found.bytes,
-        left_out.figures(),
-    ), task
+    seconds = _training_seconds(folder) + more["seconds"]
+    return Reconstruction(separation, {"seconds": seconds, "memory_bytes": max(memory, more["memory_bytes"])})
 
 
 def _training_seconds(run: Path) -> float:
@@ -176,32 +152,37 @@ def _training_seconds(run: Path) -> float:
     return float([line["seconds"] for line in lines if line["event"] == "checkpoint"][-1])
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
-    keys = ["video", "method", "background_db", "background_ssim", "f_measure", "f_measure_by_rule", "precision"]
-    keys += ["recall", "f_measure_pausing", "left_out_db", "left_out_still_db", "seconds"]
-
-    def cells(row: dict[str, Any]) -> Iterator[Cell]:
-        yield from (row.get(key) for key in keys)
-        yield row["memory_bytes"] / 2**20
-        yield row["bytes"] / 2**10
-        yield row["bytes_relative"]
-
-    return Table(_COLUMNS, [list(cells(row)) for row in rows])
+def _report(outcomes: Sequence[Outcome]) -> Report:
+    rows = [outcome.row for outcome in outcomes]
+    sizes = {row["video"]: {key: row[key] for key in ("video", "frames", "rows", "columns")} for row in rows}
+    return Report(Table.of(_COLUMNS, rows), {"videos": list(sizes.values())})
 
 
-def _draw(path: Path, name: str, frames: Frames, found: list[Separation], truth: Clip | None) -> None:
-    rows: dict[str, dict[str, tuple[Float32[np.ndarray, "H W d"], str]]] = {}
-    for index in np.linspace(0.1 * len(frames), 0.9 * (len(frames) - 1), _SHOWN).round().astype(int).tolist():
-        row = {"video": (frames[index], "")}
-        if truth is not None:
-            row["truth"] = (_as_picture(truth.foreground[index]), "")
-        for each in found:
-            behind = each.background[index]
-            caption = f"{psnr(behind, truth.background[index]):.2f} dB" if truth is not None else ""
-            row[f"{each.method}, background"] = (behind, caption)
-            row[f"{each.method}, mask"] = (_as_picture(foreground_mask(frames[index] - behind, each.noise)), "")
-        rows[f"frame {index}"] = row
-    picture_grid(path, rows, title=name)
+def _places(frames: Frames) -> list[int]:
+    """The frames that are shown."""
+    places: list[int] = np.linspace(0.1 * len(frames), 0.9 * (len(frames) - 1), _SHOWN).round().astype(int).tolist()
+    return places
+
+
+def _first(_: Subject, frames: Frames, truth: Clip | None) -> Cells:
+    cells: Cells = {f"frame {place}": {"video": (frames[place], "")} for place in _places(frames)}
+    if truth is not None:
+        for place in _places(frames):
+            cells[f"frame {place}"]["truth"] = (_as_picture(truth.foreground[place]), "")
+    return cells
+
+
+def _show(_: Subject, found: Separation, frames: Frames, truth: Clip | None, row: Row) -> Cells:
+    cells: Cells = {}
+    for place in _places(frames):
+        behind = found.background[place]
+        caption = f"{psnr(behind, truth.background[place]):.2f} dB" if truth is not None else ""
+        mask = _as_picture(foreground_mask(frames[place] - behind, found.noise))
+        cells[f"frame {place}"] = {
+            f"{row['method']}, background": (behind, caption),
+            f"{row['method']}, mask": (mask, ""),
+        }
+    return cells
 
 
 def _as_picture(mask: Bool[np.ndarray, "H W"]) -> Float32[np.ndarray, "H W 3"]:

@@ -20,15 +20,10 @@ _FOLDER_RATE = 25.0  # frames per second of a folder, whose frames have no times
 
 @dataclass(frozen=True)
 class Decoded:
-    """A frame.
+    """A frame."""
 
-    Args:
-        time: in seconds.
-        image: its pixels; None: they cannot be decoded.
-    """
-
-    time: float
-    image: Float32[np.ndarray, "H W d"] | None
+    time: float  # in seconds
+    image: Float32[np.ndarray, "H W d"] | None  # its pixels; None: they cannot be decoded
 
 
 def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
@@ -38,7 +33,6 @@ def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
 
     Args:
         path: a file of any format that FFmpeg decodes, or a folder.
-        colour: as for images.
 
     Yields:
         The frames; a damaged one keeps its place.
@@ -56,7 +50,6 @@ def in_memory(frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "gre
 
     Args:
         frames: of bool, uint8, uint16, or floats in [0, 1].
-        colour: as for images.
 
     Yields:
         The frames.

@@ -52,9 +52,6 @@ class VideoFit(Fit):
         Args:
             rate: moments per second; None, with `size`: the video's own frames.
             size: rows and columns; None: as trained.
-
-        Returns:
-            The moments.
         """
         grid = self.decomposition.model.grid_shape
         if rate is None and size is None:
@@ -64,15 +61,12 @@ class VideoFit(Fit):
     def render(
         self, time: float | None = None, height: int | None = None, width: int | None = None
     ) -> Float32[np.ndarray, "H W d"]:
-        """The background at any time and resolution.
+        """The background at any time and resolution: the picture, clipped to [0, 1].
 
         Args:
             time: in seconds, as the video counts; None: the first frame's.
             height: rows; None: as trained.
             width: columns; None: as trained.
-
-        Returns:
-            The picture, clipped to [0, 1].
         """
         found = self.decomposition
         rows, columns = found.model.grid_shape

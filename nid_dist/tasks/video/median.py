@@ -7,11 +7,7 @@ _PIXELS = 2**20  # of all frames at a time
 
 
 def temporal_median(frames: Float32[np.ndarray, "T H W d"]) -> Float32[np.ndarray, "H W d"]:
-    """Median of every pixel and channel over time.
-
-    Returns:
-        One background for all frames: flicker is not followed.
-    """
+    """Median of every pixel and channel over time: one background for all frames, flicker is not followed."""
     flat = frames.reshape(len(frames), -1)
     step = max(1, _PIXELS // len(frames))
     parts = [np.median(flat[:, first : first + step], axis=0) for first in range(0, flat.shape[1], step)]

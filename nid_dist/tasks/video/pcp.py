@@ -64,11 +64,7 @@ def principal_component_pursuit(
 def shrink_singular_values(matrix: Float[Tensor, "M T"], threshold: float) -> tuple[Float[Tensor, "M T"], int]:
     """Lower all singular values by a threshold, those below it to zero: the proximal map of the nuclear norm.
 
-    Args:
-        matrix: no wider than tall.
-
-    Returns:
-        The matrix, and how many singular values are left.
+    The matrix is no wider than tall; how many singular values are left is said, too.
     """
     squares, right = torch.linalg.eigh(matrix.t() @ matrix)
     values = squares.clamp_min(0).sqrt()

@@ -35,7 +35,6 @@ class VideoTask:
     """The frames of a video; the background is what the first experts learn.
 
     Args:
-        config: the whole configuration.
         frames: the whole video as an array in place of `signals.path`.
 
     Raises:
@@ -124,29 +123,16 @@ class VideoTask:
 
 @torch.no_grad()
 def frame_codes(model: Model, values: Float[Tensor, "T C d"], frames: Sequence[int]) -> Code:
-    """The gate's codes of a video's frames.
-
-    Args:
-        model: trained on the video.
-        values: the frames.
-        frames: which they are.
-
-    Returns:
-        Codes of k coefficients.
-    """
+    """The gate's codes of a video's frames."""
     output = model.gate_output(values, torch.tensor(frames, device=values.device))
     return signed_top_k(output.logits, output.bias, model.support)
 
 
 def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
-    """Which frames are fitted.
+    """Which frames are fitted: as many are left out as the share says, but never the last two.
 
     Args:
         config: with the share left out, drawn from the seed.
-        present: those that can be decoded.
-
-    Returns:
-        As many are left out as the share says, but never the last two.
     """
     frames = np.flatnonzero(present)
     count = min(round(config.signals_of(VideoSection).video.missing_frames * len(frames)), max(0, len(frames) - 2))

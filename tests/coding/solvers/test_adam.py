@@ -20,7 +20,7 @@ def start(scale: float = 0.3) -> Code:
 @pytest.mark.parametrize("at_a_time", [1, 10**9])
 @pytest.mark.parametrize("steps", [1, 5, 10])
 def test_against_pytorchs_adam_on_the_dense_loss(setting, monkeypatch, steps, at_a_time):
-    monkeypatch.setattr(module, "_GATHER_NUMBERS", at_a_time)
+    monkeypatch.setattr(module, "_GATHER_FLOATS", at_a_time)
     problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     solution = solve_adam(problem, start(), steps, lr=0.05)
 

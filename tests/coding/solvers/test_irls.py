@@ -158,7 +158,7 @@ def test_parts_and_recomputed_atoms_change_nothing(setting, monkeypatch):
     expected = solve_irls(*arguments, loss="huber", scale=0.1, iterations=15, tolerance=0.0)
     monkeypatch.setattr(module, "KEPT", 1)
     monkeypatch.setattr(design_module, "KEPT", 1)
-    monkeypatch.setattr("nid_dist.coding.solvers.problem.NUMBERS", 50)
+    monkeypatch.setattr("nid_dist.coding.solvers.problem.FLOATS", 50)
     found = solve_irls(*arguments, loss="huber", scale=0.1, iterations=15, tolerance=0.0)
     assert torch.equal(found.code.indices, expected.code.indices)
     torch.testing.assert_close(found.code.values, expected.code.values)

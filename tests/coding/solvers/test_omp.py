@@ -130,7 +130,7 @@ def test_refits_that_grow_are_those_made_anew(setting, monkeypatch, blocks):
     monkeypatch.setattr(module, "_gram_is_cheaper", lambda *_: True)
     problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     grown = solve_omp(problem, 8, blocks)
-    monkeypatch.setattr(module, "_NUMBERS", 0)
+    monkeypatch.setattr(module, "_FLOATS", 0)
     anew = solve_omp(problem, 8, blocks)
     assert torch.equal(grown.code.indices, anew.code.indices)
     torch.testing.assert_close(grown.code.values, anew.code.values, rtol=1e-10, atol=1e-12)

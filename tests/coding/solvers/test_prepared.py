@@ -8,7 +8,7 @@ SUPPORT = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
 
 @pytest.mark.parametrize("numbers", [2**22, 0], ids=["impulses", "features"])
 def test_it_reduces_like_a_pass_over_the_measurements(numbers, setting, make_mixing, monkeypatch):
-    monkeypatch.setattr("nid_dist.coding.solvers.prepared._NUMBERS", numbers)
+    monkeypatch.setattr("nid_dist.coding.solvers.prepared._FLOATS", numbers)
     for measurement in (setting.measurement, make_mixing()):
         if numbers == 0 and not (setting.dictionary.linear and measurement.size > setting.dictionary.trunk.out_dim):
             continue
@@ -26,7 +26,7 @@ def test_it_reduces_like_a_pass_over_the_measurements(numbers, setting, make_mix
 
 
 def test_long_signals_are_reduced_in_passes(setting, monkeypatch):
-    monkeypatch.setattr("nid_dist.coding.solvers.prepared._NUMBERS", 79**2)
+    monkeypatch.setattr("nid_dist.coding.solvers.prepared._FLOATS", 79**2)
     monkeypatch.setattr("nid_dist.coding.solvers.prepared._FEATURES", 100)
     found = PreparedDictionary(setting.dictionary, setting.measurement).problem(setting.signals)
     expected = reduce_problem(setting.dictionary, setting.measurement, setting.signals)

@@ -51,7 +51,7 @@ def test_the_smallest_form_is_chosen(make_setting):
 def test_the_size_of_a_pass_changes_nothing(setting, monkeypatch, size):
     expected = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     for each in (module, statistics):
-        monkeypatch.setattr(each, "NUMBERS", size)
+        monkeypatch.setattr(each, "FLOATS", size)
     found = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     torch.testing.assert_close(found.atoms @ found.atoms.t(), expected.atoms @ expected.atoms.t())
     for solve in (lambda p: solve_ridge(p, SUPPORT), lambda p: solve_omp(p, 4)):

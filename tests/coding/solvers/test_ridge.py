@@ -13,7 +13,7 @@ SUPPORT = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
 @pytest.mark.parametrize("weight", [0.0, 1e-6, 0.1, 10.0])
 @pytest.mark.parametrize("at_a_time", [1, 10**9])
 def test_against_least_squares_with_a_column_per_bias(setting, monkeypatch, weight, at_a_time):
-    monkeypatch.setattr(module, "_GATHER_NUMBERS", at_a_time)
+    monkeypatch.setattr(module, "_GATHER_FLOATS", at_a_time)
     problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
     solution = solve_ridge(problem, SUPPORT, weight)
     columns, size = setting.columns(), setting.measurement.size
@@ -45,7 +45,7 @@ def test_dependent_atoms_without_ridge_name_the_signal(monkeypatch, dtype, gram)
     problem = made(atoms, torch.randn(3, 5, dtype=dtype))
     known = (atoms @ atoms.t(), problem.targets @ atoms.t()) if gram else (None, None)
     for at_a_time in (1, 10**9):
-        monkeypatch.setattr(module, "_GATHER_NUMBERS", at_a_time)
+        monkeypatch.setattr(module, "_GATHER_FLOATS", at_a_time)
         for indices, signal in (([[0, 1], [1, 4], [2, 3]], 1), ([[0, 1], [1, 2], [0, 5]], 2)):
             with pytest.raises(UserError, match=rf"signal {signal}: found a singular system .* raise coding\.ridge"):
                 module.ridge_values(problem, torch.tensor(indices), 0.0, *known)

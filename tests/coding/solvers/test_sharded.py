@@ -161,12 +161,12 @@ def test_the_choice_by_hand(monkeypatch):
     # Two blocks of four messages, each as long as 7 numbers: 56 numbers.
     monkeypatch.setattr(sharded, "LATENCY", 7)
     # One other rank of four: 5 signals * (2 residuals of 20 + 3 * 10), and 48 * 20 / 4 of rows: 590 numbers more.
-    sizes = {"ranks": 4, "signals": 5, "support": 10, "blocks": 2, "atom_numbers": 20}
-    assert fetching_is_cheaper(experts=48, expert_numbers=55, common_numbers=13, **sizes)  # 12 * 55 = 660
-    assert not fetching_is_cheaper(experts=48, expert_numbers=55, common_numbers=14, **sizes)
+    sizes = {"ranks": 4, "signals": 5, "support": 10, "blocks": 2, "atom_floats": 20}
+    assert fetching_is_cheaper(experts=48, expert_floats=55, common_floats=13, **sizes)  # 12 * 55 = 660
+    assert not fetching_is_cheaper(experts=48, expert_floats=55, common_floats=14, **sizes)
     # No more rows are fetched than signals have coefficients: 56 + 350 + 50 * 20 / 4 = 656 numbers.
-    assert fetching_is_cheaper(experts=4 * 657, expert_numbers=1, **sizes)
-    assert not fetching_is_cheaper(experts=4 * 656, expert_numbers=1, **sizes)
+    assert fetching_is_cheaper(experts=4 * 657, expert_floats=1, **sizes)
+    assert not fetching_is_cheaper(experts=4 * 656, expert_floats=1, **sizes)
 
 
 def test_one_process_takes_the_plain_way(setting):

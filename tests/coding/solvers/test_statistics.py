@@ -85,6 +85,6 @@ def test_equal_weights_are_no_weights(setting):
 
 def test_what_the_constant_measures_in_passes(make_mixing, monkeypatch):
     measurement = make_mixing()
-    monkeypatch.setattr(statistics, "NUMBERS", 7)
+    monkeypatch.setattr(statistics, "FLOATS", 7)
     found = statistics.constant_measured(measurement, measurement.matrix)
     torch.testing.assert_close(found, measurement.matrix.sum(1))

@@ -8,7 +8,9 @@ import pytest
 import yaml
 
 from nid_dist.cli.compare import main
-from nid_dist.tasks.ct.methods import TunedMethod
+from nid_dist.comparison.runner import run_method, tune
+from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.tasks.ct.methods import slice_method
 from tests.tiny_ct import SHIPPED, SMALL
 
 NETWORK = {"kind": "siren", "width": 8, "hidden_layers": 1, "output": "unit", "lr": 1e-3}
@@ -64,14 +66,14 @@ def test_everything_is_compared_and_written(config: Path, tmp_path: Path) -> Non
     assert "SSIM, held-out phantoms" in table and "coins, unlike what was trained on" in table
 
 
-def test_a_knob_is_tuned_on_other_signals() -> None:
-    way = TunedMethod(
+def test_a_hyperparameter_is_tuned_on_other_signals() -> None:
+    method = slice_method(
         "x", [0.1, 0.5, 0.9], lambda sinogram, hyperparameter: np.full((2, 2), hyperparameter * sinogram[0])
     )
-    assert way.tune([np.ones(1)], [np.full((2, 2), 0.6)]) == 0.5
-    assert way.tune([], []) == 0.1
-    found, seconds = way.timed(np.full(1, 3.0), 0.9)
-    assert found.tolist() == [[1, 1], [1, 1]] and seconds > 0
+    assert tune(method, [(np.ones(1), np.full((2, 2), 0.6))], psnr) == 0.5
+    assert tune(method, [], psnr) == 0.1
+    found, costs = run_method(method, np.full(1, 3.0), 0.9)
+    assert found.tolist() == [[1, 1], [1, 1]] and costs["seconds"] > 0 and costs["hyperparameter"] == 0.9
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from nid_dist.cli.compare import main
-from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.tasks.comparison import ComparedMethod, Outcome, Reconstruction, Subject
+from nid_dist.tasks.images.comparison import figures, report
 from tests.tiny import picture
 
 
@@ -97,17 +98,19 @@ def test_an_input_that_is_not_there(folder: Path, capsys: pytest.CaptureFixture[
     assert "found nothing, expected a file or a folder" in capsys.readouterr().err
 
 
-def test_psnr_of_rows_is_that_of_the_pictures() -> None:
-    from nid_dist.comparison.outcome import Outcome, means
-
+def test_figures_of_rows_are_those_of_the_pictures() -> None:
     target = np.full((4, 4, 3), 0.5, np.float32)
-    outcomes = [
-        Outcome("g", name, "l", "m", target, target + np.float32(shift), seconds, 10, 5, 1e9)
-        for name, shift, seconds in (("a", 0.1, 1.0), ("b", 0.01, 3.0))
+    pictures = {"a": target + np.float32(0.1), "b": target + np.float32(0.01)}
+    rows = [
+        {"group": "g", "image": name, "method": "m", "seconds": seconds, "gmac": 1.0, "trace": []}
+        | figures(lambda estimate, _: float(estimate[0, 0, 0]), pictures[name], target, target)
+        for name, seconds in (("a", 1.0), ("b", 3.0))
     ]
-    rows = [outcome.figures(lambda estimate, _: float(estimate[0, 0, 0])) for outcome in outcomes]
     assert [row["psnr_db"] for row in rows] == pytest.approx([20, 40], abs=1e-3)
-    assert psnr(outcomes[0].picture, target) == outcomes[0].psnr
-    (mean,) = means(rows)
+    subject = Subject("a", {}, lambda: (target, target))
+    method = ComparedMethod("m", lambda image, _: Reconstruction(lambda: image))
+    found = report([Outcome(subject, method, row) for row in rows])
+    (mean,) = found.facts["means"]
     assert mean["psnr_db"] == pytest.approx(30, abs=1e-3) and mean["seconds"] == 2 and mean["gmac"] == 1
     assert mean["image"] == "g, mean of 2" and mean["lpips"] == pytest.approx(0.555)
+    assert "30.00" in found.table.text()

@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from nid_dist.cli.compare import main
-from nid_dist.tasks.images.fillers import fill_all, kept
+from nid_dist.comparison.runner import run_method
+from nid_dist.tasks.comparison import ComparedMethod
+from nid_dist.tasks.images.corruptions import Corrupted
+from nid_dist.tasks.images.fillers import filler, kept
 
 
 @pytest.fixture(autouse=True)
@@ -34,5 +37,6 @@ def test_everything_is_filled_and_written(folder: Path, capsys: pytest.CaptureFi
 
 def test_known_pixels_stay() -> None:
     image, known = np.full((4, 4, 3), 0.25, np.float32), np.eye(4, dtype=bool)
-    filled = fill_all({"black": lambda i, k: kept(np.zeros_like(i), i, k)}, image, known)["black"]
-    assert np.array_equal(filled.picture[..., 0], 0.25 * np.eye(4, dtype=np.float32)) and filled.seconds >= 0
+    black = ComparedMethod("black", filler(lambda i, k: kept(np.zeros_like(i), i, k)))
+    picture, costs = run_method(black, Corrupted(image, known))
+    assert np.array_equal(picture[..., 0], 0.25 * np.eye(4, dtype=np.float32)) and costs["seconds"] >= 0

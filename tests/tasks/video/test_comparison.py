@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from nid_dist.cli.compare import main
-from nid_dist.comparison.base import Request
 from nid_dist.comparison.factory import load_comparison
-from nid_dist.tasks.video.comparison import VideoComparison, compare_videos
+from nid_dist.comparison.runner import run
 from nid_dist.tasks.video.decomposition.writing import writing
-from nid_dist.tasks.video.separations import by_median, by_pursuit, figures
+from nid_dist.tasks.video.separations import Separation, by_pursuit, figures
 from nid_dist.tasks.video.synthetic_clip import Clip, synthetic_clip
 from tests.tasks.video.decomposition.conftest import SIZES
 
@@ -49,9 +48,8 @@ def test_the_command(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_training_is_found_again_with_its_costs(config: Path, tmp_path: Path) -> None:
-    _, comparison = load_comparison(config)
-    assert isinstance(comparison, VideoComparison)
-    one, two = (compare_videos(comparison, Request(config, None, tmp_path)) for _ in range(2))
+    comparison = load_comparison(config)
+    one, two = (run(comparison, config, tmp_path) for _ in range(2))
     spent = json.loads((config.parent / "runs" / "NID-synthetic.json").read_text())
     for results in (one, two):
         assert results.rows[0]["seconds"] > 0 and results.rows[0]["memory_bytes"] >= spent["memory_bytes"] > 0
@@ -61,9 +59,7 @@ def test_a_training_is_found_again_with_its_costs(config: Path, tmp_path: Path) 
 def test_figures_of_the_truth_itself() -> None:
     """Without noise what is left over is the foreground, sharp."""
     clip = synthetic_clip(10, 48, 64, noise=0.0)
-    perfect = by_median(clip.frames)
-    perfect = type(perfect)("truth", clip.background, 0.002, 0.0, 0.0, 0)
-    row = figures("clip", clip.frames, perfect, clip)
+    row = figures(Separation(clip.background, 0.002, 0), clip.frames, clip)
     assert row["background_db"] == np.inf and row["f_measure"] > 0.99 and row["f_measure_pausing"] > 0.99
 
 
@@ -77,5 +73,5 @@ def test_pursuit_of_a_rank_one_clip() -> None:
         foreground[place, 5:9, place : place + 4] = True
     frames[foreground] = 1.0
     clip = Clip(frames, background, foreground, foreground)
-    row = figures("clip", frames, by_pursuit(frames), clip)
+    row = figures(by_pursuit(frames).render(), frames, clip)
     assert row["background_db"] > 60 and row["f_measure"] > 0.99

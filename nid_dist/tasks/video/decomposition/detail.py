@@ -28,7 +28,7 @@ MORE = 0.2
 
 _LOOKS = 48  # frames whose median is the first estimate
 _BYTES = 2**28  # that these may take
-_NUMBERS = 2**19  # of the frames that are held at a time, several times over
+_FLOATS = 2**19  # of the frames that are held at a time, several times over
 _PART = 2**14  # pixels whose median is taken at a time
 
 
@@ -77,7 +77,7 @@ class _LeftOver:
         """
         task = self._task
         with tqdm(total=len(places), desc=name, unit="frame", disable=not sys.stderr.isatty()) as progress:
-            for part in frame_chunks(task, places, _NUMBERS):
+            for part in frame_chunks(task, places, _FLOATS):
                 frames = [task.signals[place] for place in part]
                 codes = self._code.values[part], self._code.bias[part]
                 estimate = torch.einsum("tj,jcd->tcd", codes[0], self._atoms) + codes[1][:, None]

@@ -32,7 +32,6 @@ def decompose(
     """Write videos, pictures, codes, figures and the background's dictionary.
 
     Args:
-        found: the decomposition.
         out: an existing folder.
         rate: moments per second; None: the video's own frames.
         size: rows and columns; None: as trained.

@@ -19,9 +19,7 @@ class VideoWriter:
     """One video being written.
 
     Args:
-        container: of PyAV, open for writing.
         rate: frames per second.
-        lossless: codec.
     """
 
     def __init__(self, container: Any, rate: float, lossless: bool) -> None:
@@ -78,7 +76,6 @@ def writing(path: Path, rate: float, *, lossless: bool = False) -> Iterator[Vide
     """A video that takes its place when the block ends well.
 
     Args:
-        path: the file.
         rate: frames per second.
         lossless: whether every pixel is kept as it is.
 

@@ -20,10 +20,8 @@ def found(trained_clip: Path) -> Decomposition:
 
 def test_better_than_the_median(found: Decomposition, clip: Clip) -> None:
     background = np.stack([moment.background.clip(0, 1) for moment in found.at_frames()])
-    ours = figures(
-        "clip", clip.frames, Separation("NID", background, found.background.noise, 0.0, 0.0, found.bytes), clip
-    )
-    median = figures("clip", clip.frames, by_median(clip.frames), clip)
+    ours = figures(Separation(background, found.background.noise, found.bytes), clip.frames, clip)
+    median = figures(by_median(clip.frames).render(), clip.frames, clip)
     assert ours["background_db"] > median["background_db"] + 3
     assert ours["f_measure"] > median["f_measure"] + 0.02
     assert ours["f_measure_pausing"] > median["f_measure_pausing"] + 0.1
