@@ -10,7 +10,7 @@ from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch, detect_launch
 from nid_dist.training.run import train
 
-# What a person does with a trained run, by its task.
+# What a person does with a trained run, where there is a command for its task.
 _NEXT = {
     "images": "nid-fit --dictionary {run} --input YOUR_IMAGES --out {run}/fit",
     "video": "nid-decompose --run {run} --out {run}/decomposition",
@@ -50,7 +50,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written to {run_dir}/checkpoints")
         print(f"next: {again(options, launch, '--resume', 'auto')}")
         return 0
-    follows = _NEXT[config.task].format(run=run_dir)
+    fit = "nid-fit --dictionary {run} --input YOUR_FILES --out {run}/fit"
+    follows = _NEXT.get(config.task, fit).format(run=run_dir)
     if not trainer.figures:
         longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")

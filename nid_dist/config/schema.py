@@ -18,6 +18,7 @@ from nid_dist.config.section import (
     SignalsSection,
 )
 from nid_dist.errors import UserError
+from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.images.config import PhotosSection
 from nid_dist.tasks.shapes.config import ShapesSection
@@ -32,7 +33,7 @@ def _with_source(raw: Any) -> Any:
 
 
 Signals = Annotated[
-    PhotosSection | PhantomsSection | VideoSection | ShapesSection,
+    PhotosSection | PhantomsSection | VideoSection | ShapesSection | AudioSection,
     Field(discriminator="source"),
     BeforeValidator(_with_source),
 ]
