@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
@@ -52,6 +52,7 @@ class Report:
         return found
 
 
+@runtime_checkable
 class WriteReport(Protocol):
     """Fits signals and writes what there is to see of each; `scale`: also f at this multiple of the resolution."""
 
