@@ -12,13 +12,7 @@ import torch
 from torch import Tensor
 
 from nid_dist.checkpoints.folder import begin, candidates, is_complete, is_one, prune, put_in_place, sync
-from nid_dist.checkpoints.integrity import (
-    DamagedCheckpoint,
-    check_files,
-    check_tensors,
-    read_document,
-    write_document,
-)
+from nid_dist.checkpoints.integrity import DamagedCheckpoint, check_files, check_tensors, read_document, write_document
 from nid_dist.checkpoints.storage import read_shards, shard_name, write_shard
 from nid_dist.errors import UserError
 from nid_dist.parallel.exchange.topology import Topology
@@ -138,14 +132,7 @@ def read_facts(path: Path) -> dict[str, Any]:
 
 
 def newest(folder: Path) -> Path | None:
-    """The newest complete checkpoint of a folder; completeness is judged without reading the tensors.
-
-    Args:
-        folder: holds the checkpoints of one run; may be missing.
-
-    Returns:
-        The folder of the checkpoint, or None.
-    """
+    """The newest complete checkpoint of a folder, which may be missing, or None; the tensors are not read for that."""
     return next((path for path in candidates(folder) if is_complete(path)), None)
 
 
@@ -166,10 +153,7 @@ def load_newest(
 
     Args:
         source: a folder of checkpoints, or one checkpoint: then only that one.
-        into: the tensors to overwrite, as in `load`.
-        partial: as in `load`.
         warn: called with one line for each damaged checkpoint that was passed over, on the first rank.
-        world: as in `load`.
 
     Raises:
         UserError: there is no checkpoint, none is good, or the good one does not fit `into`; on all ranks.

@@ -16,11 +16,7 @@ _FORGOTTEN = 24 * 3600.0  # seconds without any change after which another host'
 
 
 def begin(final: Path) -> Path:
-    """Makes the temporary folder in which a checkpoint is written, and clears up after writers that died.
-
-    Args:
-        final: what the checkpoint will be called.
-    """
+    """Makes the temporary folder in which a checkpoint `final` is written, and clears up after writers that died."""
     final.parent.mkdir(parents=True, exist_ok=True)
     _sweep(final.parent)
     temporary = _hidden(final, "tmp")
@@ -29,12 +25,7 @@ def begin(final: Path) -> Path:
 
 
 def put_in_place(temporary: Path, final: Path) -> None:
-    """Gives a written checkpoint its name in one rename; one of the same name is replaced.
-
-    Args:
-        temporary: from `begin`.
-        final: what it is called from now on.
-    """
+    """Gives a written checkpoint, from `begin`, its name in one rename; one of the same name is replaced."""
     sync(temporary)
     if final.exists():
         replaced = _hidden(final, "old")
@@ -52,12 +43,7 @@ def put_in_place(temporary: Path, final: Path) -> None:
 
 
 def prune(folder: Path, step: int, keep: int) -> None:
-    """Removes the oldest complete checkpoints.
-
-    Args:
-        step: later ones neither count nor go.
-        keep: how many stay, at least one.
-    """
+    """Removes the oldest complete checkpoints but at least one; those later than `step` neither count nor go."""
     older = [path for path in candidates(folder) if _step(path) <= step and is_complete(path)]
     for path in older[max(keep, 1) :]:
         _discard(path)

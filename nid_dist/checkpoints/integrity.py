@@ -96,11 +96,9 @@ def read_document(path: Path) -> dict[str, Any]:
 
 
 def check_files(path: Path, files: Mapping[str, Mapping[str, Any]], *, checksums: bool) -> None:
-    """Compares the shards of a checkpoint with its document.
+    """Compares the shards of a checkpoint with the bytes and sha256 of its document.
 
-    Args:
-        files: bytes and sha256 of each file, by name.
-        checksums: whether to read the files, or only look at their sizes.
+    Without `checksums` the files are not read: only their sizes are looked at.
 
     Raises:
         DamagedCheckpoint: a file is missing, too much, truncated or changed.
@@ -123,12 +121,9 @@ def check_files(path: Path, files: Mapping[str, Mapping[str, Any]], *, checksums
 def check_tensors(
     path: Path, saved: Mapping[str, Mapping[str, Any]], into: Mapping[str, Tensor], partial: bool
 ) -> None:
-    """Compares the tensors of a checkpoint with those that it is to be loaded into.
+    """Compares the shapes and dtypes of a checkpoint's tensors with those that it is to be loaded into.
 
-    Args:
-        saved: shape and dtype of each saved tensor, by name.
-        into: the tensors to be overwritten.
-        partial: whether the checkpoint may hold tensors that are not asked for.
+    A `partial` load may leave tensors that are not asked for.
 
     Raises:
         UserError: names, a shape or a dtype differ.
@@ -152,10 +147,7 @@ def check_tensors(
             )
         if saved[name]["dtype"] != dtype:
             raise UserError(
-                f"{path}: {name}",
-                found=saved[name]["dtype"],
-                expected=dtype,
-                hint=_hint(None, "training.precision"),
+                f"{path}: {name}", found=saved[name]["dtype"], expected=dtype, hint=_hint(None, "training.precision")
             )
     extra = [name for name in saved if name not in into]
     if extra and not partial:

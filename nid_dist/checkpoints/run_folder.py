@@ -19,8 +19,7 @@ CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
 class RunFolder:
     """What lies where in the folder of a run; as a context manager it releases the lock at the end, if it has it.
 
-    Args:
-        path: the folder; nothing is read or written before a method asks for it.
+    Nothing is read or written before a method asks for it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,9 +101,6 @@ class RunFolder:
 
 def validate_run_dir(run_dir: Path, resume: str | None = None) -> None:
     """Refuses early, before anything is made or read, what `create` would refuse.
-
-    Args:
-        resume: as in `create`.
 
     Raises:
         UserError: the folder holds something else than the run to be resumed.

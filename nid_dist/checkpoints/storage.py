@@ -22,10 +22,9 @@ def shard_name(rank: int) -> str:
 
 
 def write_shard(folder: Path, tensors: Mapping[str, Tensor], world: World) -> int:
-    """Writes this rank's share of the tensors.
+    """Writes this rank's share of the tensors, which are in the same order on all ranks.
 
-    Args:
-        tensors: by name, in the same order on all ranks; DTensors as `World.as_shard` makes them, others replicated.
+    DTensors are as `World.as_shard` makes them, others replicated.
 
     Returns:
         The bytes of this rank's file; 0: it has nothing to write, and there is no file.
@@ -49,9 +48,7 @@ def write_shard(folder: Path, tensors: Mapping[str, Tensor], world: World) -> in
 def read_shards(path: Path, into: Mapping[str, Tensor]) -> None:
     """Reads what this rank holds of the tensors, in place, from the shards of all ranks that wrote them.
 
-    Args:
-        path: the folder of a checkpoint that is complete and fits.
-        into: the tensors to overwrite; DTensors take their own part only.
+    The checkpoint is complete and fits; DTensors take their own part only.
     """
     from torch.distributed import checkpoint as dcp
 

@@ -268,14 +268,9 @@ class Config(Section):
         return self.signals.task if self.tomography is None else self.tomography.task
 
     def signals_of(self, kind: type[_Signals], where: str = "the dictionary") -> _Signals:
-        """The section `signals`, as what a task needs it to be.
+        """The section `signals`, as what a task (or several, by their classes) needs it to be.
 
-        Args:
-            kind: its class, of one task or of several.
-            where: what has this configuration, for the message.
-
-        Returns:
-            The section.
+        `where` says what has this configuration.
 
         Raises:
             UserError: when the signals are of another task.

@@ -40,14 +40,7 @@ _VERSION_0_1: dict[str, Any] = {
     "turn": 10.0,
     "cloud": 512,
     "lattice": 16,
-    "video": {
-        "start": 0,
-        "stop": None,
-        "stride": 1,
-        "size": None,
-        "missing_pixels": 0.0,
-        "missing_frames": 0.0,
-    },
+    "video": {"start": 0, "stop": None, "stride": 1, "size": None, "missing_pixels": 0.0, "missing_frames": 0.0},
 }
 
 
@@ -108,10 +101,7 @@ class SignalsSection(Section):
         return None
 
     def check(self, gate: str, modes: Sequence[str]) -> None:
-        """Refuse a gate or modes of training that these signals do not allow.
-
-        Args:
-            gate: `coding.gate.kind`.
+        """Refuse a gate (`coding.gate.kind`) or modes of training that these signals do not allow.
 
         Raises:
             ValueError: in the form "what contradicts; what to change".

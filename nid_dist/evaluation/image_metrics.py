@@ -12,16 +12,11 @@ _ROWS = 2**20  # pixels of a strip: an image of any size needs no more memory th
 
 
 def psnr(estimate: Float[np.ndarray, "*shape"], target: Float[np.ndarray, "*shape"]) -> float:
-    """Peak signal-to-noise ratio for a peak of 1, from the mean squared error over every pixel and channel.
+    """Peak signal-to-noise ratio in decibels for a peak of 1, from the mean squared error over every pixel and channel.
 
-    Nothing is clipped here: values outside [0, 1] count as the errors they are. A caller that reports on pictures
-    as they are shown clips the estimate first, and does so for every method it compares.
-
-    Args:
-        estimate: the reconstruction, [H, W, d] (any shape is accepted), in units of the peak.
-
-    Returns:
-        The ratio in decibels; infinite when the two are identical.
+    Nothing is clipped here: values outside [0, 1] count as the errors they are. A caller that reports on pictures as
+    they are shown clips the estimate first, and does so for every method it compares. It is infinite where the two are
+    identical.
 
     Raises:
         ValueError: the shapes differ (they would broadcast into a wrong figure) or are empty.

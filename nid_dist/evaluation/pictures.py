@@ -247,11 +247,9 @@ def draw_title(figure: Figure, title: str) -> None:
 
 
 def save_figure(path: str | Path, figure: Figure, *, dots_per_inch: int = DOTS_PER_INCH, palette: bool = False) -> None:
-    """Save a figure as PNG, atomically.
+    """Save a figure as PNG, atomically; missing folders are made.
 
-    Args:
-        path: the file; missing folders are made.
-        palette: whether 256 colours, dithered, are enough: a third of the bytes.
+    `palette` says whether 256 colours, dithered, are enough: a third of the bytes.
     """
     FigureCanvasAgg(figure)
     with replacing(path) as temporary:

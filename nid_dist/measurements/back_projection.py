@@ -65,8 +65,7 @@ class BackProjection:
 def ramp(bins: int, length: int) -> Float64[np.ndarray, "length"]:
     """The ramp filter's kernel on unit bins, band-limited, with negative lags at the end (Kak and Slaney, eq. 3.61).
 
-    Returns:
-        1/4 at lag 0, -1 / (pi lag)^2 at odd lags, 0 at even ones.
+    It is 1/4 at lag 0, -1 / (pi lag)^2 at odd lags, 0 at even ones.
     """
     lags = np.minimum(np.arange(length), length - np.arange(length))
     kernel = np.zeros(length)
@@ -79,8 +78,7 @@ def ramp(bins: int, length: int) -> Float64[np.ndarray, "length"]:
 def arcs(geometry: Geometry) -> Float64[np.ndarray, "V"]:
     """The part of the integral over half a turn that each view stands for, in radians.
 
-    Returns:
-        Half of the gaps to both neighbours, on a circle of half a turn (parallel) or a whole one (fan, counted half).
+    Half of the gaps to both neighbours, on a circle of half a turn (parallel) or a whole one (fan, counted half).
     """
     turn = math.pi if geometry.source is None else 2 * math.pi
     angles = geometry.angles % turn

@@ -76,8 +76,7 @@ class Radon:
     def adjoint(self, measured: Float[Tensor, "M d"], shape: tuple[int, int]) -> Float[Tensor, "H W d"]:
         """The exact adjoint of `of_image`: each measurement spread along its line, on its device.
 
-        Returns:
-            The (unfiltered) back-projection b, such that <of_image(u), g> = <u, b> for every image u.
+        The (unfiltered) back-projection b is such that <of_image(u), g> = <u, b> for every image u.
         """
         image, radon = measured.new_zeros(*shape, measured.shape[1]), replace(self, device=measured.device)
         lines = max(1, _POINTS // self.nodes)

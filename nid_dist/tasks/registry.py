@@ -25,13 +25,7 @@ TASKS = {
 
 
 def make_task(config: Config) -> Task:
-    """Make the task that a configuration asks for.
-
-    Args:
-        config: the whole configuration.
-
-    Returns:
-        The task, its signals listed but not read.
+    """Make the task that a configuration asks for, its signals listed but not read.
 
     Raises:
         UserError: when the signals cannot be listed, or do not fit the configuration.
@@ -67,14 +61,7 @@ def files_of(config: Config, where: str) -> FileSignals:
 
 
 def fitter_of(config: Config) -> Fitter:
-    """The way to fit signals of a configuration's task, whose room is entered with the first of them.
-
-    Args:
-        config: the whole configuration.
-
-    Returns:
-        What a model is bound to.
-    """
+    """The way to fit signals of a configuration's task, whose room is entered with the first of them."""
     return partial(_fit, config.task)
 
 

@@ -10,16 +10,10 @@ ABANDONED = "abandoned"
 
 
 def set_aside_later(folder: RunFolder, step: int) -> list[Path]:
-    """Move checkpoints that are later than a step out of the way, to `abandoned/` in the run's folder.
+    """Move checkpoints later than the step of continuation to `abandoned/` in the run's folder: their new paths.
 
     They belong to another course of the training: left in place, the next `--resume auto` or `nid_dist.load` would
     take them for its end.
-
-    Args:
-        step: at which the training continues.
-
-    Returns:
-        Where they are now.
 
     Raises:
         UserError: when they cannot be moved.

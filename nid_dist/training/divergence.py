@@ -8,13 +8,7 @@ from nid_dist.errors import UserError
 
 
 def divergence(config: Optimizer, checkpoints: Path, step: int, found: str) -> UserError:
-    """The error that ends a diverged training.
-
-    Args:
-        config: the `optimizer` section.
-        checkpoints: the run's, of which the newest is named.
-        step: the one that failed, counted from 1.
-    """
+    """The error that ends a training diverged at a step (from 1), and names the newest of its checkpoints."""
     good = checkpoint.newest(checkpoints)
     kept = f"the last good checkpoint is {good}" if good else "no checkpoint was written yet"
     return UserError(

@@ -17,8 +17,7 @@ _SHOWN = 64
 def effective_rank(model: Model) -> float:
     """Effective rank of the atoms without their means: it falls when a dictionary collapses.
 
-    Returns:
-        The rank of all atoms, or of 2048 evenly chosen ones where there are more.
+    Where there are more than 2048, it is that of so many evenly chosen ones.
     """
     count = model.dictionary.num_experts
     chosen = torch.arange(min(count, _ATOMS), device=model.device) * count // min(count, _ATOMS)

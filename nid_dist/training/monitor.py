@@ -81,23 +81,13 @@ class Monitor:
             self._show(step, figures, event)
 
     def picture(self, step: int, name: str, array: Float[np.ndarray, "H W d"]) -> None:
-        """Puts a picture into TensorBoard.
-
-        Args:
-            step: optimiser steps done so far.
-            array: values in [0, 1], d = 3 (rgb) or 1 (grey); what is outside is cut off, what is no number is black.
-        """
+        """Puts a picture, rgb or grey in [0, 1], into TensorBoard; what is outside is cut off, no number is black."""
         if self._board is not None:
             shown = np.clip(np.nan_to_num(array, nan=0.0), 0.0, 1.0)
             self._board.add_image(name, shown, step, dataformats="HWC")
 
     def histogram(self, step: int, name: str, values: Shaped[Tensor, "..."]) -> None:
-        """Puts a distribution into TensorBoard.
-
-        Args:
-            step: optimiser steps done so far.
-            values: of any shape; what is not finite is left out.
-        """
+        """Puts a distribution into TensorBoard; what is not finite is left out."""
         if self._board is not None:
             numbers = values.detach().flatten().double().cpu()
             numbers = numbers[torch.isfinite(numbers)]

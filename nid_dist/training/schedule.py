@@ -16,12 +16,7 @@ class Position:
 
 
 def position(phases: list[Phase], done: float) -> Position:
-    """The phase after a share of the whole training.
-
-    Args:
-        phases: in order, their shares relative to each other.
-        done: share of the training that is done, in [0, 1).
-    """
+    """The phase after a share in [0, 1) of the whole training; the phases' shares are relative to each other."""
     total = sum(phase.share for phase in phases)
     start = 0.0
     for index, phase in enumerate(phases):
@@ -34,14 +29,7 @@ def position(phases: list[Phase], done: float) -> Position:
 
 
 def rate_factor(config: Optimizer, steps_in_phase: int, progress: float) -> float:
-    """The factor on the learning rate: linear warm-up at the start of every phase, then the schedule's decay.
-
-    Args:
-        config: `schedule` and `warmup_steps`.
-
-    Returns:
-        A factor in (0, 1].
-    """
+    """The factor on the learning rate: linear warm-up at the start of every phase, then the schedule's decay."""
     warm = min(1.0, (steps_in_phase + 1) / (config.warmup_steps + 1))
     if config.schedule == "cosine":
         return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))

@@ -17,11 +17,7 @@ _ONCE = 1.0  # seconds in which signals are one request: a terminal sends Ctrl-C
 class StopRequest:
     """As a context manager, notes SIGTERM, SIGINT and SIGUSR1 instead of letting them end the process.
 
-    Args:
-        tell: called with one line when the first of them arrives.
-
-    Attributes:
-        signal: the name of what arrived, or None.
+    `tell` is called with one line when the first of them arrives; `signal` is its name, or None.
     """
 
     def __init__(self, tell: Callable[[str], object]) -> None:

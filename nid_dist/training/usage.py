@@ -12,12 +12,9 @@ _PERCENTILES = (5, 50, 95)
 
 
 class ExpertUsage:
-    """Counts how often each expert was chosen since the last `reset`.
+    """Counts how often each expert was chosen since the last `reset`, over the ranks of a world, or in this process.
 
     A token is one use of one expert by one signal.
-
-    Args:
-        world: over whose ranks it is counted; one process by default.
     """
 
     def __init__(self, experts: int, world: World | None = None) -> None:
@@ -39,18 +36,12 @@ class ExpertUsage:
     def facts(self, counts: Int[Tensor, "n"]) -> dict[str, float]:
         """What matters of the distribution, in one number each.
 
-        Args:
-            counts: from `counts`.
-
         Returns:
             `dead_experts` (never chosen), `imbalance` (largest count over mean count), `tokens_pP` (percentiles over
             experts), and with sharded experts `rank_imbalance` (largest over mean tokens of a rank).
         """
         mean = counts.double().mean().item()
-        facts = {
-            "dead_experts": float((counts == 0).sum()),
-            "imbalance": counts.max().item() / mean if mean else 0.0,
-        }
+        facts = {"dead_experts": float((counts == 0).sum()), "imbalance": counts.max().item() / mean if mean else 0.0}
         for percent in _PERCENTILES:
             facts[f"tokens_p{percent}"] = torch.quantile(counts.double(), percent / 100).item()
         if self._world.topology.expert_parallel_size > 1:
@@ -59,14 +50,7 @@ class ExpertUsage:
         return facts
 
     def tokens_by_rank(self, counts: Int[Tensor, "n"]) -> Float[Tensor, "R"]:
-        """Tokens that the ranks of an expert-parallel group served, over all groups.
-
-        Args:
-            counts: from `counts`.
-
-        Returns:
-            One number per rank of a group, in the order of the experts they hold.
-        """
+        """Tokens served by the ranks of an expert-parallel group, in the order of their experts, over all groups."""
         return counts.unflatten(0, (self._world.topology.expert_parallel_size, -1)).sum(1).double()
 
     def reset(self) -> None:

@@ -58,11 +58,7 @@ class Tomography(Section):
         return self
 
     def check(self, signals: Section, gate: str) -> None:
-        """Refuse signals that cannot be scanned, and a gate that cannot read scans.
-
-        Args:
-            signals: the section `signals`.
-            gate: `coding.gate.kind`.
+        """Refuse signals that cannot be scanned, and a gate (`coding.gate.kind`) that cannot read scans.
 
         Raises:
             ValueError: in the form "what contradicts; what to change".

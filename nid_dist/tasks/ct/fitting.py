@@ -29,19 +29,11 @@ RIDGE = 1e-3
 
 @dataclass(frozen=True, eq=False)
 class ScanFit(Fit):
-    """A slice as a method finds it in its scan.
+    """A slice as a method finds it in its scan."""
 
-    Args:
-        method: how it was fitted.
-        solution: its code.
-        reconstructor: of its geometry and dose, with the model.
-        scan: what was measured.
-        truth: the slice itself, [S, S], where it is known.
-    """
-
-    reconstructor: Reconstructor
-    scan: Scan
-    truth: Float[np.ndarray, "S S"] | None = None
+    reconstructor: Reconstructor  # of its geometry and dose, with the model
+    scan: Scan  # what was measured
+    truth: Float[np.ndarray, "S S"] | None = None  # the slice itself, where it is known
 
     @property
     def psnr(self) -> float | None:
@@ -51,11 +43,7 @@ class ScanFit(Fit):
         return psnr(self.render(len(self.truth))[..., 0], self.truth.astype(np.float32))
 
     def render(self, size: int | None = None) -> Float32[np.ndarray, "S S 1"]:
-        """Evaluate f on a square of pixels: the slice, clipped to [0, 1], 0 outside the disc.
-
-        Args:
-            size: pixels a side; None: those of the dictionary's images.
-        """
+        """Evaluate f on a square of pixels, clipped to [0, 1], 0 outside the disc; None: as the dictionary's images."""
         picture: np.ndarray = self.reconstructor.render(self.solution, size)[0]
         return picture
 
@@ -72,7 +60,9 @@ def fit(
     model_error: float = MODEL_ERROR,
     truth: Float[np.ndarray, "S S"] | None = None,
 ) -> Iterator[dict[str, ScanFit]]:
-    """Fit scans, one after the other; scans of equal geometry share what depends on it.
+    """Fit scans, one after the other: the fits of each by the methods' labels.
+
+    Scans of equal geometry share what depends on it.
 
     Args:
         model: of whole grey images.
@@ -80,9 +70,6 @@ def fit(
         methods: None: `map` where there is a prior, `ridge` where there is a gate, otherwise `omp`.
         model_error: standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise.
         truth: the slice, for `ScanFit.psnr`.
-
-    Yields:
-        The fits of a scan by the methods' labels.
 
     Raises:
         UserError: for anything else than a scan, a scan that is wrong in itself, or a dictionary of other signals.
@@ -140,7 +127,7 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
 
 
 def require_slices(model: Model, name: str = "the dictionary") -> None:
-    """Refuse a dictionary of anything but whole grey images on a square.
+    """Refuse a dictionary, called `name`, of anything but whole grey images on a square.
 
     Raises:
         UserError: saying what it is.

@@ -40,12 +40,7 @@ class Phantom:
     ellipses: Float64[np.ndarray, "E 6"]
 
     def image(self, side: int, fineness: int = FINENESS) -> Float64[np.ndarray, "S S"]:
-        """Means of f over pixels.
-
-        Args:
-            side: of the square of pixels on [-1, 1]^2.
-            fineness: points along each axis of a pixel.
-        """
+        """Means of f over the pixels of a square on [-1, 1]^2, of `fineness` points along each axis of a pixel."""
         axis = (np.arange(side * fineness) + 0.5) * 2 / (side * fineness) - 1
         fine = np.zeros((len(axis), len(axis)))
         for ellipse in self.ellipses:
@@ -71,8 +66,7 @@ class Phantom:
     def sinogram(self, geometry: Geometry, fineness: int = FINENESS) -> Float64[np.ndarray, "M"]:
         """Means of the line integrals over the width of the bins, as detectors measure.
 
-        Args:
-            fineness: lines in a bin of a fan; of parallel beams the means are exact.
+        `fineness` is lines in a bin of a fan; of parallel beams the means are exact.
         """
         if geometry.source is not None:
             return self.integrals(geometry.finer(fineness)).reshape(-1, fineness).mean(1)
@@ -109,8 +103,7 @@ def shepp_logan() -> Phantom:
 def random_phantom(generator: np.random.Generator) -> Phantom:
     """A head like Shepp and Logan's: every ellipse moved, stretched, turned and made lighter or darker, and lesions.
 
-    Returns:
-        A phantom with values in [0, 1], but for slivers where ellipses meet.
+    Values are in [0, 1], but for slivers where ellipses meet.
     """
     draw = generator.uniform
     ellipses = shepp_logan().ellipses

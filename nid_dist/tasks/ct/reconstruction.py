@@ -31,7 +31,7 @@ MODEL_ERROR = 0.005
 class Remembered:
     """A measurement that keeps what it found of a field, for signals that come one after the other."""
 
-    measurement: Measurement  # R
+    measurement: Measurement
     # what R made of a field, by the field's identity, with the field itself, so that it stays what it is
     kept: dict[int, tuple[Field, Tensor]] = field(default_factory=dict)
 
@@ -55,12 +55,7 @@ class Remembered:
 
 
 class Reconstructor:
-    """Solves codes from sinograms of one geometry and dose.
-
-    Args:
-        model: with a dictionary of whole images on a square.
-        model_error: see `MODEL_ERROR`.
-    """
+    """Solves codes of whole images on a square from sinograms of one geometry and dose; see `MODEL_ERROR`."""
 
     def __init__(self, model: Model, geometry: Geometry, dose: Dose, model_error: float = MODEL_ERROR) -> None:
         self.model, self.geometry, self.dose, self.model_error = model, geometry, dose, model_error
@@ -89,10 +84,9 @@ class Reconstructor:
         return float(np.sqrt(np.square(deviation, dtype=np.float64).mean() + self.model_error**2))
 
     def solve(self, sinograms: Float32[np.ndarray, "T M"], methods: Sequence[Method]) -> dict[str, Solution]:
-        """Solve the codes of scans: codes by the methods' labels.
+        """Solve the codes of scans, view by view, by each method: codes by the methods' labels.
 
-        Args:
-            methods: which; the noise of `map` is set to what `noise` says.
+        The noise of `map` is set to what `noise` says.
 
         Raises:
             UserError: when the gate or the prior that a method needs is not there.

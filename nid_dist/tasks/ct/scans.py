@@ -38,10 +38,7 @@ class Scans:
         return scan_geometry(self._tomography, self._size, views)
 
     def sinogram(self, index: int, views: int) -> Float32[np.ndarray, "M"]:
-        """The scan of a signal, without noise: line integrals, view by view.
-
-        Args:
-            views: how many, a divisor of the largest number.
+        """The scan of a signal, without noise: line integrals, view by view; `views` divides the largest number.
 
         Raises:
             UserError: when the signal cannot be read.
@@ -78,11 +75,7 @@ def scan(ref: ImageRef, signals: ImagesSection, geometry: Geometry) -> Float32[n
 
 
 def within_disc(ref: ImageRef) -> ImageRef:
-    """The largest disc in the middle of a picture, and nothing around it: what a scanner can see.
-
-    Returns:
-        The same, square, with zeros in its corners.
-    """
+    """The largest disc in the middle of a picture, and zeros in the corners: what a scanner can see; square."""
 
     def load() -> np.ndarray:
         whole = ref.load()

@@ -11,10 +11,7 @@ from nid_dist.tasks.images.sources import EMBEDDED, ImageRef, list_images
 
 
 def named_slice(name: str) -> ImageRef:
-    """A picture by its name.
-
-    Args:
-        name: of a photograph of scikit-image, or of a file among pydicom's samples, such as CT_small.dcm.
+    """A picture by its name: a photograph of scikit-image, or a file among pydicom's samples, such as CT_small.dcm.
 
     Raises:
         UserError: when there is none of that name.

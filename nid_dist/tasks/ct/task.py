@@ -33,9 +33,6 @@ _SCAN, _NOISE = range(2)
 class CTTask(ImageTask):
     """Images with their scans: the dictionary learns from the images, the gate to read scans of them.
 
-    Args:
-        config: the whole configuration, with the section `tomography`.
-
     Raises:
         UserError: when the images cannot be listed, or do not fit the configuration.
     """

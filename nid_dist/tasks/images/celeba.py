@@ -15,14 +15,11 @@ _PLACES = ("", "Eval", "Anno")
 
 
 def list_celeba(root: Path, limit: int | None = None) -> tuple[Path, dict[Split, list[str]]]:
-    """List the images of a CelebA folder by its own partition.
+    """The folder of CelebA's images, and the file names of each split in the order of its own partition list.
 
     Args:
         root: holds `img_align_celeba/` and `list_eval_partition.txt` (or has it in `Eval/` or `Anno/`).
         limit: at most this many images of each split; only those must be there.
-
-    Returns:
-        The folder of the images, and the file names of each split in the order of the list.
 
     Raises:
         UserError: the folder or the list is missing, a line of it is malformed, a listed image is missing, or no

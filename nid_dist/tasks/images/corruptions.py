@@ -90,12 +90,7 @@ CORRUPTIONS: dict[str, Spoil] = {
 
 
 def corrupt(image: Float[np.ndarray, "H W d"], name: str, *, kept: float = 0.1, seed: int = 0) -> Corrupted:
-    """Spoil an image.
-
-    Args:
-        image: in [0, 1].
-        name: of `CORRUPTIONS`.
-        kept: `random`: the share of pixels that stay.
+    """Spoil an image in [0, 1] by one of `CORRUPTIONS`; `kept` is the share of pixels that stay (`random`).
 
     Raises:
         UserError: for another name, or a share outside (0, 1].

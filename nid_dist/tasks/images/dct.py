@@ -46,11 +46,10 @@ def best_k(signals: Float[Tensor, "T H W d"], k: int, *, free_mean: bool = True)
     """Reconstruct patches from their k largest DCT coefficients (at most all) over all frequencies and channels.
 
     The transform is orthonormal, so this is the best approximation with k of its coefficients. Like NID's support,
-    the choice of the k indices is not counted as coefficients. The reconstructions are not clipped.
+    the choice of the k indices is not counted as coefficients. The reconstructions are not clipped. Three channels are
+    taken as red, green, blue.
 
     Args:
-        signals: the patches; d = 3 is taken as red, green, blue.
-        k: coefficients per patch.
         free_mean: keep the d constant terms (hence the channel means) besides the k, as NID keeps its d biases;
             without it they compete for the k like any other coefficient.
 

@@ -30,19 +30,11 @@ ImageArray = Float32[np.ndarray, "H W d"]
 
 @dataclass(frozen=True, eq=False)
 class ImageFit(Fit):
-    """An image as a method represents it.
-
-    Args:
-        method: how it was fitted.
-        solution: codes of its signals, which are patches or the whole image.
-        model: that was fitted.
-        image: the input, in [0, 1].
-        tiling: where the signals lie in the image.
-    """
+    """An image as a method represents it; its codes are those of its signals, which are patches or the whole image."""
 
     model: Model
-    image: ImageArray
-    tiling: Tiling
+    image: ImageArray  # the input, in [0, 1]
+    tiling: Tiling  # where the signals lie in the image
 
     @cached_property
     def psnr(self) -> float:
@@ -53,10 +45,7 @@ class ImageFit(Fit):
     def render(self, height: int | None = None, width: int | None = None, *, scale: float | None = None) -> ImageArray:
         """Evaluate f at any resolution: the image, clipped to [0, 1].
 
-        Args:
-            height: rows; None: the image's own.
-            width: columns; None: the image's own.
-            scale: a multiple of the image's own resolution instead.
+        A height or width that is None is the image's own; `scale` is a multiple of its resolution instead.
 
         Raises:
             UserError: for more pixels than an image may have.
@@ -80,11 +69,7 @@ class ImageFit(Fit):
         return picture
 
     def figures(self, picture: ImageArray) -> dict[str, Any]:
-        """Quality, length and time of the codes.
-
-        Args:
-            picture: `render()`.
-        """
+        """Quality, length and time of the codes, of a picture as rendered: numbers for a table or a file."""
         return {
             "psnr_db": psnr(picture, self.image),
             "ssim": ssim(picture, self.image),
@@ -104,11 +89,9 @@ class ImageFit(Fit):
 
 
 def write_codes(folder: Path, fits: Mapping[str, ImageFit], **facts: Any) -> None:
-    """Write `codes.safetensors`: codes by several methods, with what it takes to make the image of them.
+    """Write `codes.safetensors`: codes of an image by method, with what it takes to make the image of them.
 
-    Args:
-        fits: of one image, by label.
-        facts: to be kept with them, such as the image's name.
+    `facts` are kept with them, such as the image's name.
     """
     one = next(iter(fits.values()))
     facts |= {name: getattr(one.tiling, name) for name in ("height", "width", "patch", "stride")}
@@ -157,7 +140,7 @@ def fit_image(
 
 
 def require_images(model: Model, name: str = "the dictionary") -> None:
-    """Refuse a dictionary of other signals than images.
+    """Refuse a dictionary, called `name`, of other signals than images.
 
     Raises:
         UserError: when it is one of shapes or of a video.

@@ -29,7 +29,7 @@ def fit(
     stride: int | None = None,
     mask: Any = None,
 ) -> Iterator[dict[str, ImageFit]]:
-    """Fit images, one after the other.
+    """Fit images, one after the other: the fits of each by the methods' labels.
 
     Args:
         signals: each the path of an image, or an array [H, W, d] or [H, W] of bool, uint8, uint16, or floats in [0, 1].
@@ -37,9 +37,6 @@ def fit(
         stride: step between patches; None: no overlap. Overlapping patches are blended.
         mask: the pixels to believe, [H, W], or an image that is white there: the others are filled in from a dictionary
             of patches, by `map`, or by codes that know the believed pixels alone, `irls`. "unknown": they are found.
-
-    Yields:
-        The fits of an image by the methods' labels.
 
     Raises:
         UserError: for anything else than an image or its mask, or a method that does not go with it.

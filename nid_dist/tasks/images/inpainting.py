@@ -90,10 +90,9 @@ def inpaint(
     noise: float = 0.01,
     prior: bool | None = None,
 ) -> InpaintedFit:
-    """Refit an image from some of its pixels.
+    """Refit an image from some of its pixels, by a dictionary of patches.
 
     Args:
-        model: of patches of images.
         image: in [0, 1]; what is unknown in it does not matter, not even if it is not a number.
         known: the pixels to believe; None: they are found, as those that a robust fit explains (an L1 loss: what is
             wrong is sparse).
@@ -148,12 +147,9 @@ def inpaint(
 
 @torch.no_grad()
 def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float[Tensor, "H W"]:
-    """Which pixels a robust fit of the dictionary explains: 1 for a pixel to believe, 0 for one not to.
+    """Which pixels a robust fit of a dictionary of patches explains: 1 for one to believe, 0 for one not to.
 
-    Args:
-        model: of patches.
-        image: with corrupted pixels, sparse in each patch.
-        noise: standard deviation of the others.
+    Corrupted pixels are to be sparse in each patch; `noise` is the standard deviation of the others.
     """
     values = torch.from_numpy(image).to(model.device)
     if model.prior is None:
@@ -231,7 +227,7 @@ def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) 
 
 
 def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
-    """Refuse a mask that cannot be the image's.
+    """Refuse a mask that cannot be that of an image of a height and width.
 
     Raises:
         UserError: when it has another size, or no pixel is known.

@@ -52,10 +52,9 @@ class PhotographComparison(Comparison):
 
 
 def photographs(request: Request, training: Config, limit: int) -> tuple[list[tuple[str, ImageArray]], dict[str, str]]:
-    """The images to compare on, whole: the user's own, or without them those of the dictionary's test split.
+    """The images to compare on, whole, by name: the user's own, or without them those of the dictionary's test split.
 
-    Returns:
-        Names and images, and why others are not among them.
+    The second of the two says why others are not among them.
 
     Raises:
         UserError: when there is none.

@@ -18,18 +18,16 @@ def prepare(
     size: int | None = None,
     name: str = "image",
 ) -> Float[np.ndarray, "H1 W1 d"]:
-    """Crop, then resize, then make square, each where it is asked for.
+    """Crop, then resize, then make square, each where it is asked for; the image itself if nothing is to be done.
 
-    Shrinking is preceded by a Gaussian against aliasing; interpolation is linear.
+    Shrinking is preceded by a Gaussian against aliasing; interpolation is linear. The shape is that of
+    `prepared_shape`.
 
     Args:
-        image: [H, W, d] in [0, 1].
+        image: in [0, 1].
         crop: side in pixels of a square centre crop, taken first.
         short_side: pixels of the shorter side after a resize that keeps the proportions.
         size: side in pixels of the square to which the largest centre square is resized, last.
-
-    Returns:
-        The prepared image, of the shape that `prepared_shape` announces; the image itself if nothing is to be done.
 
     Raises:
         UserError: the crop is larger than the image, or the resized image is too large.
@@ -54,14 +52,7 @@ def prepared_shape(
     size: int | None = None,
     name: str = "image",
 ) -> tuple[int, int]:
-    """Compute the size of a prepared image without preparing it: (H, W) in pixels after.
-
-    Args:
-        height: H in pixels before.
-        width: W in pixels before.
-        crop: as in `prepare`.
-        short_side: as in `prepare`.
-        size: as in `prepare`.
+    """The height and width in pixels after `prepare`, which takes the same arguments, without preparing anything.
 
     Raises:
         UserError: the crop is larger than the image, or the resized image is too large.
@@ -98,16 +89,7 @@ def _centre(image: Float[np.ndarray, "H W d"], side: int) -> Float[np.ndarray, "
 
 
 def resized(image: Float[np.ndarray, "H W d"], height: int, width: int) -> Float[np.ndarray, "H1 W1 d"]:
-    """Resize as `prepare` does, to any shape.
-
-    Args:
-        image: [H, W, d].
-        height: H1.
-        width: W1.
-
-    Returns:
-        The image of that shape; the image itself where it has it.
-    """
+    """Resize as `prepare` does, to any shape; the image itself where it has it."""
     if image.shape[:2] == (height, width):
         return image
     if height >= image.shape[0] and width >= image.shape[1]:

@@ -42,16 +42,11 @@ def report_images(
     """Fit images and write, per image, codes, reconstructions and error maps; for all, a table.
 
     Args:
-        model: frozen.
         signals: names, and what reads the pixels.
-        methods: how to fit.
         out: folder, as for `report_signals`.
         stride: step between patches; None: no overlap.
         scale: also write the last method's f at this multiple of the image's resolution.
         command: to be recorded with the figures.
-
-    Returns:
-        What became of the images.
     """
     atoms = LastPrepared(model.dictionary)
 

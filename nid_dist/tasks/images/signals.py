@@ -75,10 +75,7 @@ class ImageSignals:
         return torch.from_numpy(out.reshape(len(ids), side * side, self._channels))
 
     def image(self, index: int) -> Float[np.ndarray, "H W d"]:
-        """Read a whole image, prepared: [H, W, d] float32 in [0, 1], read-only.
-
-        Args:
-            index: of the image in `names`.
+        """Read the prepared image `names[index]`: [H, W, d] float32 in [0, 1], read-only.
 
         Raises:
             UserError: it cannot be read, or its file has changed.
@@ -96,8 +93,7 @@ class ImageSignals:
     def prefetch(self, ids: Int[Tensor, " T"]) -> None:
         """Start to read the images of signals in the background, e.g. those of the next step.
 
-        Args:
-            ids: [T] which signals. Errors are kept silent here: `values` meets them again.
+        Errors are kept silent here: `values` meets them again.
         """
         for index in sorted({self._place(signal)[0] for signal in ids.tolist()}):
             if index not in self._cache:

@@ -29,10 +29,7 @@ _SIDE = 512  # of the part of a larger image that it fits: an evaluation takes s
 
 
 class ImageTask:
-    """The images of a configuration, kept apart as train, val and test.
-
-    Args:
-        refs: the images by split; None: those that the configuration lists.
+    """The images of a configuration, or those given by split, kept apart as train, val and test.
 
     Raises:
         UserError: when the images cannot be listed or measured, or do not fit the configuration.

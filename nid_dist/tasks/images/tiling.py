@@ -17,12 +17,7 @@ from nid_dist.errors import UserError
 
 @dataclass(frozen=True)
 class Query:
-    """Where to evaluate the tiles of an image for an output of `rows.length` x `cols.length` pixels.
-
-    Attributes:
-        rows: cover of the row axis.
-        cols: cover of the column axis.
-    """
+    """Where to evaluate the tiles of an image for an output of `rows.length` x `cols.length` pixels."""
 
     rows: Cover
     cols: Cover
@@ -38,14 +33,7 @@ class Query:
         return coords[0] if shared else coords
 
     def assemble(self, values: Float[Tensor, "N C d"]) -> Float[Tensor, "H W d"]:
-        """Blend what the tiles say about each output pixel.
-
-        Args:
-            values: [N, C, d] each tile evaluated on `coords`, tiles in row-major order.
-
-        Returns:
-            [H, W, d] the output; differentiable in `values`.
-        """
+        """Blend what the tiles, in row-major order, say on `coords` about each output pixel; differentiable."""
         (nr, cr), (nc, cc), d = self.rows.index.shape, self.cols.index.shape, values.shape[-1]
         blocks = values.reshape(nr, nc, cr, cc, d) * self.rows.weight.to(values)[:, None, :, None, None]
         strips = self.rows.gather(blocks.permute(0, 2, 1, 3, 4).reshape(nr * cr, nc, cc, d))
@@ -92,13 +80,7 @@ class Tiling:
         return coordinate_grid(self.patch_shape)
 
     def split(self, image: Float[np.ndarray, "H W d"] | Float[Tensor, "H W d"]) -> Float[Tensor, "N C d"]:
-        """Cut an image into its tiles.
-
-        Args:
-            image: [H, W, d] of the tiling's height and width.
-
-        Returns:
-            [N, C, d] tiles in row-major order, pixels of a tile in 'ij' order.
+        """Cut an image of the tiling's size into tiles in row-major order, pixels of a tile in 'ij' order.
 
         Raises:
             ValueError: the image has another size.
@@ -112,25 +94,11 @@ class Tiling:
         return tiles.reshape(len(self), -1, pixels.shape[-1])
 
     def assemble(self, patches: Float[Tensor, "N C d"]) -> Float[Tensor, "H W d"]:
-        """Put tiles together again, blended where they overlap; undoes `split`.
-
-        Args:
-            patches: [N, C, d] in the order of `split`.
-
-        Returns:
-            [H, W, d] the image.
-        """
+        """Put tiles together again, in the order of `split`, which this undoes; blended where they overlap."""
         return self.query(self.height, self.width).assemble(patches)
 
     def query(self, out_height: int, out_width: int) -> Query:
-        """Find where each tile must be evaluated for an output of any resolution.
-
-        Args:
-            out_height: rows of the output in pixels.
-            out_width: columns of the output in pixels.
-
-        Returns:
-            The coordinates, and how to assemble the values found there.
+        """Find where to evaluate each tile for an output of any resolution, and how to assemble the values.
 
         Raises:
             UserError: an output side below 1.

@@ -39,10 +39,8 @@ class Change:
 def draw_change(surface: Points, stretch: float, turn: float, generator: np.random.Generator) -> Change:
     """Draw a change: mirrored left to right or not, turned about the second axis, each axis stretched.
 
-    Args:
-        surface: points of the shape, whose longest side stays what it is for every shape in the cube.
-        stretch: largest change of an axis's length, as a share.
-        turn: largest turn, in degrees.
+    `stretch` is the largest change of an axis's length, as a share, `turn` the largest turn, in degrees. The longest
+    side of `surface`, points of the shape, stays what it is for every shape in the cube.
     """
     scale = np.exp(generator.uniform(-1, 1, 3) * math.log1p(stretch))
     scale[0] *= generator.choice([-1.0, 1.0])
@@ -56,25 +54,14 @@ def draw_change(surface: Points, stretch: float, turn: float, generator: np.rand
 
 
 def change_samples(
-    change: Change,
-    points: Points,
-    distances: Distances,
-    gradients: Points,
-    near: int,
-    generator: np.random.Generator,
+    change: Change, points: Points, distances: Distances, gradients: Points, near: int, generator: np.random.Generator
 ) -> tuple[Points, Distances]:
-    """Samples of the changed shape.
+    """As many samples of the changed shape: points, and their distances.
 
     A distance becomes that from the changed plane through the closest point: exact for mirrors and turns, and under
-    stretching exact next to flat surfaces, and a bound elsewhere.
-
-    Args:
-        points: near the surface first, then uniform in the cube.
-        near: how many are near the surface.
-        generator: of points where the changed cube leaves some of the cube uncovered; no surface is there.
-
-    Returns:
-        As many points, and their distances.
+    stretching exact next to flat surfaces, and a bound elsewhere. The first `near` points are near the surface, the
+    others uniform in the cube; `generator` draws those where the changed cube leaves some of it uncovered, which no
+    surface does.
     """
     moved = change.points(points)
     moved_distances = distances * change.normals(gradients)[1]

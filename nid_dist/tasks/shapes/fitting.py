@@ -32,34 +32,19 @@ Frame = Literal["fit", "cube"]
 
 @dataclass(frozen=True, eq=False)
 class ShapeFit(Fit):
-    """A shape as a method finds it in a cloud.
+    """A shape as a method finds it in a cloud."""
 
-    Args:
-        method: how it was fitted.
-        solution: its code, and in [0, 1] how far each point was believed.
-        model: that was fitted.
-        cloud: that was fitted, in the cube.
-        placement: of the cube in the cloud's units.
-    """
-
-    solution: RobustSolution
+    solution: RobustSolution  # its code, and in [0, 1] how far each point was believed
     model: Model
-    cloud: Cloud
-    placement: Placement
+    cloud: Cloud  # in the cube
+    placement: Placement  # of the cube in the cloud's units
 
     def surface(self, resolution: int = 128) -> Mesh | None:
-        """The surface in the cube; None where f has no zero level there.
-
-        Args:
-            resolution: cells along the cube.
-        """
+        """The surface in the cube, of `resolution` cells along it; None where f has no zero level there."""
         return mesh_code(self.model, self.code, resolution)
 
     def render(self, resolution: int = 128) -> Mesh:
-        """The surface in the cloud's units.
-
-        Args:
-            resolution: cells along the cube.
+        """The surface in the cloud's units, of `resolution` cells along the cube.
 
         Raises:
             UserError: where f has no zero level.
@@ -125,7 +110,7 @@ def fit(
     frame: Frame = "fit",
     noise: float = 0.005,
 ) -> Iterator[dict[str, ShapeFit]]:
-    """Fit clouds, one after the other.
+    """Fit clouds, one after the other: the fits of each by the methods' labels.
 
     Args:
         signals: each the path of a PLY, XYZ or NPY file, an array [P, 3] or [P, 6] of points (and normals), or a
@@ -134,9 +119,6 @@ def fit(
         normals: whether a cloud's normals, which point out of the shape, are used; None: those of an array or `Cloud`.
         frame: `fit`: the cloud's box is the shape's; `cube`: the cloud lies in [-1, 1]^3 as the dictionary's shapes do.
         noise: of the points, in units of the cube's half side.
-
-    Yields:
-        The fits of a cloud by the methods' labels.
 
     Raises:
         UserError: for anything else than a cloud, a cloud that is wrong in itself, or a dictionary of other signals.
@@ -184,7 +166,7 @@ def _cloud(signal: Any, normals: bool | None) -> tuple[Cloud, str]:
 
 
 def no_surface(name: str) -> UserError:
-    """The error of a code whose f is nowhere zero."""
+    """The error of a cloud's code whose f is nowhere zero."""
     return UserError(
         name,
         found="no surface: f has no zero level in the cube",
@@ -196,9 +178,7 @@ def no_surface(name: str) -> UserError:
 def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:
     """Where the shape's cube lies in the cloud's units.
 
-    Args:
-        cloud: in its own units.
-        frame: `cube`: it lies in [-1, 1]^3 already; `fit`: its box, but for points far from all others, is the shape's.
+    `cube`: the cloud lies in [-1, 1]^3 already; `fit`: its box, but for points far from all others, is the shape's.
 
     Raises:
         UserError: for a cloud that is said to lie in the cube, and does not.

@@ -18,11 +18,7 @@ _RINGS = 5  # of a half sphere
 
 
 def write_furniture(folder: Path, count: int, families: Sequence[str], seed: int, layout: Layout) -> list[str]:
-    """Write procedural meshes and the split file that goes with them.
-
-    Args:
-        families: of which kinds, in turn.
-        layout: shapenet-v1 or shapenet-v2.
+    """Write procedural meshes of the families in turn, and the split file that goes with them.
 
     Returns:
         Their names, `synset/id`; of every eight, one is for validation and one for test (of fewer, too).
@@ -47,11 +43,7 @@ def write_furniture(folder: Path, count: int, families: Sequence[str], seed: int
 
 
 def solid_mesh(solid: Solid) -> Mesh:
-    """The surfaces of a solid's parts, each closed; where parts overlap, faces lie within.
-
-    Args:
-        solid: of boxes and rods; rods become prisms of 24 sides.
-    """
+    """The closed surfaces of a solid's parts, rods as prisms of 24 sides; where parts overlap, faces lie within."""
     boxes = [_box(centre, half) for centre, half in solid.boxes]
     rods = [
         _rod(ends, float(radius), bool(rounded))

@@ -41,11 +41,7 @@ class Mesh:
     def sample(
         self, count: int, generator: np.random.Generator
     ) -> tuple[Float[np.ndarray, "P 3"], Int[np.ndarray, "P"]]:
-        """Points drawn uniformly from the surface.
-
-        Returns:
-            The points, and the face that each lies on.
-        """
+        """Points drawn uniformly from the surface, and the face that each lies on."""
         # One point in each of P equal parts of the area: less uneven than independent points.
         places = (np.arange(count) + generator.uniform(size=count)) / max(count, 1)
         total = np.cumsum(self.areas)
@@ -81,11 +77,7 @@ class Placement:
 
     @staticmethod
     def around(points: Float[np.ndarray, "P 3"]) -> "Placement":
-        """The placement that puts the points' bounding box about the cube's middle.
-
-        Args:
-            points: at least two that differ.
-        """
+        """The placement that puts the bounding box of the points, two of which differ, about the cube's middle."""
         low, high = points.min(0), points.max(0)
         x, y, z = ((low + high) / 2).tolist()
         return Placement((x, y, z), float((high - low).max()) / (2 * SIDE))

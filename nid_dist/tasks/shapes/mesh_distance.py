@@ -36,11 +36,7 @@ class Sides:
 
 
 class MeshDistance:
-    """The signed distance to the surface of a mesh's inside.
-
-    Args:
-        mesh: in the cube, its faces oriented.
-    """
+    """The signed distance to the surface of the inside of a mesh in the cube with oriented faces."""
 
     def __init__(self, mesh: Mesh, generator: np.random.Generator) -> None:
         self._whole = mesh
@@ -53,19 +49,11 @@ class MeshDistance:
         return _winding(self._whole, points)
 
     def distance(self, points: Points) -> Float[np.ndarray, "P"]:
-        """Signed distances, negative inside.
-
-        Args:
-            points: anywhere.
-        """
+        """Signed distances of any points, negative inside."""
         return self.nearest(points, self.winding(points) > 0.5)[0]
 
     def nearest(self, points: Points, inside: Bool[np.ndarray, "P"]) -> tuple[Float[np.ndarray, "P"], Points]:
-        """Signed distances and their gradients: distances, negative inside, and unit vectors along which they grow.
-
-        Args:
-            points: anywhere.
-        """
+        """Signed distances of any points, negative inside, and their gradients: unit vectors along which they grow."""
         length, foot = _closest(self.surface, points)
         sign = np.where(inside, -1.0, 1.0)
         towards = sign[:, None] * (points - foot)
@@ -79,16 +67,11 @@ class MeshDistance:
     def near(
         self, count: int, spreads: Sequence[float], generator: np.random.Generator
     ) -> tuple[Points, Bool[np.ndarray, "P"]]:
-        """Points near the surface, and which of them are inside.
+        """Points near the surface, in random order, and which of them are inside.
 
-        Winding numbers are what takes longest. So the points come in families: one at a normal distance from a point
-        of the surface, the others in the ball about it that meets no face, where the sign is the same.
-
-        Args:
-            spreads: standard deviations of the normal distances, in turn.
-
-        Returns:
-            The points, in random order, and which are inside.
+        Winding numbers are what takes longest. So the points come in families: one at a normal distance from a point of
+        the surface, of the standard deviations `spreads` in turn, the others in the ball about it that meets no face,
+        where the sign is the same.
         """
         families = -(-count // _FAMILY)
         first = self.surface.sample(families, generator)[0]

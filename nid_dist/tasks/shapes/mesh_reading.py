@@ -12,10 +12,7 @@ EXTENSIONS = (".obj", ".ply", ".off", ".stl", ".glb")
 
 
 def read_mesh(path: Path) -> Mesh:
-    """Read a mesh; the parts of a scene are joined, faces with more corners cut into triangles.
-
-    Args:
-        path: a file of one of `EXTENSIONS`.
+    """Read a mesh of one of `EXTENSIONS`; the parts of a scene are joined, faces with more corners cut into triangles.
 
     Raises:
         UserError: a file that is none of these or damaged, no faces, corners that are not there or not numbers, or

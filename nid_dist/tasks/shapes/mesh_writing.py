@@ -9,11 +9,7 @@ from nid_dist.tasks.shapes.mesh import Mesh
 
 
 def write_mesh(path: Path, mesh: Mesh) -> None:
-    """Write a mesh.
-
-    Args:
-        path: its ending says which format.
-        mesh: at least one face.
+    """Write a mesh of at least one face, in the format that the path's ending says.
 
     Raises:
         UserError: when it cannot be written.

@@ -30,13 +30,9 @@ class MeshMetrics:
 def compare_meshes(
     found: Mesh, true: Mesh, generator: np.random.Generator, samples: int = SAMPLES, threshold: float | None = None
 ) -> MeshMetrics:
-    """Compare two surfaces by points of each and their exact distances to the other's faces.
+    """Compare two surfaces, of a face or more, by points of each and their exact distances to the other's faces.
 
-    Args:
-        found: at least one face.
-        true: at least one face.
-        samples: on each surface.
-        threshold: of the F-score; None: 1 % of the true bounding box's longest side.
+    `threshold` is that of the F-score; None: 1 % of the true bounding box's longest side.
     """
     if threshold is None:
         threshold = F_SCORE_AT * float(np.ptp(true.corners.reshape(-1, 3), 0).max())
@@ -54,14 +50,7 @@ def compare_meshes(
 
 
 def volumetric_iou(found: Bool[np.ndarray, "P"], true: Bool[np.ndarray, "P"]) -> float:
-    """Intersection over union of two insides, at points drawn uniformly or on a grid.
-
-    Args:
-        true: which are inside the other.
-
-    Returns:
-        0 to 1; 1 where neither holds a point.
-    """
+    """Intersection over union of two insides, at points drawn uniformly or on a grid; 1 where both are empty."""
     union = int((found | true).sum())
     return float((found & true).sum()) / union if union else 1.0
 

@@ -22,20 +22,17 @@ _ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
 class Cloud:
     """Points on (or near) a surface."""
 
-    points: Float[np.ndarray, "P 3"]  # where
+    points: Float[np.ndarray, "P 3"]
     normals: Float[np.ndarray, "P 3"] | None = None  # out of the shape, of length 1; None: not known
 
 
 def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
-    """Read a cloud.
+    """Read a cloud, in the file's units, duplicates left out.
 
     Args:
         path: PLY (ASCII or binary, further properties are passed over), XYZ (text, a point a line) or NPY; three
             columns are places, six places and normals.
         with_normals: whether normals are asked for; without, they are not read.
-
-    Returns:
-        The cloud, duplicates left out, in the file's units.
 
     Raises:
         UserError: for a file that is none of these, no points, numbers that are not finite, or normals that are not
@@ -57,13 +54,7 @@ def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
 
 
 def checked_cloud(columns: Float[np.ndarray, "P c"], with_normals: bool, where: str) -> Cloud:
-    """A cloud of columns, after all that can be wrong with them.
-
-    Args:
-        columns: places, then, where there are six, normals.
-
-    Returns:
-        The cloud, without duplicates.
+    """A cloud of columns (places, then, where there are six, normals), checked and without duplicates.
 
     Raises:
         UserError: as `read_cloud` says.

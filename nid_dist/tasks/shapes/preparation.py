@@ -43,10 +43,7 @@ class PreparationResult:
 
 
 def prepare_shape(file: MeshFile, folder: Path, settings: Settings) -> PreparationResult:
-    """Prepare one shape, unless its file is there already.
-
-    Returns:
-        The facts for the index, or the reason why the mesh was left out.
+    """Prepare a shape, unless its file is there: the facts for the index, or the reason why the mesh was left out.
 
     Raises:
         UserError: when the result cannot be written.
@@ -69,10 +66,7 @@ def prepare_shape(file: MeshFile, folder: Path, settings: Settings) -> Preparati
 
 
 def sample_mesh(mesh: Mesh, settings: Settings, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Sample a mesh's signed distance.
-
-    Args:
-        name: of the shape, on which, with the seed, the points depend; for messages.
+    """Sample a mesh's signed distance, at points that depend on the seed and the shape's name.
 
     Returns:
         The tensors of a prepared shape, and its facts: placement, faces, and what its faces bound.

@@ -36,10 +36,7 @@ def shape_file(folder: Path, name: str) -> Path:
 
 
 def write_shape(folder: Path, name: str, tensors: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> str:
-    """Write a shape's file, atomically: the file's SHA-256.
-
-    Args:
-        facts: JSON, kept in the file's header.
+    """Write a shape's file, atomically, with facts (JSON) in its header: the file's SHA-256.
 
     Raises:
         UserError: when it cannot be written; nothing is left of it then.
@@ -74,7 +71,7 @@ def write_index(
 
 
 def read_index(folder: Path) -> dict[str, Any]:
-    """Read the index: its `settings`, `shapes` and `refused`.
+    """Read the index of prepared shapes: its `settings`, `shapes` and `refused`.
 
     Raises:
         UserError: where there is none.
@@ -93,11 +90,8 @@ def read_index(folder: Path) -> dict[str, Any]:
 class PreparedShapes:
     """Shapes from a folder of prepared ones, read as they are needed.
 
-    Args:
-        folder: with an index.
-
     Raises:
-        UserError: without one, with an empty one, or when a file that it names is not there.
+        UserError: without an index, with an empty one, or when a file that it names is not there.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -19,15 +19,9 @@ def render_mesh(
     side: int = 256,
     colour: tuple[float, float, float] = (0.55,) * 3,
 ) -> Float32[np.ndarray, "side side 3"]:
-    """Draw a mesh, seen from far away, its second axis upwards.
+    """Draw a mesh in the cube, seen from far away, its second axis upwards: a picture in [0, 1], empty without a mesh.
 
-    Args:
-        mesh: in the cube; None: an empty picture.
-        azimuth: of the eye about the second axis, in degrees.
-        elevation: of the eye, in degrees.
-
-    Returns:
-        The picture, in [0, 1].
+    `azimuth`, about the second axis, and `elevation` of the eye are in degrees.
     """
     picture = np.ones((side, side, 3), np.float32)
     if mesh is None or not len(mesh.faces):

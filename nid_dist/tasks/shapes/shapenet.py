@@ -46,10 +46,7 @@ class MeshFile:
 
 
 def synset(name: str) -> str:
-    """The synset of a category's name, or of itself: eight digits.
-
-    Args:
-        name: such as `chair` or `03001627`.
+    """The synset of a category's name, `chair`, or of itself, `03001627`: eight digits.
 
     Raises:
         UserError: for neither.
@@ -70,11 +67,9 @@ def synset(name: str) -> str:
 def find_meshes(
     folder: Path, layout: Layout, synsets: Sequence[str] = (), splits: Path | None = None
 ) -> list[MeshFile]:
-    """List a folder's meshes.
+    """List a folder's meshes, of certain synsets (numbers or names), or of all where there are none.
 
-    Args:
-        synsets: only these, by number or name; none: all.
-        splits: an R2N2 split file; meshes that it does not name are left out.
+    With an R2N2 split file, meshes that it does not name are left out.
 
     Raises:
         UserError: no folder, no mesh, an unknown category, a split file that is none, or one that names other meshes.

@@ -30,11 +30,8 @@ class ShapeSource(Protocol):
     def sample(self, index: int, count: int, near: float, generator: np.random.Generator) -> tuple[Points, Distances]:
         """Draw points of the cube with their signed distances to a shape.
 
-        Args:
-            near: share of the points that are drawn near the surface; the others are uniform in the cube.
-
-        Returns:
-            Points and distances, negative inside, in box units: the cube's side is 2.
+        Points and distances, negative inside, are in box units: the cube's side is 2. A share of `near` is drawn near
+        the surface; the others are uniform in the cube.
         """
         ...
 
@@ -48,12 +45,9 @@ class ShapeSource(Protocol):
 
 
 class ProceduralShapes:
-    """Furniture of boxes and rods, in the families `chair`, `table` and `lamp`: for development, and to begin with.
+    """Furniture of boxes and rods, `chair`, `table` and `lamp` in turn: for development, and to begin with.
 
     A shape depends on the seed and its index alone.
-
-    Args:
-        families: of which kinds, in turn.
     """
 
     def __init__(self, count: int, families: Sequence[str], seed: int) -> None:
@@ -90,11 +84,7 @@ class ProceduralShapes:
 
 
 def open_shapes(signals: ShapesSection) -> ShapeSource:
-    """The source of shapes that a configuration names.
-
-    Args:
-        signals: with a `source` of shapes.
-    """
+    """The source of shapes that a configuration names."""
     if signals.path is None:
         return ProceduralShapes(signals.shapes, signals.families, signals.shapes_seed)
     prepared = PreparedShapes(Path(signals.path))
@@ -104,12 +94,7 @@ def open_shapes(signals: ShapesSection) -> ShapeSource:
 
 
 class BothShapes:
-    """PreparedDictionary shapes, then procedural ones.
-
-    Args:
-        prepared: the first.
-        procedural: the others.
-    """
+    """Prepared shapes, then procedural ones."""
 
     def __init__(self, prepared: PreparedShapes, procedural: ProceduralShapes) -> None:
         self.prepared, self.procedural = prepared, procedural

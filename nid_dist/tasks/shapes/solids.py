@@ -23,12 +23,6 @@ class Solid:
 
         Sign and zero are exact, and so is the distance outside. Inside, where parts overlap, the surface may be farther
         away than that of any one part: there it is a bound.
-
-        Args:
-            points: anywhere.
-
-        Returns:
-            One distance per point, in the points' units.
         """
         # Axes first, points last: numpy is slow where it sums over a last axis of three.
         here, boxes = points.T[:, None], self.boxes.transpose(1, 2, 0)[..., None]

@@ -59,16 +59,13 @@ class FitOptions:
 class Measured:
     """What a cloud says of f."""
 
-    coords: Points  # where
+    coords: Points
     values: Float[np.ndarray, "P"]  # of f, in units of the truncation
-    weights: Float[np.ndarray, "P"]  # of each
+    weights: Float[np.ndarray, "P"]
 
 
 def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> RobustSolution:
-    """Fit the code of a shape to points of its surface.
-
-    Args:
-        cloud: in the cube.
+    """Fit the code of a shape to points of its surface, which lie in the cube.
 
     Returns:
         The code, of at most k coefficients; the mean square of f on the points that were believed; the weights of all
@@ -111,22 +108,16 @@ def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[n
 
 
 def init_code(model: Model, cloud: Cloud) -> Code:
-    """The gate's own code of a cloud.
-
-    Args:
-        model: with a pointnet gate.
-        cloud: in the cube.
-    """
+    """The own code of a pointnet gate for a cloud in the cube."""
     normals = np.zeros_like(cloud.points) if cloud.normals is None else cloud.normals
     gate_input = torch.from_numpy(np.concatenate([cloud.points, normals], 1)).float()
     return model.encode(gate_input[None].to(model.device))
 
 
 def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: Cloud | None = None) -> Measured:
-    """What is known of f from a cloud.
+    """What is known of f from a cloud in the cube.
 
     Args:
-        cloud: in the cube.
         truncation: at which distances are cut, and by which they are divided.
         known: all points that are known to be on the surface, these and others; None: these.
     """
@@ -218,12 +209,7 @@ def _carved(cloud: Cloud, spacing: float) -> Bool[np.ndarray, "c c c"]:
 
 
 def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
-    """The surface of a code: the mesh in the cube; None where f has no zero level.
-
-    Args:
-        model: of shapes, with linear heads or deep experts.
-        side: cells along the cube.
-    """
+    """The surface of one shape's code in the cube, `side` cells along it; None where f has no zero level."""
     return extract_surface(
         lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals_of(ShapesSection).truncation
     )

@@ -23,19 +23,14 @@ class Decoded:
     """A frame."""
 
     time: float  # in seconds
-    image: Float32[np.ndarray, "H W d"] | None  # its pixels; None: they cannot be decoded
+    image: Float32[np.ndarray, "H W d"] | None  # None: it cannot be decoded
 
 
 def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
-    """Decode all frames in the order in which they are shown.
+    """Decode all frames in the order in which they are shown; a damaged one keeps its place.
 
-    Frames of a folder are its images, in the order of their names with numbers in them read as numbers.
-
-    Args:
-        path: a file of any format that FFmpeg decodes, or a folder.
-
-    Yields:
-        The frames; a damaged one keeps its place.
+    The path is a file of any format that FFmpeg decodes, or a folder, whose frames are its images, in the order of
+    their names with numbers in them read as numbers.
 
     Raises:
         UserError: when there is no video.
@@ -46,13 +41,7 @@ def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
 
 
 def in_memory(frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
-    """The frames of an array, at the rate of a folder's.
-
-    Args:
-        frames: of bool, uint8, uint16, or floats in [0, 1].
-
-    Yields:
-        The frames.
+    """The frames of an array of bool, uint8, uint16, or floats in [0, 1], at the rate of a folder's.
 
     Raises:
         UserError: for other values.

@@ -26,15 +26,13 @@ from nid_dist.tasks.video.task import VideoTask
 
 @dataclass(frozen=True, eq=False)
 class VideoFit(Fit):
-    """A video taken apart; its code is the background's, one row a fitted frame, of the experts that are background.
+    """A video taken apart by `irls` with Tukey's loss.
 
-    Args:
-        method: `irls`, with Tukey's loss.
-        solution: the code; its residual is the variance of what is left over where nothing moves.
-        decomposition: all that was found, with a model of its own, whose heads have been fitted anew.
+    Its code is the background's, one row a fitted frame, of the experts that are background; the residual is the
+    variance of what is left over where nothing moves.
     """
 
-    decomposition: Decomposition
+    decomposition: Decomposition  # with a model of its own, whose heads have been fitted anew
 
     @property
     def background(self) -> Float32[np.ndarray, "T H W d"]:
@@ -49,9 +47,8 @@ class VideoFit(Fit):
     def moments(self, rate: float | None = None, size: tuple[int, int] | None = None) -> Iterator[Moment]:
         """Background, transients and foreground, one moment after the other.
 
-        Args:
-            rate: moments per second; None, with `size`: the video's own frames.
-            size: rows and columns; None: as trained.
+        `rate` is moments per second; None, with `size`: the video's own frames. `size` is rows and columns; None: as
+        trained.
         """
         grid = self.decomposition.model.grid_shape
         if rate is None and size is None:
@@ -61,12 +58,9 @@ class VideoFit(Fit):
     def render(
         self, time: float | None = None, height: int | None = None, width: int | None = None
     ) -> Float32[np.ndarray, "H W d"]:
-        """The background at any time and resolution: the picture, clipped to [0, 1].
+        """The background at any time and resolution, clipped to [0, 1].
 
-        Args:
-            time: in seconds, as the video counts; None: the first frame's.
-            height: rows; None: as trained.
-            width: columns; None: as trained.
+        `time` is in seconds, as the video counts; None: the first frame's. `height` and `width`, None: as trained.
         """
         found = self.decomposition
         rows, columns = found.model.grid_shape
@@ -82,16 +76,13 @@ class VideoFit(Fit):
 def fit(
     model: Model, signals: Sequence[Any], methods: Sequence[str | Method] | None, *, rounds: int | None = None
 ) -> Iterator[dict[str, VideoFit]]:
-    """Take the video apart that a dictionary was trained on.
+    """Take the video apart that a dictionary was trained on: the fit, by the method's label.
 
     Args:
         model: of a video, which stays as it is.
         signals: the video's path, its frames [N, H, W, d], or None: where it was trained from.
         methods: None or `irls`, the one there is: robust fits of codes and heads in turn.
         rounds: of the robust fit; None: as many as usual.
-
-    Yields:
-        The fit, by the method's label.
 
     Raises:
         UserError: for anything else than that video, another method, or a dictionary of other signals.

@@ -75,7 +75,7 @@ class Video:
         return len(self) * self.grid_shape[0] * self.grid_shape[1] * self.channels
 
     def read(self, frames: Sequence[int]) -> Float32[np.ndarray, "T H W d"]:
-        """Read frames: values in [0, 1]; zeros where a frame is missing."""
+        """Read frames: values in [0, 1], zeros where one is missing."""
         shape = (*self.grid_shape, self.channels)
         out = np.empty((len(frames), *shape), np.float32)
         count = int(np.prod(shape))

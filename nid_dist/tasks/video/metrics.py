@@ -26,13 +26,10 @@ class Detection:
 
 
 def best_detection(pairs: Iterable[tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]]) -> Detection:
-    """The threshold with the largest F-measure, for a comparison in which no method is to suffer from its choice.
+    """What is found at the best of 1024 thresholds, so that in a comparison no method suffers from its choice.
 
-    Args:
-        pairs: deviations of a frame from its background, and where there is foreground in truth.
-
-    Returns:
-        What is found at that threshold, one of 1024.
+    The F-measure decides. The pairs are deviations of a frame from its background, and where there is foreground in
+    truth.
     """
     inside, outside = np.zeros(_BINS + 1), np.zeros(_BINS + 1)
     for deviations, truth in pairs:
@@ -49,11 +46,7 @@ def best_detection(pairs: Iterable[tuple[Float[np.ndarray, "H W"], Bool[np.ndarr
 
 
 def detection(pairs: Iterable[tuple[Bool[np.ndarray, "H W"], Bool[np.ndarray, "H W"]]], threshold: float) -> Detection:
-    """What masks have found: precision and recall over all frames.
-
-    Args:
-        pairs: a mask, and where there is foreground in truth.
-    """
+    """Precision and recall over all frames of masks, each paired with where there is foreground in truth."""
     hits = marked = total = 0.0
     for mask, truth in pairs:
         hits += float((mask & truth).sum())

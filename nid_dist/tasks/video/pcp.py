@@ -23,11 +23,7 @@ class LowRankPlusSparse:
 
 @torch.no_grad()
 def principal_component_pursuit(
-    matrix: Float[Tensor, "M T"],
-    weight: float | None = None,
-    *,
-    tolerance: float = 1e-7,
-    iterations: int = 1000,
+    matrix: Float[Tensor, "M T"], weight: float | None = None, *, tolerance: float = 1e-7, iterations: int = 1000
 ) -> LowRankPlusSparse:
     """Minimise |L|_* + weight * |S|_1 subject to L + S = D, a frame in each column of D.
 
@@ -35,9 +31,8 @@ def principal_component_pursuit(
     augmented Lagrange multiplier method for exact recovery of corrupted low-rank matrices", 2010. Singular values
     come from the Gram matrix of the shorter side, in float64: a video has far fewer frames than pixels.
 
-    Args:
-        weight: of the sparse part; None: 1 / sqrt(max(M, T)), which recovers exactly with high probability.
-        tolerance: of the relative error at which it ends.
+    Without a weight it is 1 / sqrt(max(M, T)), which recovers exactly with high probability. It ends at a relative
+    error of `tolerance`, or after so many iterations.
     """
     data = matrix.double() if matrix.shape[0] >= matrix.shape[1] else matrix.double().t()
     weight = max(data.shape) ** -0.5 if weight is None else weight

@@ -35,14 +35,13 @@ def synthetic_clip(
 ) -> Clip:
     """Make a clip: five sprites of different speeds and one that pauses for 4/9 of the clip.
 
+    No pixel is covered in half of the frames.
+
     Args:
         height: rows, at least 48.
         noise: standard deviation.
         flicker: of the light, relative: a wave of this height and a fifth of it at random.
         photograph: one that scikit-image ships.
-
-    Returns:
-        The clip. No pixel is covered in half of the frames.
     """
     generator = np.random.default_rng(seed)
     photo = _photograph(photograph, height, width)

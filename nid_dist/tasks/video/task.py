@@ -34,8 +34,7 @@ _LEFT_OUT_PIXELS, _LEFT_OUT_FRAMES = 11, 12  # independent streams of random num
 class VideoTask:
     """The frames of a video; the background is what the first experts learn.
 
-    Args:
-        frames: the whole video as an array in place of `signals.path`.
+    `frames` is the whole video as an array, in place of `signals.path`.
 
     Raises:
         UserError: when there is no video to be read, or not the frames asked for.
@@ -123,16 +122,15 @@ class VideoTask:
 
 @torch.no_grad()
 def frame_codes(model: Model, values: Float[Tensor, "T C d"], frames: Sequence[int]) -> Code:
-    """The gate's codes of a video's frames."""
+    """The codes, of k coefficients, of the gate of a model trained on a video, for some of its frames."""
     output = model.gate_output(values, torch.tensor(frames, device=values.device))
     return signed_top_k(output.logits, output.bias, model.support)
 
 
 def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarray, "T"]:
-    """Which frames are fitted: as many are left out as the share says, but never the last two.
+    """Which frames are fitted, of those that can be decoded.
 
-    Args:
-        config: with the share left out, drawn from the seed.
+    The share left out, drawn from the seed, never takes the last two.
     """
     frames = np.flatnonzero(present)
     count = min(round(config.signals_of(VideoSection).video.missing_frames * len(frames)), max(0, len(frames) - 2))

@@ -34,10 +34,9 @@ def gate_codes(model: Model, task: VideoTask) -> Code:
 
 @torch.no_grad()
 def activations(model: Model, code: Code) -> Float[Tensor, "T n"]:
-    """How strong every component is in every frame.
+    """How strong every component is in every frame, in the frames' units.
 
-    Returns:
-        alpha_i(t) times the root mean square of b_i over pixels and channels, in the frames' units.
+    It is alpha_i(t) times the root mean square of b_i over pixels and channels.
     """
     dictionary = model.dictionary
     used = torch.unique(code.indices) if code.indices is not None else torch.arange(dictionary.num_experts)

@@ -30,11 +30,9 @@ class Moment:
 
 
 class Decomposition:
-    """A video taken apart.
+    """A video taken apart by a model trained on it, whose heads of the background's experts are changed in place.
 
-    Args:
-        model: trained on it; the heads of the background's experts are changed in place.
-        rounds: of the robust fit; None: as many as usual.
+    `rounds` are those of the robust fit; None: as many as usual.
     """
 
     def __init__(self, model: Model, task: VideoTask, rounds: int | None = None) -> None:
@@ -71,17 +69,10 @@ class Decomposition:
             yield self._moment(time, index, own, own)
 
     def at(self, rate: float, size: tuple[int, int]) -> Iterator[Moment]:
-        """Any frame rate and any resolution.
+        """Moments, `rate` per second from the first frame to the last, of any size in rows and columns.
 
         The background is f at these times and pixels. Still detail and transients have been measured at the frames'
         pixels only: they are interpolated between these, the transients of the nearest frame.
-
-        Args:
-            rate: moments per second, from the first frame to the last.
-            size: rows and columns.
-
-        Yields:
-            The moments.
         """
         times = self.task.video.times
         atoms, own = self.atoms(size), self.atoms((self.model.grid_shape[0], self.model.grid_shape[1]))
@@ -90,12 +81,7 @@ class Decomposition:
             yield self._moment(time, int(np.abs(times - time).argmin()), atoms, own)
 
     def render(self, time: float, atoms: Float[torch.Tensor, "J H W d"]) -> Float32[np.ndarray, "H W d"]:
-        """The background at a time: f with the still detail, not clipped.
-
-        Args:
-            time: in seconds.
-            atoms: from `atoms`.
-        """
+        """The background at a time in seconds: f with the still detail, not clipped; `atoms` as from `atoms`."""
         code, (rows, columns) = self.timeline.at([time]), atoms.shape[1:3]
         smooth = (torch.einsum("j,jhwd->hwd", code.values[0], atoms) + code.bias[0]).cpu().numpy()
         if (rows, columns) not in self._details:
@@ -104,14 +90,7 @@ class Decomposition:
         return picture
 
     def atoms(self, size: tuple[int, int]) -> Float[torch.Tensor, "J H W d"]:
-        """The background's experts on a grid of any size, evaluated once for all moments.
-
-        Args:
-            size: rows and columns.
-
-        Returns:
-            Their atoms, in the order of `background.experts`.
-        """
+        """The atoms of `background.experts` on a grid of any size (rows, columns), evaluated once for all moments."""
         coords = coordinate_grid(size).to(self.model.device)
         return atoms_of(self.model, self.background.experts, coords).unflatten(1, size)
 

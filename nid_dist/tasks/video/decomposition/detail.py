@@ -34,16 +34,10 @@ _PART = 2**14  # pixels whose median is taken at a time
 
 @torch.no_grad()
 def still_detail(model: Model, task: VideoTask, background: Background) -> Float[Tensor, "C d"]:
-    """The constants of all pixels.
+    """The constants of all pixels, to add to f; zeros where f says what there is, and where no frame shows a pixel.
 
     The first estimate is the median over some frames; then every frame enters through sums at each pixel, so that
-    memory does not depend on the video's length.
-
-    Args:
-        model: with the heads that `refine` has fitted.
-
-    Returns:
-        What to add to f; zeros where f says what there is, and where no frame shows a pixel.
+    memory does not depend on the video's length. The model has the heads that `refine` has fitted.
     """
     left_over = _LeftOver(model, task, background)
     middle = _medians(left_over, model, task)
@@ -70,11 +64,7 @@ class _LeftOver:
         self._atoms = atoms_of(model, background.experts, model.coords)
 
     def chunks(self, places: Sequence[int], name: str) -> Iterator[tuple[Float[Tensor, "T C d"], Bool[Tensor, "T C"]]]:
-        """Some frames at a time.
-
-        Yields:
-            The frames less f, and which pixels are known.
-        """
+        """Some frames at a time, less f, and which pixels are known."""
         task = self._task
         with tqdm(total=len(places), desc=name, unit="frame", disable=not sys.stderr.isatty()) as progress:
             for part in frame_chunks(task, places, _FLOATS):

@@ -16,15 +16,11 @@ def deviation(left_over: Float[np.ndarray, "*T H W d"]) -> Float[np.ndarray, "*T
 
 
 def foreground_mask(left_over: Float[np.ndarray, "H W d"], noise: float) -> Bool[np.ndarray, "H W"]:
-    """Where something is in front of the background.
+    """Where something is in front of the background, in a frame less its background.
 
-    Args:
-        left_over: a frame less its background.
-        noise: standard deviation of a channel where nothing moves.
-
-    Returns:
-        Pixels whose deviation is beyond the threshold, except those that stand alone, and the gaps between them: of the
-        3 x 3 pixels around it, 3 must be beyond for one that is, and 6 for one that is not.
+    `noise` is the standard deviation of a channel where nothing moves. Pixels whose deviation is beyond the threshold
+    count, except those that stand alone, and the gaps between them: of the 3 x 3 pixels around it, 3 must be beyond
+    for one that is, and 6 for one that is not.
     """
     beyond = deviation(left_over) > THRESHOLD * noise
     votes = 9 * uniform_filter(beyond.astype(np.float32), 3, mode="nearest")
@@ -33,14 +29,9 @@ def foreground_mask(left_over: Float[np.ndarray, "H W d"], noise: float) -> Bool
 
 
 def noise_level(middle: float, channels: int) -> float:
-    """Standard deviation of a channel's normal noise, from the median over pixels of their deviations.
+    """Standard deviation of a channel's normal noise, from `middle`, the median over pixels of their `deviation`.
 
-    What moves does not matter to a median while it covers less than half.
-
-    Args:
-        middle: the median of `deviation`.
-
-    Returns:
-        The median over the root of that of chi squared / d, by the approximation of Wilson and Hilferty.
+    It is that median over the root of the median of chi squared / d, by the approximation of Wilson and Hilferty. What
+    moves does not matter to a median while it covers less than half.
     """
     return middle / math.sqrt((1 - 2 / (9 * channels)) ** 3)

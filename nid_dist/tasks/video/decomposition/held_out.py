@@ -13,11 +13,7 @@ class HeldOutPSNR:
         self._squares = {"": np.zeros(2), "_still": np.zeros(2)}
 
     def add(self, frame: int, moment: Moment) -> None:
-        """Count a frame.
-
-        Args:
-            moment: as `Decomposition.at_frames` gives it.
-        """
+        """Count a frame, as `Decomposition.at_frames` gives it."""
         if moment.frame is None:
             return
         if frame in self._fitted:

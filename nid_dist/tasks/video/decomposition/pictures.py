@@ -39,10 +39,7 @@ def overview(path: Path, moments: Sequence[Moment], *, title: str = "") -> None:
 
 
 def component_sheet(path: Path, found: Decomposition) -> None:
-    """Save the strongest components in their order, each with its activation over time.
-
-    Args:
-        found: the decomposition. Its background's atoms are shown as the robust fit has made them.
+    """Save the strongest components in their order, the background's as refitted, each with its activation over time.
 
     Raises:
         UserError: when it cannot be written.

@@ -45,12 +45,9 @@ class Background:
 
 
 def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = ROUNDS) -> Background:
-    """Fit the background's codes and heads to all frames.
+    """Fit the background's codes and heads to all frames: heads `rounds` times, codes once more.
 
-    Args:
-        model: the heads of these experts are changed in place; deep experts stay as they are.
-        experts: of the background.
-        rounds: of heads; the codes are solved once more.
+    The heads of the background's experts are changed in place; deep experts stay as they are.
     """
     heads, fit = model.dictionary.experts, _CodeFit(model, task, experts)
     chosen = torch.tensor(list(experts), device=model.device)
@@ -82,11 +79,7 @@ class _CodeFit:
         self._kept, self._atoms = model.coords.new_zeros(0, 0), model.coords.new_zeros(0, 0, 0)
 
     def solutions(self, name: str) -> Iterator[tuple[Float[Tensor, "T C d"], RobustSolution]]:
-        """Frames with their codes, some at a time.
-
-        Yields:
-            All pixels, and the code.
-        """
+        """All pixels of frames with their codes, some at a time."""
         task, device = self._task, self._model.device
         # Evaluated once for all frames: the heads stay as they are meanwhile.
         self._atoms = atoms_of(self._model, self._experts.tolist(), self._model.coords)
@@ -121,11 +114,7 @@ class _CodeFit:
 
 @torch.no_grad()
 def atoms_of(model: Model, experts: Sequence[int], coords: Float[Tensor, "C 2"]) -> Float[Tensor, "J C d"]:
-    """Some experts on many coordinates.
-
-    Returns:
-        Their atoms, in this order.
-    """
+    """The atoms of some experts, in this order, on many coordinates."""
     parts = [
         torch.cat([model.dictionary.atoms(coords[part], expert, expert + 1) for expert in experts])
         for part in pixel_parts(len(coords))

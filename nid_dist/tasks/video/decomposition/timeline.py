@@ -17,11 +17,8 @@ class Timeline:
     """The background's code at any time.
 
     Between frames, and where a frame is missing, codes are interpolated linearly. Of a temporal gate only what the
-    robust fit has corrected is: between frames it says itself what happens.
-
-    Args:
-        times: of these frames, ascending, in seconds.
-        whole: of the first and last frame of the video.
+    robust fit has corrected is: between frames it says itself what happens. `times`, of the background's frames,
+    ascend, `whole` are those of the first and last frame of the video, all in seconds.
     """
 
     def __init__(
@@ -33,14 +30,7 @@ class Timeline:
         self._rows = torch.cat([background.code.values, background.code.bias], 1) - self._predicted(times)
 
     def at(self, times: Sequence[float]) -> Code:
-        """Codes of moments; before the first frame and after the last they stand still.
-
-        Args:
-            times: in seconds.
-
-        Returns:
-            One code per moment.
-        """
+        """One code per moment, in seconds; before the first frame and after the last they stand still."""
         moments = np.asarray(times, np.float64)
         after = np.searchsorted(self._times, moments).clip(1, max(1, len(self._times) - 1))
         last = min(1, len(self._times) - 1)

@@ -16,11 +16,7 @@ _QUALITY = "16"  # constant rate factor of H.264: what it loses is not seen
 
 
 class VideoWriter:
-    """One video being written.
-
-    Args:
-        rate: frames per second.
-    """
+    """One video being written to a container of PyAV, at a rate in frames per second."""
 
     def __init__(self, container: Any, rate: float, lossless: bool) -> None:
         self._container, self._lossless = container, lossless
@@ -29,11 +25,9 @@ class VideoWriter:
         self._frames = 0
 
     def add(self, frame: Float[np.ndarray, "H W d"], time: float | None = None) -> None:
-        """Append a frame.
+        """Append a frame, grey or colour in [0, 1]; what is beyond is cut.
 
-        Args:
-            frame: grey or colour in [0, 1]; what is beyond is cut.
-            time: when it is shown, in seconds after the first, later than the one before; None: at an even rate.
+        `time` is when it is shown, in seconds after the first, later than the one before; None: at an even rate.
         """
         import av
 
@@ -73,14 +67,9 @@ def video_name(name: str, lossless: bool) -> str:
 
 @contextmanager
 def writing(path: Path, rate: float, *, lossless: bool = False) -> Iterator[VideoWriter]:
-    """A video that takes its place when the block ends well.
+    """A video that takes its place when the block ends well, at a rate in frames per second.
 
-    Args:
-        rate: frames per second.
-        lossless: whether every pixel is kept as it is.
-
-    Yields:
-        What to add frames to.
+    `lossless` keeps every pixel as it is.
 
     Raises:
         UserError: when it cannot be written.
