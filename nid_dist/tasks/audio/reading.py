@@ -114,7 +114,7 @@ def write_sound(path: Path, sound: Sound) -> None:
             raise OSError(str(error)) from error
 
 
-def laid_out(wave: Wave, layout: Literal["mono", "stereo"], name: str) -> Wave:
+def laid_out(wave: Float32[np.ndarray, "N c"], layout: Literal["mono", "stereo"], name: str) -> Wave:
     """Mix all channels to one, or make or keep two.
 
     Raises:
@@ -134,7 +134,7 @@ def laid_out(wave: Wave, layout: Literal["mono", "stereo"], name: str) -> Wave:
     return wave if channels == 2 else np.repeat(wave, 2, 1)
 
 
-def resampled(wave: Wave, rate: int | None, wanted: int | None) -> Wave:
+def resampled(wave: Wave, rate: int | None, wanted: int | None) -> Float32[np.ndarray, "M d"]:
     """The same sound at another rate, by a polyphase filter; itself where one of the rates is not known."""
     if rate is None or wanted is None or rate == wanted:
         return wave
