@@ -13,6 +13,7 @@ from nid_dist.training.run import train
 from tests.cli.test_reconstruct import SIZES as SHAPES
 from tests.device import simulated  # noqa: F401  # registers the device
 from tests.device.same import assert_same, assert_same_folders, read_log
+from tests.tasks.audio.conftest import configured as sounds
 from tests.tasks.video.decomposition.conftest import configured
 from tests.tiny import tiny
 from tests.tiny_ct import tiny_ct
@@ -73,6 +74,13 @@ def test_a_training_on_shapes(tmp_path: Path) -> None:
         return load_config(tmp_path / "shapes.yaml", given)
 
     assert_alike(make, tmp_path)
+
+
+def test_a_training_on_sounds(tmp_path: Path) -> None:
+    assert_alike(
+        lambda device, run: sounds(tmp_path, "training.steps=4", f"parallel.device={device}", f"logging.run_dir={run}"),
+        tmp_path,
+    )
 
 
 @pytest.mark.parametrize("gate", ["codebook", "temporal"])
