@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
 from nid_dist.tasks.shapes.mesh import Mesh
 
@@ -125,7 +125,7 @@ def _winding(mesh: Mesh, points: Points) -> Float[np.ndarray, "P"]:
     return winding
 
 
-def closest(mesh: Mesh, points: Points) -> tuple[Float[np.ndarray, "P"], Int[np.ndarray, "P"], Points]:
+def closest(mesh: Mesh, points: Points) -> tuple[Float[np.ndarray, "P"], np.ndarray, Points]:
     """Exact unsigned distances to a mesh's faces, which face is the closest, and the closest point on it."""
     import igl
 
