@@ -1,7 +1,6 @@
 """`nid-evaluate`: measure a trained dictionary on signals it was not trained on."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
-from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
+from nid_dist.cli.fit import RANGES, add_method_options, chosen_methods
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.tasks.registry import files_of
@@ -32,7 +32,7 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    check_ranges(options)
+    check_ranges(options, RANGES)
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
     files = files_of(model.config, str(options.dictionary))
@@ -52,7 +52,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         tqdm(signals, unit=files.noun, disable=not sys.stderr.isatty()),
         methods,
         options.out,
-        command=shlex.join(["nid-evaluate", *(sys.argv[1:] if arguments is None else arguments)]),
+        command=words_of("nid-evaluate", arguments),
     )
     if report.rows:
         print(report.table.text())

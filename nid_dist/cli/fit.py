@@ -1,7 +1,6 @@
 """`nid-fit`: represent new images or sounds with a trained dictionary."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -11,16 +10,16 @@ from typing import get_args
 from tqdm import tqdm
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, new_folder, without_result
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.files import named_files
-from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.tasks.registry import files_of
 
-_RANGES = {
+RANGES = {
     "steps": (1, 100_000),
     "blocks": (0, 1_000_000),
     "ridge": (0, 1e6),
@@ -66,13 +65,6 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
     """The methods asked for, each once; by default all that the model has a gate for.
 
-    Args:
-        options: those of `add_method_options`.
-        model: which is to be fitted.
-
-    Returns:
-        At least one method.
-
     Raises:
         UserError: for a name that is none, or a method that needs a gate or a prior that the model lacks.
     """
@@ -99,7 +91,7 @@ def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    check_ranges(options)
+    check_ranges(options, RANGES)
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
     files = files_of(model.config, str(options.dictionary))
@@ -117,7 +109,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         options.out,
         stride=options.stride,
         scale=options.scale,
-        command=shlex.join(["nid-fit", *(sys.argv[1:] if arguments is None else arguments)]),
+        command=words_of("nid-fit", arguments),
     )
     if report.rows:
         print(report.table.text())
@@ -125,21 +117,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"wrote {options.out}: table.md, results.json; per {files.noun} {per}")
         print("next: look at comparison.png; read codes with nid_dist.load_codes")
     return without_result("nid-fit", report.failed, len(paths))
-
-
-def check_ranges(options: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense.
-
-    Args:
-        options: of `nid-fit` or `nid-evaluate`.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for name, (low, high) in _RANGES.items():
-        value = getattr(options, name, None)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
 
 
 main = guarded("nid-fit", command)

@@ -16,7 +16,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def check_ranges(options: argparse.Namespace, ranges: Mapping[str, tuple[float, float]]) -> None:
+def check_ranges(options: argparse.Namespace, ranges: Mapping[str, tuple[int | float, int | float]]) -> None:
     """Refuse numbers below the first or above the second of their option's range, and what is not finite.
 
     An option that the command lacks, or whose value is None, is not looked at.

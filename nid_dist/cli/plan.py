@@ -52,14 +52,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
-    """What a configuration asks a number of ranks to compute.
+    """What a configuration asks a number of ranks to compute; no model is made, however large it would be.
 
-    Args:
-        world: ranks in all.
-        signals: number of training signals; None: counted, where a codebook needs it.
-
-    Returns:
-        The run; no model is made, however large it would be.
+    `signals` is the number of training signals; None: counted, where a codebook needs it.
 
     Raises:
         UserError: when signals have to be counted or measured, and cannot be.

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from nid_dist.cli.entry import RankZeroArgumentParser, add_device_option, guarded
+from nid_dist.cli.options import add_overrides
 from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch, detect_launch
 from nid_dist.training.run import train
@@ -28,9 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS
     )  # DeepSpeed's launcher adds it
     parser.add_argument("--resume", metavar="auto|PATH", help="continue the run (auto), or from one checkpoint")
-    parser.add_argument(
-        "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
-    )
+    add_overrides(parser)
     add_device_option(parser, default=None)
     return parser
 

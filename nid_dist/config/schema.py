@@ -221,14 +221,7 @@ class Config(Section):
 
     @classmethod
     def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> "Config":
-        """Read a configuration file.
-
-        Args:
-            path: a YAML file, or (a string) the name of a shipped one; None: the defaults.
-            overrides: `section.key=value`, as `load_as` takes them.
-
-        Returns:
-            The configuration, with a value for every key.
+        """Read a configuration as `load_as` does: a YAML file, or (a string) a shipped one's name; None: defaults.
 
         Raises:
             UserError: the file or an override cannot be read, or a value is not allowed.

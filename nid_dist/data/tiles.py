@@ -14,21 +14,14 @@ _FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Cover:
-    """Which output pixels the n tiles of one axis cover, c samples each, and with which weight.
+    """Which output pixels the n tiles of one axis cover, c samples each, and with which weight."""
 
-    Attributes:
-        length: output pixels along the axis.
-        index: [n, c] output pixel of each sample; 0 where the sample has none.
-        coordinate: [n, c] where the sample lies in its tile, in [-1, 1].
-        weight: [n, c] share of the sample in its pixel; sums to 1 over the samples of a pixel, 0 without a pixel.
-        shared: whether all tiles have the same coordinates.
-    """
-
-    length: int
-    index: Int[Tensor, "n c"]
-    coordinate: Float[Tensor, "n c"]
+    length: int  # output pixels along the axis
+    index: Int[Tensor, "n c"]  # output pixel of each sample; 0 where the sample has none
+    coordinate: Float[Tensor, "n c"]  # where the sample lies in its tile, in [-1, 1]
+    # share of the sample in its pixel; sums to 1 over the samples of a pixel, 0 without a pixel
     weight: Float[Tensor, "n c"]
-    shared: bool
+    shared: bool  # whether all tiles have the same coordinates
 
     def gather(self, samples: Float[Tensor, " n *rest"]) -> Float[Tensor, " length *rest"]:
         """Add up the samples of each output pixel, weighted ones, all tiles' one after the other."""
@@ -36,11 +29,7 @@ class Cover:
         return out.index_add(0, self.index.flatten().to(samples.device), samples)
 
     def assemble(self, values: Float[Tensor, "n c d"]) -> Float[Tensor, "length d"]:
-        """Blend what the tiles say about each output pixel.
-
-        Args:
-            values: each tile evaluated at `coordinate`.
-        """
+        """Blend what the tiles, each evaluated at `coordinate`, say about each output pixel."""
         return self.gather((values * self.weight.to(values)[..., None]).flatten(0, 1))
 
 

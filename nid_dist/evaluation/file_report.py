@@ -20,19 +20,12 @@ Named: TypeAlias = tuple[str, Callable[[], Any]]
 
 @dataclass
 class Report:
-    """What became of some signals.
+    """What became of some signals."""
 
-    Args:
-        columns: of the table.
-        noun: what a signal is, and the key of its name in a row.
-        rows: figures of each signal and method.
-        failed: why a signal has none, by its name.
-    """
-
-    columns: Sequence[Column]
-    noun: str
-    rows: list[Row] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
+    columns: Sequence[Column]  # of the table
+    noun: str  # what a signal is, and the key of its name in a row
+    rows: list[Row] = field(default_factory=list)  # figures of each signal and method
+    failed: dict[str, str] = field(default_factory=dict)  # why a signal has none, by its name
 
     @property
     def table(self) -> Table:
@@ -73,21 +66,13 @@ class WriteReport(Protocol):
 
 @dataclass(frozen=True)
 class FileSignals:
-    """What a task says of files that hold its signals: `FILES` in `nid_dist/tasks/NAME/report.py`.
-
-    Args:
-        noun: what they are.
-        endings: of the files, in lower case.
-        read: a file, as the dictionary takes it.
-        held_out: the signals of a split.
-        check_stride: refuses a step between parts of a signal that the dictionary does not allow.
-        report: fits them.
-    """
+    """What a task says of files that hold its signals: `FILES` in `nid_dist/tasks/NAME/report.py`."""
 
     noun: str
-    endings: Collection[str]
-    read: Callable[[Path, Config], Any]
-    held_out: Callable[[Config, Split], Sequence[Named]]
+    endings: Collection[str]  # in lower case
+    read: Callable[[Path, Config], Any]  # a file, as the dictionary takes it
+    held_out: Callable[[Config, Split], Sequence[Named]]  # the signals of a split
+    # refuses a step between parts of a signal that the dictionary does not allow
     check_stride: Callable[[int | None, Config], None]
     report: WriteReport
 
@@ -95,20 +80,15 @@ class FileSignals:
 def report_signals(
     report: Report, signals: Iterable[Named], fit: Callable[[str, Any, Path], list[Row]], out: Path, command: str
 ) -> Report:
-    """Fit signals one by one, then write `table.md` and `results.json`.
+    """Fit signals one by one, then write `table.md` and `results.json`, and return the report, now with rows.
 
     A signal that cannot be read or fitted is noted, and the next one follows. When interrupted, the table of the
     signals so far is still written.
 
     Args:
-        report: without rows.
-        signals: what is fitted.
         fit: of a name, a signal and a folder: fits it, writes into the folder, and returns a row for each method.
         out: folder; files appear complete or not at all.
         command: to be recorded with the figures.
-
-    Returns:
-        The report.
     """
     taken = set[str]()
     try:

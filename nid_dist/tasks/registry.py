@@ -36,17 +36,10 @@ def make_task(config: Config) -> Task:
 
 
 def files_of(config: Config, where: str) -> FileSignals:
-    """What is known of files that hold such signals, and how they are fitted one after the other.
-
-    Args:
-        config: the whole configuration.
-        where: what has it, for messages.
-
-    Returns:
-        `FILES` of the room of the signals; scanned images are images.
+    """`FILES` of the signals' room: of files that hold them, and how they are fitted; scanned images are images.
 
     Raises:
-        UserError: for a task whose signals are fitted by a way of its own.
+        UserError: saying `where`, for a task whose signals are fitted by a way of its own.
     """
     room = f"nid_dist.tasks.{config.signals.task}.report"
     if find_spec(room) is None:

@@ -24,21 +24,12 @@ from nid_dist.tasks.audio.signals import to_values, to_wave
 
 @dataclass(frozen=True, eq=False)
 class AudioFit(Fit):
-    """A sound as a method represents it.
-
-    Args:
-        method: how it was fitted.
-        solution: codes of its windows.
-        model: that was fitted.
-        sound: the input, in the dictionary's layout, at its own rate.
-        length: samples of a channel at the dictionary's rate.
-        stride: step between windows.
-    """
+    """A sound as a method represents it; its codes are those of its windows."""
 
     model: Model
-    sound: Sound
-    length: int
-    stride: int
+    sound: Sound  # the input, in the dictionary's layout, at its own rate
+    length: int  # samples of a channel at the dictionary's rate
+    stride: int  # step between windows
 
     @cached_property
     def snr(self) -> float | None:
@@ -46,13 +37,7 @@ class AudioFit(Fit):
         return snr(self.render(), self.sound.wave)
 
     def render(self, length: int | None = None) -> Wave:
-        """Evaluate f at any rate.
-
-        Args:
-            length: samples of a channel; None: the input's own.
-
-        Returns:
-            The sound, full scale being 1; nothing is cut.
+        """Evaluate f at any rate, of so many samples a channel (None: the input's): full scale is 1; nothing is cut.
 
         Raises:
             UserError: for a length that a sound cannot have.
@@ -73,14 +58,7 @@ class AudioFit(Fit):
         return self.model.grid_shape[0]
 
     def figures(self, wave: Wave) -> dict[str, Any]:
-        """Quality, length and time of the codes.
-
-        Args:
-            wave: `render()`.
-
-        Returns:
-            Numbers for a table or a file.
-        """
+        """Quality, length and time of the codes, of a sound as rendered: numbers for a table or a file."""
         return {
             "snr_db": snr(wave, self.sound.wave),
             "nonzeros_per_signal": int((self.code.values != 0).sum(1).max()),
@@ -98,12 +76,7 @@ class AudioFit(Fit):
         return figures
 
     def write_wave(self, path: Path, wave: Wave, scale: float = 1.0) -> None:
-        """Write a sound with the input's coding.
-
-        Args:
-            path: without its ending.
-            wave: the sound.
-            scale: of its rate, relative to the input's.
+        """Write a sound with the input's coding, at `scale` times its rate, to a path without its ending.
 
         Raises:
             UserError: when it cannot be written.
@@ -140,17 +113,12 @@ def require_stride(stride: int | None, window: int) -> None:
 def fit_sound(
     model: Model, sound: Sound | Wave, methods: Sequence[Method], stride: int | None = None, name: str = "the sound"
 ) -> dict[str, AudioFit]:
-    """Represent a sound of any length by each method.
+    """Represent a sound of any length by each method: fits by the methods' labels, to be rendered.
 
     Args:
-        model: of sounds.
         sound: with its rate, or a wave [N, d] at the dictionary's.
-        methods: which.
         stride: step between windows; None: half a window. Overlapping windows are blended.
         name: of the sound, for messages.
-
-    Returns:
-        Fits by the methods' labels, to be rendered.
 
     Raises:
         UserError: for a dictionary of other signals, a sound of other channels than it knows, or a stride or method
@@ -172,13 +140,9 @@ def fit_sound(
 
 
 def cosine_snr(fit: AudioFit) -> float | None:
-    """What the discrete cosine transform reaches with k coefficients and a mean per window, blended as `fit` is.
+    """The signal-to-noise ratio (dB; None for silence) of the discrete cosine transform, blended as `fit` is.
 
-    Args:
-        fit: of a sound.
-
-    Returns:
-        Its signal-to-noise ratio, in dB; None for silence.
+    It has k coefficients and a mean per window.
     """
     wave, starts = fit.sound.wave, tile_starts(len(fit.sound.wave), fit.window, fit.stride)
     windows = wave[tile_samples(starts, fit.window, len(wave)).numpy()]

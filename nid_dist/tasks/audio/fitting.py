@@ -20,7 +20,7 @@ _EXPECTED = "a sound [N] or [N, d], (sound, rate), or its file, as this dictiona
 def fit(
     model: Model, signals: Sequence[Any], methods: Sequence[str | Method] | None, *, stride: int | None = None
 ) -> Iterator[dict[str, AudioFit]]:
-    """Fit sounds, one after the other.
+    """Fit sounds, one after the other: the fits of each by the methods' labels.
 
     Args:
         model: of sounds.
@@ -28,9 +28,6 @@ def fit(
             rate, or such an array and its rate.
         methods: None: `omp`.
         stride: step between windows; None: half a window. Overlapping windows are blended.
-
-    Yields:
-        The fits of a sound by the methods' labels.
 
     Raises:
         UserError: for anything else than a sound, or a method or stride that does not go with it.

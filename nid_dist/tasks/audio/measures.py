@@ -6,15 +6,7 @@ from scipy.fft import dct, idct
 
 
 def snr(found: Float[np.ndarray, "N d"], wave: Float[np.ndarray, "N d"]) -> float | None:
-    """Signal-to-noise ratio.
-
-    Args:
-        found: the reconstruction.
-        wave: what it is of.
-
-    Returns:
-        10 log10 of the wave's energy over the error's, in dB, at most 200; None for silence, which has no energy.
-    """
+    """Signal-to-noise ratio: 10 log10 of the wave's energy over the error's, in dB, at most 200; None for silence."""
     energy = float(np.square(wave, dtype=np.float64).sum())
     error = float(np.square(found.astype(np.float64) - wave).sum())
     return None if energy == 0 else float(10 * np.log10(energy / max(error, 1e-20 * energy)))
@@ -23,14 +15,8 @@ def snr(found: Float[np.ndarray, "N d"], wave: Float[np.ndarray, "N d"]) -> floa
 def best_cosines(windows: Float[np.ndarray, "T C d"], k: int) -> Float[np.ndarray, "T C d"]:
     """Windows of their k largest coefficients of the orthonormal DCT-II and, as codes have biases, their means.
 
-    The best approximation with k of these coefficients; the choice of the k is not counted, as in a code's support.
-
-    Args:
-        windows: of a sound.
-        k: coefficients per window, over all channels.
-
-    Returns:
-        The approximations.
+    The best approximation with k of these coefficients, over all channels; the choice of the k is not counted, as in a
+    code's support.
     """
     coefficients = dct(windows.astype(np.float64), axis=1, norm="ortho")
     free = coefficients[:, :1].copy()

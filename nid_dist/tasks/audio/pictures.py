@@ -15,14 +15,9 @@ _COLUMNS = 900  # of the picture: more than that of a long sound are not told ap
 
 
 def spectrogram(wave: Float[np.ndarray, "N d"], length: int = 512) -> Float[np.ndarray, "F B"]:
-    """Levels over frequency and time, of the channels' mean.
+    """Levels over frequency (low ones first) and time, of the channels' mean, in dB relative to full scale.
 
-    Args:
-        wave: the sound.
-        length: samples of a transformed stretch, of which the next one shares three quarters.
-
-    Returns:
-        Levels in dB relative to full scale, low frequencies first.
+    A transformed stretch has `length` samples, of which the next one shares three quarters.
     """
     mono = wave.mean(1, dtype=np.float64)
     length = max(2, min(length, len(mono)))
@@ -42,13 +37,7 @@ def spectrograms(
 ) -> None:
     """Save a sound's spectrogram, and below it those of its reconstructions, each beside that of its error.
 
-    Args:
-        path: the PNG file.
-        wave: the sound.
-        found: reconstructions by method.
-        rate: samples per second.
-        captions: what to write beside a method's name.
-        title: a line above everything.
+    Reconstructions and what to write beside their names are by method.
 
     Raises:
         UserError: the file cannot be written.

@@ -23,18 +23,11 @@ Wave = Float32[np.ndarray, "N d"]
 
 @dataclass(frozen=True)
 class Sound:
-    """A sound as a file holds it.
+    """A sound as a file holds it."""
 
-    Attributes:
-        wave: pressure over time, full scale being 1; floating-point files may go beyond.
-        rate: samples per second; None: not known.
-        subtype: how the file's samples are coded, in soundfile's words, such as PCM_24.
-        format: of the file, such as WAV.
-    """
-
-    wave: Wave
-    rate: int | None = None
-    subtype: str = "FLOAT"
+    wave: Wave  # pressure over time, full scale being 1; floating-point files may go beyond
+    rate: int | None = None  # samples per second; None: not known
+    subtype: str = "FLOAT"  # how the file's samples are coded, in soundfile's words, such as PCM_24
     format: str = "WAV"
 
 
@@ -60,13 +53,7 @@ def sound_length(path: Path) -> tuple[int, int]:
 
 
 def read_sound(path: Path) -> Sound:
-    """Read a sound file.
-
-    Args:
-        path: WAV, FLAC, OGG or AIFF, of integers or floating-point numbers.
-
-    Returns:
-        The sound, all its channels.
+    """Read a WAV, FLAC, OGG or AIFF file of integers or floating-point numbers, with all its channels.
 
     Raises:
         UserError: when it cannot be read, is empty, or holds what is not a number.
@@ -98,9 +85,7 @@ def require_finite(wave: np.ndarray, name: str) -> None:
 def write_sound(path: Path, sound: Sound) -> None:
     """Write a sound, complete or not at all; what lies beyond full scale is cut where the file holds integers.
 
-    Args:
-        path: the file; one that is there is replaced.
-        sound: with its rate.
+    A file that is there is replaced. The sound has a rate.
 
     Raises:
         UserError: when it cannot be written.

@@ -39,16 +39,10 @@ def report_sounds(
     """Fit sounds and write, per sound, codes, reconstructions and spectrograms; for all, a table.
 
     Args:
-        model: frozen.
-        signals: names, and what reads the sounds.
-        methods: how to fit.
         out: folder, as for `report_signals`.
         stride: step between windows; None: half a window.
         scale: also write the last method's f at this multiple of the sound's rate.
         command: to be recorded with the figures.
-
-    Returns:
-        What became of the sounds.
     """
 
     def fit(name: str, sound: Sound, folder: Path) -> list[Row]:

@@ -32,27 +32,15 @@ from nid_dist.tasks.audio.synthetic import RATE, named_sound, sound_names
 
 @dataclass(frozen=True)
 class SoundRef:
-    """A sound that can be read.
+    """A sound that can be read."""
 
-    Attributes:
-        name: unique in its source.
-        load: reads it.
-        length: samples of a channel and samples per second, without decoding.
-    """
-
-    name: str
+    name: str  # unique in its source
     load: Callable[[], Sound]
-    length: Callable[[], tuple[int, int]]
+    length: Callable[[], tuple[int, int]]  # samples of a channel and samples per second, without decoding
 
 
 def list_sounds(section: AudioSection) -> dict[Split, list[SoundRef]]:
-    """List the sounds of a configuration by split.
-
-    Args:
-        section: the configuration.
-
-    Returns:
-        References for "train", "val" and "test", at most `limit` each.
+    """The sounds of a configuration for "train", "val" and "test", at most `limit` each.
 
     Raises:
         UserError: for a folder that is not there, or rules that leave nothing to train on.
@@ -87,12 +75,7 @@ def to_wave(values: Float[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"
 class AudioSignals:
     """Windows of sounds at a fixed step, read when they are needed; the last one of a sound is shifted inwards.
 
-    Args:
-        refs: the sounds.
-        section: how they are prepared and cut.
-
-    Attributes:
-        coords: [C, 1] the grid that all windows share.
+    All windows share the grid `coords`, [C, 1].
 
     Raises:
         UserError: a sound is shorter than a window, or cannot be measured.
@@ -112,13 +95,7 @@ class AudioSignals:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def values(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T C d"]:
-        """Read windows.
-
-        Args:
-            ids: which, each in [0, len(self)).
-
-        Returns:
-            Values around the middle of [0, 1].
+        """Read windows, by ids in [0, len(self)): values around the middle of [0, 1].
 
         Raises:
             UserError: a sound cannot be read, or its file has changed.

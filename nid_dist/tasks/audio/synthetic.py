@@ -21,17 +21,7 @@ def sound_names(count: int) -> list[str]:
 
 
 def named_sound(name: str, seed: int, seconds: float, rate: int = RATE) -> Sound:
-    """A sound of `sound_names`.
-
-    Args:
-        name: its name.
-        seed: of all of them.
-        seconds: how long it is.
-        rate: samples per second.
-
-    Returns:
-        The sound, which depends on the seed and its name alone.
-    """
+    """A sound of `sound_names`, which depends on the seed and its name alone; the rate is samples per second."""
     kind, _, index = name.partition("-")
     generator = np.random.default_rng(np.random.SeedSequence([seed, int(index)]))
     wave = {"pluck": _pluck, "chirp": _chirp, "vowel": _vowel}[kind](max(1, round(seconds * rate)), rate, generator)

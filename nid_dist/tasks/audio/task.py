@@ -26,9 +26,6 @@ _SAMPLES = 2**15  # of each, from its middle
 class AudioTask:
     """The sounds of a configuration, kept apart as train, val and test.
 
-    Args:
-        config: the whole configuration.
-
     Raises:
         UserError: when the sounds cannot be listed or measured, or do not fit the configuration.
     """
