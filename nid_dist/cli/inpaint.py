@@ -103,7 +103,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     )
     words = shlex.join(["nid-inpaint", *(sys.argv[1:] if arguments is None else arguments)])
     results = run_specification(specification, options.out, words)
-    if results.rows:
+    if not results.failed:
         save_image(options.out / "inpainted.png", fitted["picture"])
         fitted["result"].write_maps(options.out)
         print(results.report.table.text())
