@@ -18,6 +18,8 @@ from nid_dist.errors import UserError
 from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
 
+# What the library calls the arguments that are options of more than one command.
+_OPTIONS = {"resume=": "--resume ", "^override ": "--set ", "single_process": "--single-process"}
 _WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
 
 
@@ -110,7 +112,12 @@ def _message(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     error = out_of_memory(error) or error
-    return (f"error: {error}", 2) if isinstance(error, UserError) else None
+    if not isinstance(error, UserError):
+        return None
+    line = str(error)
+    for argument, option in _OPTIONS.items():
+        line = re.sub(rf"(?<![\w.-]){argument}", option, line)
+    return f"error: {line}", 2
 
 
 def _end_together(program: str, error: BaseException) -> NoReturn:

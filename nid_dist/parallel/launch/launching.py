@@ -62,10 +62,10 @@ def detect_launch(environment: Mapping[str, str] | None = None, *, single_proces
     if single_process:
         if launch.size > 1:
             raise UserError(
-                "--single-process",
+                "single_process",
                 found=f"{launch.size} processes started by {launch.launcher}",
                 expected="one",
-                hint="leave the option away, or start without a launcher",
+                hint="leave it out, or start without a launcher",
             )
         return Launch()
     return _met_through_mpi(launch) if launch.launcher == "mpi" and launch.size > 1 else launch
