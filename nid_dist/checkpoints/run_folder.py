@@ -117,7 +117,7 @@ def create(run_dir: Path, config: Config, resume: str | None = None) -> RunFolde
     Args:
         run_dir: the folder; made with its parents when missing.
         config: what the run is about to do; an older, different `config.yaml` is kept beside it.
-        resume: what the user gave to --resume: "auto", a path, or None for a new run.
+        resume: "auto", a path, or None for a new run.
 
     Raises:
         UserError: the folder holds something else than the run to be resumed, is in use or is not writable.
@@ -169,10 +169,10 @@ def resolve_resume(resume: str | None, run_dir: Path) -> Path | None:
         path = path / CHECKPOINTS
     if not checkpoint.has_checkpoint(path):
         raise UserError(
-            f"--resume {resume}",
+            f"resume={resume}",
             found="no checkpoint" if path.is_dir() else "no such folder",
             expected="a run, its checkpoints, or one checkpoint (step-...)",
-            hint="check the path, or use --resume auto",
+            hint="check the path, or use resume=auto",
         )
     return path
 
@@ -218,14 +218,14 @@ def _refuse_other_run(run_dir: Path, resume: str | None) -> None:
             str(run_dir),
             found="an earlier run",
             expected="a new or empty folder",
-            hint="choose another logging.run_dir or --resume auto",
+            hint="choose another logging.run_dir or resume=auto",
         )
     if resume != "auto" and not Path(resume).resolve().is_relative_to(run_dir.resolve()):
         raise UserError(
             str(run_dir),
-            found=f"another run than that of --resume {resume}",
+            found=f"another run than that of resume={resume}",
             expected="a new or empty folder, or the run that is resumed",
-            hint="choose another logging.run_dir, or give --resume a checkpoint in it",
+            hint="choose another logging.run_dir, or resume from a checkpoint in it",
         )
 
 

@@ -21,6 +21,15 @@ from nid_dist.parallel.launch.launching import Launch, launch_in
 _WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
 
 
+# What the library calls an argument that all commands have the same option for.
+_OPTIONS = {
+    r"^override (?=\S+: )": "--set ",
+    r"^single_process(?=: )": "--single-process",
+    r"^synset (?=\S+: )": "--synset ",
+    r"\bresume=": "--resume ",
+}
+
+
 @runtime_checkable
 class Command(Protocol):
     """Takes the arguments (None: the process's) and returns the exit code."""
@@ -122,7 +131,12 @@ def _message(error: BaseException) -> tuple[str, int] | None:
     if isinstance(error, KeyboardInterrupt):
         return "interrupted", 130
     error = out_of_memory(error) or error
-    return (f"error: {error}", 2) if isinstance(error, UserError) else None
+    if not isinstance(error, UserError):
+        return None
+    text = str(error)
+    for words, option in _OPTIONS.items():
+        text = re.sub(words, option, text)
+    return f"error: {text}", 2
 
 
 def _end_together(program: str, error: BaseException) -> NoReturn:

@@ -10,7 +10,7 @@ KeyPath: TypeAlias = tuple[str | int, ...]
 
 
 def dotted(key: KeyPath) -> str:
-    """Writes the path of a key as it is written after `--set`."""
+    """Writes the path of a key as it is written in an override."""
     return ".".join(str(part) for part in key)
 
 

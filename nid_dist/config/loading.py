@@ -1,4 +1,4 @@
-"""From a YAML file and `--set` overrides to a checked configuration, and back."""
+"""From a YAML file and overrides to a checked configuration, and back."""
 
 import copy
 import re
@@ -36,7 +36,7 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
     for override in overrides:
         key, value = _parse_override(override)
         _put(raw, key, value, override, origin.schema)
-        origin.overrides[key] = f"--set {override}"
+        origin.overrides[key] = f"override {override}"
     try:
         config = root.model_validate(raw)
     except ValidationError as error:
@@ -135,17 +135,17 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
     parts = [part.strip() for part in name.split(".")]
     if not separator or not all(parts):
         raise UserError(
-            f"--set {override}",
+            f"override {override}",
             found="no `=`" if not separator else "an empty name",
             expected="section.key=value",
-            hint="write for example --set training.steps=500",
+            hint="write for example training.steps=500",
         )
     try:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(
-            f"--set {override}",
+            f"override {override}",
             found=f"a value that is not YAML ({problem})",
             expected="a value as in the YAML file",
             hint="put the value in quotes, for the shell and for YAML",
@@ -178,5 +178,8 @@ def _put(raw: dict[Any, Any], key: KeyPath, value: Any, override: str, schema: S
 
 def _not_inside(override: str, found: str, expected: str, part: str | int) -> UserError:
     return UserError(
-        f"--set {override}", found=f"{part!r} inside {found}", expected=expected, hint="check the name before the `=`"
+        f"override {override}",
+        found=f"{part!r} inside {found}",
+        expected=expected,
+        hint="check the name before the `=`",
     )

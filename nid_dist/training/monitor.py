@@ -121,7 +121,7 @@ class Monitor:
                 str(self._path),
                 found=f"that writing failed ({error.strerror or error})",
                 expected="room for the log",
-                hint="free some space and continue with --resume auto",
+                hint="free some space and continue with resume=auto",
             ) from error
 
     def _show(self, step: int, figures: Mapping[str, float], event: Event) -> None:

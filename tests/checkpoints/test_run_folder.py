@@ -57,7 +57,7 @@ def test_an_earlier_run_is_not_overwritten(tmp_path: Path) -> None:
     create(tmp_path, OTHER).close()
     text = message(tmp_path)
     assert text.startswith(f"{tmp_path}: found an earlier run")
-    assert "choose another logging.run_dir or --resume auto" in text
+    assert "choose another logging.run_dir or resume=auto" in text
     assert RunFolder(tmp_path).read_config() == OTHER
 
 
@@ -90,7 +90,7 @@ def test_resume_from_another_run_needs_a_folder_of_its_own(tmp_path: Path) -> No
     create(tmp_path / "a", Config()).close()
     create(tmp_path / "b", Config()).close()
     source = checkpoint(tmp_path / "a" / "checkpoints", 3)
-    assert "another run than that of --resume" in message(tmp_path / "b", str(source))
+    assert "another run than that of resume=" in message(tmp_path / "b", str(source))
     create(tmp_path / "a", Config(), str(source)).close()
     create(tmp_path / "c", Config(), str(source)).close()
 
@@ -184,4 +184,4 @@ def test_a_path_without_checkpoints(tmp_path: Path, path: str, fragment: str) ->
     (tmp_path / "empty" / "checkpoints").mkdir(parents=True)
     with pytest.raises(UserError, match=fragment) as caught:
         resolve_resume(str(tmp_path / path), tmp_path)
-    assert str(caught.value).startswith(f"--resume {tmp_path / path}")
+    assert str(caught.value).startswith(f"resume={tmp_path / path}")

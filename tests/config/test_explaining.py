@@ -99,11 +99,11 @@ def test_the_first_is_told_and_the_others_are_counted(tmp_path: Path, text: str,
 @pytest.mark.parametrize(
     ("override", "start"),
     [
-        ("training.steps=on", "--set training.steps=on: found true"),
-        ("optimizer.betas=[0.9, 2]", "--set optimizer.betas=[0.9, 2]: optimizer.betas.1: found 2"),
-        ("parallel.deepspeed=[1]", "--set parallel.deepspeed=[1]: found a list of 1, expected a section; "),
-        ("coding.support=5000", "--set coding.support=5000: found a contradiction"),
-        ("signals.source=folder", "--set signals.source=folder: signals: found a contradiction"),
+        ("training.steps=on", "override training.steps=on: found true"),
+        ("optimizer.betas=[0.9, 2]", "override optimizer.betas=[0.9, 2]: optimizer.betas.1: found 2"),
+        ("parallel.deepspeed=[1]", "override parallel.deepspeed=[1]: found a list of 1, expected a section; "),
+        ("coding.support=5000", "override coding.support=5000: found a contradiction"),
+        ("signals.source=folder", "override signals.source=folder: signals: found a contradiction"),
     ],
 )
 def test_an_override_is_the_place(override: str, start: str) -> None:

@@ -158,7 +158,7 @@ OVERRIDES = [
 def test_a_wrong_override_is_named(file: Path, override: str, fragments: list[str]) -> None:
     file.write_text("training: {steps: 5}")
     text = message(file, override)
-    assert text.startswith(f"--set {override}: ")
+    assert text.startswith(f"override {override}: ")
     assert missing(text, fragments) == []
 
 

@@ -13,7 +13,7 @@ from nid_dist.parallel.launch.launching import launch_in
 from nid_dist.parallel.launch.membership import Job, Process, open_sockets, wait_until
 
 _GRACE = 3.0  # seconds in which every live process notices a failure
-_CONTINUE = "then continue with --resume auto"
+_CONTINUE = "then continue with resume=auto"
 
 # What gloo, NCCL and the store say of other processes, in lower case: that one is silent, and that one is gone.
 _SILENT = (

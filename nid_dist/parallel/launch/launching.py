@@ -62,7 +62,7 @@ def detect_launch(environment: Mapping[str, str] | None = None, *, single_proces
     if single_process:
         if launch.size > 1:
             raise UserError(
-                "--single-process",
+                "single_process",
                 found=f"{launch.size} processes started by {launch.launcher}",
                 expected="one",
                 hint="leave the option away, or start without a launcher",

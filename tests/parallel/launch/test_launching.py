@@ -87,7 +87,7 @@ def test_a_single_process() -> None:
     assert detect_launch({}, single_process=True) == Launch()
     assert detect_launch({"RANK": "0", "WORLD_SIZE": "1"}, single_process=True) == Launch()
     for environment, found in ((DEEPSPEED, "4 processes started by deepspeed"), (OPEN_MPI, "2 processes .* mpi")):
-        with pytest.raises(UserError, match=f"--single-process: found {found}"):
+        with pytest.raises(UserError, match=f"single_process: found {found}"):
             detect_launch(environment, single_process=True)
 
 
