@@ -44,11 +44,7 @@ class Code:
         return Code(self.values.to(chosen), self.bias.to(chosen), indices, present)
 
     def save(self, path: str | Path, label: str = "code") -> None:
-        """Write the code into a safetensors file that `load_codes` reads.
-
-        Args:
-            path: of the file; one that is there is replaced.
-            label: under which `load_codes` gives it.
+        """Write the code into a safetensors file, new or replaced; `load_codes` gives it by its label.
 
         Raises:
             UserError: when it cannot be written.
@@ -67,11 +63,7 @@ class Code:
         return self.values.new_zeros(self.signals, experts).scatter_add(1, self.indices, self.values)
 
     def weighted_sum(self, rows: Float[Tensor, "n p"]) -> Float[Tensor, "T p"]:
-        """sum_j alpha_j row_j of every signal, differentiable in the values and the rows.
-
-        Returns:
-            One row per signal, of the rows' type.
-        """
+        """sum_j alpha_j row_j of every signal, of the rows' type, differentiable in the values and the rows."""
         # Values that an autocast gate made may be of fewer bits than the rows.
         values = self.values.to(rows.dtype)
         if self.indices is None:
@@ -91,13 +83,7 @@ class Code:
 
     @staticmethod
     def concatenate(codes: "list[Code]") -> "Code":
-        """Stack codes of equal k (or all dense), without fillers, over signals.
-
-        Args:
-            codes: at least one.
-
-        Returns:
-            The code of all their signals, in order.
+        """Stack codes, at least one, of equal k (or all dense), without fillers, over signals in order.
 
         Raises:
             ValueError: for a mixture of sparse and dense codes.
@@ -120,11 +106,7 @@ def product_is_cheaper(support: int, experts: int) -> bool:
 
 
 def stored_bytes(code: Code, experts: int) -> int:
-    """Bytes per signal as `save_codes` stores it: k indices, k values, d biases.
-
-    Args:
-        experts: n, which decides the width of an index.
-    """
+    """Bytes per signal as `save_codes` stores it: k indices, of a width that n decides, k values, d biases."""
     index = torch.tensor([], dtype=_index_type(experts)).element_size()
     return code.values.shape[1] * (index + 4) + code.bias.shape[1] * 4
 

@@ -6,13 +6,9 @@ from torch import Tensor
 
 
 def coordinate_grid(shape: tuple[int, ...]) -> Float[Tensor, "C m"]:
-    """List the pixel centres of a grid, x_i = -1 + (2 i + 1) / P along an axis of P pixels.
+    """List the pixel centres of a grid, x_i = -1 + (2 i + 1) / P along an axis of P pixels, P in `shape`.
 
-    Args:
-        shape: pixels along each of the m axes.
-
-    Returns:
-        [C, m] float32 coordinates, C = product of the shape, the last axis fastest ('ij' order: row, column, ...).
+    The last axis is the fastest ('ij' order: row, column, ...).
     """
     axes = [torch.arange(1, 2 * pixels, 2, dtype=torch.float64) / pixels - 1 for pixels in shape]
     return torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).reshape(-1, len(shape)).float()

@@ -30,16 +30,13 @@ def resolve_device(name: str | torch.device, local_rank: int = 0, local_size: in
 
 
 def choose_device(name: str | torch.device, local_rank: int = 0, local_size: int = 1) -> DeviceChoice:
-    """Choose the device of this process on this machine.
+    """Choose the device of this process on this machine, with an index unless it is the CPU, and say why.
 
     Args:
         name: `auto` (the GPU where there is one), `cpu`, `cuda` (a GPU, or an error), `cuda:N`, or a device of another
             backend that has been registered with PyTorch.
         local_rank: of this process among those of the job on this machine.
         local_size: how many these are.
-
-    Returns:
-        The device, with an index unless it is the CPU, and the reason.
 
     Raises:
         UserError: for a device that is not there, or fewer GPUs than processes.
@@ -59,9 +56,6 @@ def choose_device(name: str | torch.device, local_rank: int = 0, local_size: int
 def use_device(name: str) -> DeviceChoice:
     """Say what `auto` means from here on, in this process and in those that it starts.
 
-    Args:
-        name: as for `choose_device`.
-
     Returns:
         The device that a single process takes, and the reason.
 
@@ -77,20 +71,10 @@ def use_device(name: str) -> DeviceChoice:
 def decide_device(
     name: str, visible: int, local_rank: int = 0, local_size: int = 1, *, cuda_build: bool = True
 ) -> DeviceChoice:
-    """The decision itself, which looks at nothing but its arguments.
+    """The decision itself, by nothing but the arguments of `choose_device` and the GPUs that PyTorch sees.
 
     A launcher may show each of its processes one GPU of its own, which is number 0 in each; that no two have the same
-    is seen when they meet (`nid_dist.parallel.launch.rendezvous`).
-
-    Args:
-        name: as for `choose_device`.
-        visible: GPUs that PyTorch sees in this process.
-        local_rank: as for `choose_device`.
-        local_size: as for `choose_device`.
-        cuda_build: whether PyTorch is built for GPUs at all.
-
-    Returns:
-        The device and the reason.
+    is seen when they meet (`nid_dist.parallel.launch.rendezvous`). `cuda_build` is whether PyTorch is built for GPUs.
 
     Raises:
         UserError: as for `choose_device`.
@@ -134,12 +118,7 @@ def _own_gpu(visible: int, local_rank: int, local_size: int) -> DeviceChoice:
 
 
 def too_few_gpus(processes: int, gpus: int) -> UserError:
-    """The error of several processes that would share a GPU.
-
-    Args:
-        processes: of the job on this machine.
-        gpus: that they have together.
-    """
+    """The error of several processes of a machine that would share its GPUs."""
     return UserError(
         "the number of processes on this machine",
         found=f"{processes} with {_gpus(gpus)}",
@@ -149,14 +128,7 @@ def too_few_gpus(processes: int, gpus: int) -> UserError:
 
 
 def processes_for(name: str, most: int) -> int:
-    """How many processes of this machine can have a device each.
-
-    Args:
-        name: as for `choose_device`.
-        most: how many are wanted.
-
-    Returns:
-        1 to `most`.
+    """How many processes of this machine can have a device each: 1 to `most`.
 
     Raises:
         UserError: as for `choose_device`.
@@ -204,11 +176,7 @@ def synchronise(device: torch.device) -> None:
 
 
 class Stopwatch:
-    """Seconds since it was made, of work that is done: the device is waited for, then and at every reading.
-
-    Args:
-        device: that does the work.
-    """
+    """Seconds since it was made, of work that is done: the device is waited for, then and at every reading."""
 
     def __init__(self, device: torch.device | None = None) -> None:
         self._device = torch.device("cpu") if device is None else device

@@ -25,14 +25,9 @@ _WEIGHTS, _CONFIG, _FACTS = "model.safetensors", "config.yaml", "model.json"
 
 
 def export(model: Model, folder: Path) -> Path:
-    """Write a model: `model.safetensors`, `config.yaml` and `model.json` (shapes of signals, checksum).
+    """Write a model to a new folder: `model.safetensors`, `config.yaml` and `model.json` (shapes of signals, checksum).
 
-    Args:
-        model: trained.
-        folder: must not exist; it appears complete or not at all.
-
-    Returns:
-        The folder.
+    It appears complete or not at all.
 
     Raises:
         UserError: when the folder exists or cannot be written.
@@ -58,15 +53,12 @@ def export(model: Model, folder: Path) -> Path:
 
 
 def load(path: str | Path, device: str | torch.device = "auto") -> Model:
-    """Open a trained model, without a process group.
+    """Open a trained model, in evaluation mode, without gradients, without a process group.
 
     Args:
         path: a folder written by `export`, a run folder (its newest good checkpoint is used), or one
             checkpoint of a run.
         device: where it computes: `auto` (the GPU where there is one), `cpu`, `cuda` or `cuda:N`.
-
-    Returns:
-        The model, in evaluation mode, without gradients.
 
     Raises:
         UserError: when there is no model, it is damaged, or there is no such device.

@@ -16,11 +16,7 @@ from nid_dist.errors import UserError
 def replacing(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
-    Args:
-        path: the file to write; missing folders are made.
-
-    Yields:
-        The temporary path to write to, in the same folder so that the replacement is atomic.
+    It is in the same folder, made where it is missing, so that the replacement is atomic.
 
     Raises:
         UserError: the folder or the file cannot be written.
@@ -47,11 +43,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 def new_folder(path: str | Path) -> Iterator[Path]:
     """A temporary folder beside `path` that takes its place when the block ends well, and vanishes when it does not.
 
-    Args:
-        path: the folder to make, new or empty; missing folders above it are made.
-
-    Yields:
-        The temporary folder to write to.
+    `path` is new or empty; missing folders above it are made.
 
     Raises:
         UserError: there is something at `path` already, or it cannot be written.
@@ -74,14 +66,10 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def write_json(path: str | Path, obj: Any) -> None:
-    """Write an object as valid JSON, atomically.
+    """Write an object as valid JSON, atomically; missing folders are made.
 
     JSON has no word for numbers that are not finite: not a number becomes null, the infinities the strings "inf" and
     "-inf". Arrays, tensors and their scalars become lists and numbers, paths become strings.
-
-    Args:
-        path: the file; missing folders are made.
-        obj: dictionaries, sequences, arrays, numbers, strings, None.
 
     Raises:
         UserError: the file cannot be written.

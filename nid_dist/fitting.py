@@ -46,7 +46,7 @@ def fit_signals(
     measurement: Measurement | None = None,
     prepared: PreparedDictionary | None = None,
 ) -> dict[str, Solution]:
-    """Fit the codes of T signals by each method.
+    """Fit the codes of T signals by each method: codes, residuals and seconds by the methods' labels.
 
     With sharded experts it is to be called on all ranks that share them; each takes all experts first.
 
@@ -54,13 +54,9 @@ def fit_signals(
         model: frozen.
         values: what was measured of the signals.
         coords: where, the same for all of them; None: on the gate's grid.
-        methods: which.
         gate_input: the signals on the gate's grid, where that is another one.
         measurement: R, where it is not sampling at `coords`.
         prepared: for this measurement, where many calls are to come.
-
-    Returns:
-        Codes, residuals and seconds by the methods' labels.
 
     Raises:
         UserError: when the gate or the prior that a method needs is not there.
@@ -102,10 +98,6 @@ def fit_signals(
 def require_methods(model: Model, methods: Sequence[Method]) -> None:
     """Refuse methods that need what a model lacks.
 
-    Args:
-        model: with its gate and prior, if any.
-        methods: that are to fit signals to it.
-
     Raises:
         UserError: when the gate or the prior that a method needs is not there.
     """
@@ -145,13 +137,7 @@ def _join(results: list[tuple[Solution, float]]) -> Solution:
 
 
 def wrong_kind(signal: object, expected: str, hint: str = "choose the dictionary of such signals") -> UserError:
-    """The error of a signal that a dictionary does not know.
-
-    Args:
-        signal: what was given.
-        expected: what its dictionary represents.
-        hint: what to do.
-    """
+    """The error of a signal that a dictionary does not know, and what it represents."""
     if isinstance(signal, str | Path):
         found = f"the path {str(signal)!r}"
     elif isinstance(signal, np.ndarray | Tensor):

@@ -15,14 +15,7 @@ _LOWER = "training.batch, training.coordinates, dictionary.chunk_mb, dictionary.
 
 
 def out_of_memory(error: BaseException) -> UserError | None:
-    """What to tell a user of an error that means too little memory.
-
-    Args:
-        error: any.
-
-    Returns:
-        The error to show; None: it means something else.
-    """
+    """What to tell a user of an error that means too little memory; None: it means something else."""
     text = str(error)
     if isinstance(error, UserError) or not isinstance(error, MemoryError | RuntimeError):
         return None

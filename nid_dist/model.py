@@ -41,11 +41,7 @@ class Fitter(Protocol):
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator on the CPU from a seed of any size.
-
-    Args:
-        seed: not negative; PyTorch itself takes 64 bits.
-    """
+    """A generator on the CPU from a seed of any size, not negative; PyTorch itself takes 64 bits."""
     return torch.Generator().manual_seed(seed % 2**63)
 
 
@@ -140,11 +136,9 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, code: Code, coords: Float[Tensor, "C m"] | Float[Tensor, "T C m"]) -> Float[Tensor, "T C d"]:
-        """f at coordinates, so many at a time that memory stays bounded: values, on the model's device.
+        """f at coordinates, so many at a time that memory stays bounded: values, on the model's device, as the code is.
 
-        Args:
-            code: of T signals, on the model's device.
-            coords: in [-1, 1]^m, shared by all signals or each signal's own.
+        The coordinates are in [-1, 1]^m, shared by all T signals or each signal's own.
 
         Raises:
             UserError: for a code on another device.
@@ -168,11 +162,9 @@ class Model(nn.Module):
         return values
 
     def render(self, code: Code, *shape: int) -> Float[Tensor, "T *grid d"]:
-        """f on a grid of any resolution: values, not clipped, on the model's device.
+        """f on a grid of any resolution: values, not clipped, on the model's device, as the code is.
 
-        Args:
-            code: of T signals, on the model's device.
-            shape: of the grid, such as rows and columns; none: the one that the dictionary was trained on.
+        The shape is such as rows and columns; none: the one that the dictionary was trained on.
 
         Raises:
             UserError: for a code on another device.
@@ -208,11 +200,9 @@ class Model(nn.Module):
         return prior
 
     def gate_output(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"] | None = None) -> GateOutput:
-        """The gate's logits and biases.
+        """The gate's logits and biases for signals on its grid.
 
-        Args:
-            values: signals on the gate's grid.
-            ids: which training signals they are (codebook only); None: new signals.
+        `ids` say which training signals they are (codebook only); None: new signals.
 
         Raises:
             UserError: without a gate, or when a codebook is asked about a new signal.
@@ -225,12 +215,9 @@ class Model(nn.Module):
         return output
 
     def unsharded(self) -> "Model":
-        """The model with all n experts in this process: itself, or with sharded experts a copy with the same gate.
+        """The model with all n experts here, to evaluate: itself, or with sharded experts a copy with the same gate.
 
         To be called on all ranks that share the experts; the copy needs no other rank.
-
-        Returns:
-            A model to evaluate, not to train.
         """
         if self.dictionary.exchange.ranks == 1:
             return self
@@ -259,12 +246,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def encode(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"] | None = None) -> Code:
-        """The gate's code of signals: the instant representation.
-
-        Args:
-            values: signals on the gate's grid.
-            ids: as for `gate_output`.
-        """
+        """The gate's code of signals on its grid, with `ids` as for `gate_output`: the instant representation."""
         output = self.gate_output(values, ids)
         return signed_top_k(output.logits, output.bias, self.support)
 

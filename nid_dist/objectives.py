@@ -41,10 +41,9 @@ def data_loss(
 
 
 def importance(code: Code, experts: int, kind: Literal["absolute", "signed"] = "absolute") -> Float[Tensor, "n"]:
-    """How much each expert is used by the batch.
+    """How much each expert is used by the batch: the sum of |alpha|, or (`signed`) the paper's sum of alpha.
 
-    Args:
-        kind: sum of |alpha| (default), or the paper's signed sum, whose mean over experts can be near zero.
+    The mean of the signed sum over experts can be near zero.
     """
     values = code.values.abs() if kind == "absolute" else code.values
     if code.indices is None:
@@ -53,16 +52,10 @@ def importance(code: Code, experts: int, kind: Literal["absolute", "signed"] = "
 
 
 def squared_variation(usage: Float[Tensor, "n"]) -> Float[Tensor, ""]:
-    """CV^2 = Var / mean^2 of the experts' usage, zero when all are used alike.
+    """CV^2 = Var / mean^2 of the experts' usage, zero when all are used alike: at most 1e10, and 0 without any usage.
 
-    Wang et al. 2022: P_CV = Var(a) / (sum_j a_j / n)^2 with a = sum_i alpha^(i).
-
-    Args:
-        usage: importance or load; reduce it over all ranks before.
-
-    Returns:
-        The squared coefficient of variation, at most 1e10, and 0 without any usage. It explodes when signed usage
-        cancels: prefer `absolute` importance.
+    Wang et al. 2022: P_CV = Var(a) / (sum_j a_j / n)^2 with a = sum_i alpha^(i). Usage is importance or load, reduced
+    over all ranks before. It explodes when signed usage cancels: prefer `absolute` importance.
     """
     # The guard against a mean of zero is relative, as the scale of codes is free and many experts share few signals.
     guard = 1e-10 * usage.detach().square().mean() + 1e-18

@@ -37,6 +37,8 @@ def sources(name: str, folder: Path) -> list[str]:
         return [*furniture, "signals.procedural=0", "training.coordinates=64", "coding.prior_signals=8"]
     if name == "ct_shepp_logan":
         return ["signals.phantoms=30", "signals.size=17"]
+    if name == "audio":
+        return ["signals.sounds=20", "signals.seconds=0.1"]
     if name == "quickstart":
         return ["signals.limit=1", "signals.short_side=32"]
     if name == "video_rpca":

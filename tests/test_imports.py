@@ -32,8 +32,8 @@ ROOMS = {
     "fairscale": ("parallel.*", "benchmarks.stock_layers"),
     "mpi4py": ("parallel.*",),
 }
-# Import what a string names, when it is needed and from above too: the front door and the registry.
-BY_NAME = {"__init__", "tasks.registry"}
+# These import what a string names, when it is needed: the front door and the registry from above, too.
+BY_NAME = {"__init__", "config", "tasks.registry"}
 
 
 def test_nothing_is_imported_from_above() -> None:

@@ -23,10 +23,7 @@ QUIET = (
 
 
 def alternate(
-    variants: Mapping[str, Callable[[], object]],
-    repeats: int = 7,
-    warm_up: int = 1,
-    device: torch.device = _CPU,
+    variants: Mapping[str, Callable[[], object]], repeats: int = 7, warm_up: int = 1, device: torch.device = _CPU
 ) -> dict[str, float]:
     """Median seconds of each variant, run in turns so that what else the machine does hits all alike.
 

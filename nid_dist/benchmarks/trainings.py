@@ -28,11 +28,7 @@ MODES = {
 }
 """By mode of training, what is set: the quickstart's two phases, and the paper's with a gate for images of any size."""
 
-TINY = (
-    "dictionary={experts: 32, width: 16, encoding: {features: 8}}",
-    "coding.support=4",
-    "signals.limit=1",
-)
+TINY = ("dictionary={experts: 32, width: 16, encoding: {features: 8}}", "coding.support=4", "signals.limit=1")
 """To see that it works."""
 
 _SKIPPED = 5  # first steps, in which memory is still being taken and files are read

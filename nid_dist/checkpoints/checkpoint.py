@@ -12,13 +12,7 @@ import torch
 from torch import Tensor
 
 from nid_dist.checkpoints.folder import begin, candidates, is_complete, is_one, prune, put_in_place, sync
-from nid_dist.checkpoints.integrity import (
-    DamagedCheckpoint,
-    check_files,
-    check_tensors,
-    read_document,
-    write_document,
-)
+from nid_dist.checkpoints.integrity import DamagedCheckpoint, check_files, check_tensors, read_document, write_document
 from nid_dist.checkpoints.storage import read_shards, shard_name, write_shard
 from nid_dist.errors import UserError
 from nid_dist.parallel.exchange.topology import Topology

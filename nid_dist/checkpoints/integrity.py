@@ -147,10 +147,7 @@ def check_tensors(
             )
         if saved[name]["dtype"] != dtype:
             raise UserError(
-                f"{path}: {name}",
-                found=saved[name]["dtype"],
-                expected=dtype,
-                hint=_hint(None, "training.precision"),
+                f"{path}: {name}", found=saved[name]["dtype"], expected=dtype, hint=_hint(None, "training.precision")
             )
     extra = [name for name in saved if name not in into]
     if extra and not partial:

@@ -1,7 +1,7 @@
 """`nid-benchmark`: measure speed, memory and quality; a table on stdout, one JSON object in a file."""
 
 import argparse
-import shlex
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 
 from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step, video
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import write_results
 from nid_dist.memory import keep_freed_memory
@@ -41,16 +42,15 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
+    check_ranges(options, {"threads": (1, math.inf)})
     if options.threads is not None:
-        if options.threads < 1:
-            raise UserError("--threads", found=str(options.threads), expected="1 or more", hint="choose such a number")
         torch.set_num_threads(options.threads)
     _check_output(options.json)
-    given = shlex.join(["nid-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
     print(chosen_device(options), file=sys.stderr)
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts, beside = {"name": options.name, "figures": figures}, options.json.with_suffix(".md")
+    given = words_of("nid-benchmark", arguments)
     write_results(options.json, given, facts, table, title=options.name, beside=beside.name)
     print(table.text())
     print(f"wrote {options.json} and {beside}")

@@ -1,12 +1,12 @@
 """`nid-compare`: the dictionary's methods and the baselines on the same signals, in one table."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
+from nid_dist.cli.options import add_overrides, words_of
 from nid_dist.comparison.factory import KINDS, load_comparison
 from nid_dist.comparison.runner import run
 from nid_dist.config import find_config
@@ -24,9 +24,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=Path, help="a new folder for the results; default: `results-TASK` in run_dir, renewed"
     )
-    parser.add_argument(
-        "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
-    )
+    add_overrides(parser)
     add_device_option(parser)
     return parser
 
@@ -44,8 +42,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"--input {given}", found="nothing", expected="a file or a folder", hint="check the path")
     print(chosen_device(options), file=sys.stderr)
     keep_freed_memory()
-    words = shlex.join(["nid-compare", *(sys.argv[1:] if arguments is None else arguments)])
-    results = run(comparison, path, out, options.input, words)
+    results = run(comparison, path, out, options.input, words_of("nid-compare", arguments))
     if results.rows:
         print(results.report.table.text())
         for heading, table in results.report.tables.items():

@@ -65,11 +65,7 @@ def chosen_device(options: argparse.Namespace) -> DeviceChoice:
 
 @contextmanager
 def in_options(**phrases: str) -> Iterator[None]:
-    """Errors that name an argument of the library name the command's option instead.
-
-    Args:
-        phrases: what to say for each word that an error is about, or hints at.
-    """
+    """Errors that name an argument of the library, or hint at it, say its phrase instead: the option."""
     try:
         yield
     except UserError as error:
@@ -82,16 +78,8 @@ def in_options(**phrases: str) -> Iterator[None]:
 def guarded(program: str, command: Command, *, together: bool = False) -> Command:
     """Wrap a command so that an error of the user's ends it with one line on stderr and exit code 2.
 
-    Of several processes that a launcher started to do one thing together, only one says what has failed, only the first
-    shows warnings, and one that fails ends at once.
-
-    Args:
-        program: the name to show.
-        command: what to run.
-        together: whether the processes of a launch run the command together; without it, each runs its own.
-
-    Returns:
-        The wrapped command.
+    Of several processes that a launcher started to do one thing `together`, only one says what has failed, only the
+    first shows warnings, and one that fails ends at once; without it, each runs its own.
     """
 
     def main(arguments: Sequence[str] | None = None) -> int:
@@ -162,16 +150,7 @@ def _end_together(program: str, error: BaseException) -> NoReturn:
 
 
 def without_result(program: str, failed: Mapping[str, str], count: int) -> int:
-    """Say on stderr which of many inputs have no result.
-
-    Args:
-        program: the name to show.
-        failed: the reasons, by input.
-        count: of all inputs.
-
-    Returns:
-        The exit code: 0 when there is nothing to say, otherwise 2.
-    """
+    """Say on stderr which of `count` inputs have no result, and why: exit code 0 where all have one, otherwise 2."""
     for reason in failed.values():
         print(f"{program}: error: {reason}", file=sys.stderr)
     if failed and count > 1:
@@ -184,10 +163,7 @@ def without_result(program: str, failed: Mapping[str, str], count: int) -> int:
 
 
 def new_folder(path: Path) -> None:
-    """Make an output folder.
-
-    Args:
-        path: must be new or empty.
+    """Make an output folder, which must be new or empty.
 
     Raises:
         UserError: when it holds something, or cannot be made.

@@ -1,32 +1,29 @@
-"""`nid-evaluate`: measure a trained dictionary on images it was not trained on."""
+"""`nid-evaluate`: measure a trained dictionary on signals it was not trained on."""
 
 import argparse
-import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
-from nid_dist.cli.fit import add_method_options, check_ranges, chosen_methods
+from nid_dist.cli.fit import RANGES, add_method_options, chosen_methods
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
 from nid_dist.export import load
-from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.fit import ImageArray, require_images
-from nid_dist.tasks.images.report import report_images
-from nid_dist.tasks.images.sources import list_images
-from nid_dist.tasks.images.task import prepared
+from nid_dist.tasks.registry import files_of
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="nid-evaluate", description="Evaluate a dictionary on a split of its images.")
+    parser = argparse.ArgumentParser(
+        prog="nid-evaluate", description="Evaluate a dictionary on a split of its signals."
+    )
     parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export")
-    parser.add_argument("--split", choices=["val", "test"], default="test", help="which images (default test)")
+    parser.add_argument("--split", choices=["val", "test"], default="test", help="which signals (default test)")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for the table and pictures")
-    parser.add_argument("--limit", type=int, help="at most so many images")
+    parser.add_argument("--limit", type=int, help="at most so many signals")
     add_method_options(parser)
     add_device_option(parser)
     return parser
@@ -35,35 +32,33 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    check_ranges(options)
+    check_ranges(options, RANGES)
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
-    require_images(model, str(options.dictionary))
+    files = files_of(model.config, str(options.dictionary))
     methods = chosen_methods(options, model)
-    refs = list_images(model.config.signals_of(ImagesSection))[options.split][: options.limit]
-    if not refs:
+    signals = files.held_out(model.config, options.split)[: options.limit]
+    if not signals:
         raise UserError(
             f"signals.{options.split} of {options.dictionary}",
-            found="no image",
-            expected="images kept apart from training",
-            hint="choose the other --split, train with signals.val or signals.test, or fit images with nid-fit",
+            found=f"no {files.noun}",
+            expected=f"{files.noun}s kept apart from training",
+            hint=f"choose the other --split, train with signals.val or signals.test, or fit {files.noun}s with nid-fit",
         )
     new_folder(options.out)
     print(device)
-    images: Iterable[tuple[str, Callable[[], ImageArray]]]
-    images = [(ref.name, partial(prepared, ref, model.config)) for ref in refs]
-    report = report_images(
+    report = files.report(
         model,
-        tqdm(images, unit="image", disable=not sys.stderr.isatty()),
+        tqdm(signals, unit=files.noun, disable=not sys.stderr.isatty()),
         methods,
         options.out,
-        command=shlex.join(["nid-evaluate", *(sys.argv[1:] if arguments is None else arguments)]),
+        command=words_of("nid-evaluate", arguments),
     )
     if report.rows:
         print(report.table.text())
-        print(f"wrote {options.out}: table.md, results.json, and a folder per image")
+        print(f"wrote {options.out}: table.md, results.json, and a folder per {files.noun}")
         print(f"next: nid-export --dictionary {options.dictionary} --out DICTIONARY")
-    return without_result("nid-evaluate", report.failed, len(refs))
+    return without_result("nid-evaluate", report.failed, len(signals))
 
 
 main = guarded("nid-evaluate", command)

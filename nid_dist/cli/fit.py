@@ -1,9 +1,8 @@
-"""`nid-fit`: represent new images with a trained dictionary."""
+"""`nid-fit`: represent new images or sounds with a trained dictionary."""
 
 import argparse
-import shlex
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import get_args
@@ -11,19 +10,16 @@ from typing import get_args
 from tqdm import tqdm
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, new_folder, without_result
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.files import named_files
-from nid_dist.data.reading import EXTENSIONS, read_image
-from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
-from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.fit import ImageArray, require_images, require_stride
-from nid_dist.tasks.images.report import report_images
+from nid_dist.tasks.registry import files_of
 
-_RANGES = {
+RANGES = {
     "steps": (1, 100_000),
     "blocks": (0, 1_000_000),
     "ridge": (0, 1e6),
@@ -38,12 +34,12 @@ _DEFAULT = ("init", "adam", "ridge", "omp")
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
-    parser = argparse.ArgumentParser(prog="nid-fit", description="Fit images to a trained dictionary.")
+    parser = argparse.ArgumentParser(prog="nid-fit", description="Fit files to a trained dictionary.")
     parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="images or folders of images")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for codes, pictures and the table")
+    parser.add_argument("--input", type=Path, nargs="+", required=True, help="files or folders of them: images, sounds")
+    parser.add_argument("--out", type=Path, required=True, help="a new folder for codes, reconstructions and the table")
     add_method_options(parser)
-    parser.add_argument("--stride", type=int, help="step between patches; less than the patch blends overlaps")
+    parser.add_argument("--stride", type=int, help="step between patches or windows; smaller ones blend overlaps")
     parser.add_argument("--scale", type=float, help="also write f at this multiple of the resolution, e.g. 2")
     add_device_option(parser)
     return parser
@@ -68,13 +64,6 @@ def add_method_options(parser: argparse.ArgumentParser) -> None:
 
 def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
     """The methods asked for, each once; by default all that the model has a gate for.
-
-    Args:
-        options: those of `add_method_options`.
-        model: which is to be fitted.
-
-    Returns:
-        At least one method.
 
     Raises:
         UserError: for a name that is none, or a method that needs a gate or a prior that the model lacks.
@@ -102,50 +91,32 @@ def chosen_methods(options: argparse.Namespace, model: Model) -> list[Method]:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    check_ranges(options)
-    paths = named_files(options.input, EXTENSIONS)
+    check_ranges(options, RANGES)
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
-    require_images(model, str(options.dictionary))
+    files = files_of(model.config, str(options.dictionary))
+    paths = named_files(options.input, files.endings, files.noun)
     methods = chosen_methods(options, model)
     with in_options(stride="--stride"):
-        require_stride(options.stride, model.config.signals_of(ImagesSection).patch)
+        files.check_stride(options.stride, model.config)
     new_folder(options.out)
     print(device)
-    colour = model.config.signals_of(ImagesSection).colour
-    images: Iterable[tuple[str, Callable[[], ImageArray]]]
-    images = [(name, partial(read_image, path, colour)) for name, path in paths]
-    report = report_images(
+    signals = [(name, partial(files.read, path, model.config)) for name, path in paths]
+    report = files.report(
         model,
-        tqdm(images, unit="image", disable=not sys.stderr.isatty()),
+        tqdm(signals, unit=files.noun, disable=not sys.stderr.isatty()),
         methods,
         options.out,
         stride=options.stride,
         scale=options.scale,
-        command=shlex.join(["nid-fit", *(sys.argv[1:] if arguments is None else arguments)]),
+        command=words_of("nid-fit", arguments),
     )
     if report.rows:
         print(report.table.text())
-        print(
-            f"wrote {options.out}: table.md, results.json; per image codes.safetensors, comparison.png, reconstructions"
-        )
+        per = "codes.safetensors, comparison.png, reconstructions"
+        print(f"wrote {options.out}: table.md, results.json; per {files.noun} {per}")
         print("next: look at comparison.png; read codes with nid_dist.load_codes")
     return without_result("nid-fit", report.failed, len(paths))
-
-
-def check_ranges(options: argparse.Namespace) -> None:
-    """Refuse numbers that make no sense.
-
-    Args:
-        options: of `nid-fit` or `nid-evaluate`.
-
-    Raises:
-        UserError: naming the option.
-    """
-    for name, (low, high) in _RANGES.items():
-        value = getattr(options, name, None)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
 
 
 main = guarded("nid-fit", command)

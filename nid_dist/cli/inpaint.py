@@ -1,7 +1,6 @@
 """`nid-inpaint`: refit a corrupted image, and show what others make of it."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import read_start
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import Method
 from nid_dist.comparison.runner import run_specification
 from nid_dist.data.reading import read_image
@@ -101,8 +101,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         show,
         lambda outcomes: Report(Table.of(_COLUMNS, [outcome.row for outcome in outcomes])),
     )
-    words = shlex.join(["nid-inpaint", *(sys.argv[1:] if arguments is None else arguments)])
-    results = run_specification(specification, options.out, words)
+    results = run_specification(specification, options.out, words_of("nid-inpaint", arguments))
     if results.rows:
         save_image(options.out / "inpainted.png", fitted["picture"])
         fitted["result"].write_maps(options.out)
@@ -114,10 +113,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    for name, low, high in (("noise", 1e-6, 1.0), ("seconds", 1e-3, 1e6), ("size", 8, 1e5), ("kept", 1e-6, 1.0)):
-        value = getattr(options, name)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
+    check_ranges(options, {"noise": (1e-6, 1), "seconds": (1e-3, 1e6), "size": (8, 1e5), "kept": (1e-6, 1)})
     if options.corrupt and options.mask:
         raise UserError("--mask", found="one, with --corrupt", expected="one of the two", hint="leave one out")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from nid_dist.cli.entry import guarded
+from nid_dist.cli.options import add_overrides
 from nid_dist.coding.gates.cost import gate_cost
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
@@ -46,21 +47,14 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--memory", type=float, default=80.0, metavar="GB", help="of a rank (default 80)")
     parser.add_argument("--signals", type=int, help="number of training signals, for a codebook without its signals")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, in bytes and seconds")
-    parser.add_argument(
-        "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
-    )
+    add_overrides(parser)
     return parser
 
 
 def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
-    """What a configuration asks a number of ranks to compute.
+    """What a configuration asks a number of ranks to compute; no model is made, however large it would be.
 
-    Args:
-        world: ranks in all.
-        signals: number of training signals; None: counted, where a codebook needs it.
-
-    Returns:
-        The run; no model is made, however large it would be.
+    `signals` is the number of training signals; None: counted, where a codebook needs it.
 
     Raises:
         UserError: when signals have to be counted or measured, and cannot be.

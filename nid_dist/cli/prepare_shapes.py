@@ -2,6 +2,7 @@
 
 import argparse
 import fcntl
+import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,7 @@ from typing import Any
 from tqdm import tqdm
 
 from nid_dist.cli.entry import new_folder
+from nid_dist.cli.options import check_ranges
 from nid_dist.errors import UserError
 from nid_dist.parallel.pool import open_pool
 from nid_dist.tasks.shapes.furniture import write_furniture
@@ -100,8 +102,7 @@ def make_furniture(options: argparse.Namespace) -> int:
     Raises:
         UserError: when they cannot be written.
     """
-    if options.count < 3:
-        raise UserError("--count", found=str(options.count), expected="3 or more", hint="choose such a number")
+    check_ranges(options, {"count": (3, math.inf)})
     new_folder(options.out)
     write_furniture(options.out, options.count, options.families, options.seed, options.layout)
     print(f"wrote {options.out}: {options.count} meshes and splits.json")
@@ -115,10 +116,7 @@ def make_furniture(options: argparse.Namespace) -> int:
 def _settings(options: argparse.Namespace) -> Settings:
     limits = {"samples": (16, 1e9), "near": (0, 1), "surface": (0, 1e6), "grid": (0, 512), "ambiguous": (0, 1)}
     limits |= {"seed": (0, 2**63), "cores": (1, 4096)}
-    for name, (low, high) in limits.items():
-        value = getattr(options, name)
-        if value is not None and not low <= value <= high:
-            raise UserError(f"--{name}", found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
+    check_ranges(options, limits)
     return Settings(options.samples, options.near, options.surface, options.grid, options.ambiguous, options.seed)
 
 

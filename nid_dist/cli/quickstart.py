@@ -13,6 +13,7 @@ import numpy as np
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.cli.entry import add_device_option, guarded
+from nid_dist.cli.options import add_overrides, words_of
 from nid_dist.coding.method import Method
 from nid_dist.config import load_config
 from nid_dist.device import processes_for
@@ -47,9 +48,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="quickstart", description="Train on photographs, fit the one held out.")
     parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="where pictures and the table go")
-    parser.add_argument(
-        "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
-    )
+    add_overrides(parser)
     parser.add_argument(
         "--processes",
         type=int,
@@ -143,8 +142,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     results: dict[str, Any] = {_KEYS.get(label, f"db_{label}"): score for label, score in scores.items()}
     results |= {"seconds": seconds, "training_seconds": progress["seconds"], "held_out": name}
     results |= {"experts": model.dictionary.num_experts, "support": model.support, "processes": processes}
-    given = shlex.join(["python", "-m", "nid_dist.cli.quickstart", *(sys.argv[1:] if arguments is None else arguments)])
-    write_results(out / "results.json", given, results, table)
+    write_results(out / "results.json", words_of("python -m nid_dist.cli.quickstart", arguments), results, table)
     size = f"{model.dictionary.num_experts} experts, {model.support} coefficients a patch"
     print(f"\n{name}, held out; {size}; {seconds:.0f} s in all\n\n{table.text()}")
     print(

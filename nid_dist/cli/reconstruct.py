@@ -1,14 +1,13 @@
 """`nid-reconstruct`: a surface from a sparse cloud of points, with a dictionary of shapes."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
-from nid_dist.errors import UserError
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.evaluation.report import machine
 from nid_dist.export import load
 from nid_dist.files import new_folder
@@ -41,21 +40,14 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    for name, low, high in (("resolution", 8, 1024), ("noise", 1e-6, 1.0)):
-        if not low <= getattr(options, name) <= high:
-            raise UserError(
-                f"--{name}", found=str(getattr(options, name)), expected=f"{low} to {high}", hint="choose such a number"
-            )
+    check_ranges(options, {"resolution": (8, 1024), "noise": (1e-6, 1)})
     cloud = read_cloud(options.points, options.normals)
     truth = None if options.truth is None else read_mesh(options.truth)
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
     model.config.signals_of(ShapesSection, str(options.dictionary))
     place_cloud(cloud, options.frame, str(options.points))
-    facts: dict[str, Any] = {
-        "command": shlex.join(["nid-reconstruct", *(sys.argv[1:] if arguments is None else arguments)]),
-        "machine": machine(),
-    }
+    facts: dict[str, Any] = {"command": words_of("nid-reconstruct", arguments), "machine": machine()}
     with new_folder(options.out) as folder:
         print(device)
         fit = model.fit(cloud, frame=options.frame, noise=options.noise)

@@ -1,14 +1,13 @@
 """`nid-reconstruct-ct`: a slice from a measured sinogram and a trained dictionary."""
 
 import argparse
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
+from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import Method
-from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
 from nid_dist.files import new_folder
@@ -54,13 +53,13 @@ def parser() -> argparse.ArgumentParser:
 def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
-    _check(options)
+    check_ranges(options, {"size": (3, 8192), "ridge": (0, 1e6), "model_error": (1e-6, 1)})
     scan = read_scan(options.sinogram, options.geometry)
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
     require_slices(model, str(options.dictionary))
     methods = _methods(options, model)
-    given = shlex.join(["nid-reconstruct-ct", *(sys.argv[1:] if arguments is None else arguments)])
+    given = words_of("nid-reconstruct-ct", arguments)
     with new_folder(options.out) as folder:
         print(device)
         fits = model.fit(scan, methods, model_error=options.model_error)
@@ -71,14 +70,6 @@ def command(arguments: Sequence[str] | None = None) -> int:
     finer = 4 * model.grid_shape[0]
     print(f"next: look at {options.out / 'comparison.png'}; --size {finer} shows f in finer pixels")
     return 0
-
-
-def _check(options: argparse.Namespace) -> None:
-    for name, low, high in (("size", 3, 8192), ("ridge", 0.0, 1e6), ("model_error", 1e-6, 1.0)):
-        value = getattr(options, name)
-        if value is not None and not low <= value <= high:
-            option = f"--{name.replace('_', '-')}"
-            raise UserError(option, found=str(value), expected=f"{low:g} to {high:g}", hint="choose such a number")
 
 
 def _methods(options: argparse.Namespace, model: Model) -> list[Method]:

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Sequence
 
 from nid_dist.cli.entry import RankZeroArgumentParser, add_device_option, guarded
+from nid_dist.cli.options import add_overrides
 from nid_dist.config import load_config
 from nid_dist.parallel.launch.launching import Launch, detect_launch
 from nid_dist.training.run import train
 
-# What a person does with a trained run, by its task.
+# What a person does with a trained run, where there is a command for its task.
 _NEXT = {
     "images": "nid-fit --dictionary {run} --input YOUR_IMAGES --out {run}/fit",
     "video": "nid-decompose --run {run} --out {run}/decomposition",
@@ -28,9 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "--local_rank", "--local-rank", type=int, help=argparse.SUPPRESS
     )  # DeepSpeed's launcher adds it
     parser.add_argument("--resume", metavar="auto|PATH", help="continue the run (auto), or from one checkpoint")
-    parser.add_argument(
-        "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="section.key=value", help="override"
-    )
+    add_overrides(parser)
     add_device_option(parser, default=None)
     return parser
 
@@ -50,7 +49,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"stopped by {trainer.stopped_by} at step {trainer.step}, checkpoint written to {run_dir}/checkpoints")
         print(f"next: {again(options, launch, '--resume', 'auto')}")
         return 0
-    follows = _NEXT[config.task].format(run=run_dir)
+    fit = "nid-fit --dictionary {run} --input YOUR_FILES --out {run}/fit"
+    follows = _NEXT.get(config.task, fit).format(run=run_dir)
     if not trainer.figures:
         longer = again(options, launch, "--resume", "auto", "--set", f"training.steps={2 * trainer.step}")
         print(f"nothing left to do: {run_dir} has finished at step {trainer.step}")

@@ -43,10 +43,7 @@ class Fit(ABC):
         """Evaluate f at any resolution: a picture, a slice, a mesh, a frame."""
 
     def save(self, folder: str | Path, **options: Any) -> Path:
-        """Write codes, what f looks like, and figures.
-
-        Args:
-            folder: new or empty; it appears complete or not at all.
+        """Write codes, what f looks like, and figures to a new or empty folder, which appears complete or not at all.
 
         Raises:
             UserError: when there is something in the folder, or it cannot be written.

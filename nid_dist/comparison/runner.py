@@ -49,8 +49,7 @@ def run(
     """Make a comparison, and write all that it found. A subject that cannot be read or fitted costs only itself.
 
     Args:
-        comparison: its configuration.
-        path: the file that it was read from, which other files are named relative to.
+        path: the file that the comparison was read from, which other files are named relative to.
         out: a folder for the results, where older ones of the same name are replaced; made where it is missing.
         inputs: the user's own signals; None: those that the configuration names.
         command: to be recorded with the figures.

@@ -17,8 +17,7 @@ def dotted(key: KeyPath) -> str:
 class Schema:
     """The keys of a configuration and the values that they take.
 
-    Args:
-        raw: what was given, which says what a section is that has several forms; it may change later.
+    `raw`, which was given and may change later, says what a section is that has several forms.
     """
 
     def __init__(self, model: type[BaseModel], raw: dict[Any, Any] | None = None) -> None:

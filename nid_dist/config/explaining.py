@@ -58,11 +58,7 @@ def explain(error: ValidationError, raw: dict[Any, Any], origin: Origin) -> User
 def find_swallowed_bool(raw: Any, config: Any, origin: Origin, at: KeyPath = ()) -> UserError | None:
     """Finds a true or false that pydantic took for the number 1 or 0: YAML reads a bare `on` or `no` as a boolean.
 
-    Args:
-        at: the key of `raw`, empty for the whole.
-
-    Returns:
-        The error, or None when there is none.
+    `at` is the key of `raw`, empty for the whole.
     """
     if isinstance(raw, bool) and not isinstance(config, bool):
         return UserError(

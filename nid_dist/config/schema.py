@@ -18,6 +18,7 @@ from nid_dist.config.section import (
     SignalsSection,
 )
 from nid_dist.errors import UserError
+from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.images.config import PhotosSection
 from nid_dist.tasks.shapes.config import ShapesSection
@@ -32,7 +33,7 @@ def _with_source(raw: Any) -> Any:
 
 
 Signals = Annotated[
-    PhotosSection | PhantomsSection | VideoSection | ShapesSection,
+    PhotosSection | PhantomsSection | VideoSection | ShapesSection | AudioSection,
     Field(discriminator="source"),
     BeforeValidator(_with_source),
 ]
@@ -220,14 +221,7 @@ class Config(Section):
 
     @classmethod
     def from_yaml(cls, path: str | Path | None, overrides: Sequence[str] = ()) -> "Config":
-        """Read a configuration file.
-
-        Args:
-            path: a YAML file, or (a string) the name of a shipped one; None: the defaults.
-            overrides: `section.key=value`, as `load_as` takes them.
-
-        Returns:
-            The configuration, with a value for every key.
+        """Read a configuration as `load_as` does: a YAML file, or (a string) a shipped one's name; None: defaults.
 
         Raises:
             UserError: the file or an override cannot be read, or a value is not allowed.

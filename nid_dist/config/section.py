@@ -40,14 +40,7 @@ _VERSION_0_1: dict[str, Any] = {
     "turn": 10.0,
     "cloud": 512,
     "lattice": 16,
-    "video": {
-        "start": 0,
-        "stop": None,
-        "stride": 1,
-        "size": None,
-        "missing_pixels": 0.0,
-        "missing_frames": 0.0,
-    },
+    "video": {"start": 0, "stop": None, "stride": 1, "size": None, "missing_pixels": 0.0, "missing_frames": 0.0},
 }
 
 

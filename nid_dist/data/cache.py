@@ -11,10 +11,8 @@ import numpy as np
 class ImageCache:
     """A thread-safe map from keys to arrays whose total size is bounded.
 
-    Threads that ask for the same absent key share one load; loads of different keys run side by side.
-
-    Args:
-        max_bytes: bound on the bytes of all kept arrays; an array larger than that is handed out but not kept.
+    Threads that ask for the same absent key share one load; loads of different keys run side by side. An array larger
+    than the bound is handed out but not kept.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -30,13 +28,9 @@ class ImageCache:
             return key in self._kept
 
     def get(self, key: int, load: Callable[[], np.ndarray]) -> np.ndarray:
-        """Return the array of a key, loading it if it is not kept.
+        """The array of a key, read-only since all callers share it, loaded if it is not kept.
 
-        Args:
-            load: makes the array; its errors reach every caller that waited for it and are not kept.
-
-        Returns:
-            The array, read-only since all callers share it.
+        Errors of the loading reach every caller that waited for it and are not kept.
         """
         with self._lock:
             if key in self._kept:

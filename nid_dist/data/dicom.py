@@ -28,13 +28,9 @@ def dicom_size(path: Path) -> tuple[int, int]:
 
 
 def dicom_samples(path: Path) -> Float32[np.ndarray, "H W 1"]:
-    """Read a slice.
+    """Read a DICOM file of one grey image.
 
-    Args:
-        path: a DICOM file of one grey image.
-
-    Returns:
-        CT: Hounsfield units from -1000 to 1000 as 0 to 1, cut; anything else: its own range as 0 to 1.
+    CT: Hounsfield units from -1000 to 1000 as 0 to 1, cut; anything else: its own range as 0 to 1.
 
     Raises:
         UserError: it holds no image, several, or a colour image; or pydicom is not installed.

@@ -10,13 +10,9 @@ from nid_dist.errors import UserError
 
 
 def find_files(root: Path, endings: Collection[str]) -> list[str]:
-    """Find files below a folder, links followed, hidden files and folders left out.
+    """Find files below a folder, links followed, hidden files and folders left out: sorted posix paths relative to it.
 
-    Args:
-        endings: of the files, in lower case, such as ".png".
-
-    Returns:
-        Sorted posix paths relative to the folder.
+    The endings are in lower case, such as ".png".
 
     Raises:
         UserError: a folder in it cannot be listed.
@@ -45,13 +41,9 @@ def find_files(root: Path, endings: Collection[str]) -> list[str]:
 
 
 def named_files(inputs: Sequence[Path], endings: Collection[str], noun: str = "image") -> list[tuple[str, Path]]:
-    """The files that a user names, one by one or by folder.
+    """The files that a user names, one by one or by folder: a name that no other has, and the path, of each.
 
-    Args:
-        endings: of files in folders, in lower case.
-
-    Returns:
-        A name that no other has, and the path, of each.
+    The endings, of files in folders, are in lower case.
 
     Raises:
         UserError: for a path that is neither, and for a folder without such files.
@@ -79,10 +71,9 @@ def named_files(inputs: Sequence[Path], endings: Collection[str], noun: str = "i
 def split_folder(
     root: Path, endings: Collection[str], val: list[str] | float, test: list[str] | float, noun: str = "image"
 ) -> dict[Split, list[str]]:
-    """Find the files below a folder and split them.
+    """Find the files below a folder, by endings in lower case, and split them.
 
     Args:
-        endings: of the files, in lower case.
         val: globs, or the share of files, for validation.
         test: globs, or the share of files, for test; 0: by top folders train, test (and val) where there are such.
 

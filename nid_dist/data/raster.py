@@ -27,14 +27,9 @@ _LOW_BYTE = {
 
 
 def orient(samples: Shaped[np.ndarray, "H W c"], orientation: int) -> Shaped[np.ndarray, "H1 W1 c"]:
-    """Turn stored samples upright.
+    """Turn stored samples upright; a view where possible.
 
-    Args:
-        samples: [H, W, c] as stored.
-        orientation: the EXIF/TIFF tag 274; values other than 2..8 leave the samples as they are.
-
-    Returns:
-        The upright samples, [H, W, c] or [W, H, c]; a view where possible.
+    The orientation is the EXIF/TIFF tag 274; values other than 2..8 leave the samples as they are.
     """
     transposed = samples.swapaxes(0, 1)
     turned = {
@@ -52,9 +47,6 @@ def orient(samples: Shaped[np.ndarray, "H W c"], orientation: int) -> Shaped[np.
 def refuse_bomb(path: Path, height: int, width: int) -> None:
     """Refuse an image whose header promises more pixels than memory should be asked for.
 
-    Args:
-        path: the file, for the message.
-
     Raises:
         UserError: more than `MAX_PIXELS` pixels.
     """
@@ -68,10 +60,7 @@ def refuse_bomb(path: Path, height: int, width: int) -> None:
 
 
 def raster_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
-    """Decode a file with Pillow.
-
-    Args:
-        path: a PNG, JPEG, WebP or (single-page) TIFF file.
+    """Decode a PNG, JPEG, WebP or (single-page) TIFF file with Pillow.
 
     Returns:
         Upright samples [H, W, c], uint8, uint16 or float32; c = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
@@ -99,11 +88,7 @@ def raster_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
 
 
 def raster_size(path: Path) -> tuple[int, int]:
-    """Read the upright size of an image from its header: (H, W) in pixels, as `raster_samples` would give them.
-
-    Args:
-        path: a PNG, JPEG or WebP file.
-    """
+    """The upright (H, W) of a PNG, JPEG or WebP from its header, as `raster_samples` would give them."""
     with _opened(path) as image:
         width, height = image.size
         # Asking a PNG for its EXIF decodes the whole picture; only those with such a chunk pay for that.

@@ -60,14 +60,10 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def to_colour(values: Float32[np.ndarray, "H W c"], colour: Literal["rgb", "grey"]) -> Float32[np.ndarray, "H W d"]:
-    """Composite over white and bring to the wanted channels.
+    """Composite over white and bring to the wanted channels: [H, W, 3] or [H, W, 1] in [0, 1].
 
-    Args:
-        values: [H, W, c] in [0, 1]; c = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha.
-        colour: `rgb` or `grey`.
-
-    Returns:
-        [H, W, 3] or [H, W, 1] in [0, 1]. Luma: ITU-R BT.601, 0.299 R + 0.587 G + 0.114 B.
+    The values are in [0, 1] with c = 1 grey, 2 grey and alpha, 3 RGB, 4 RGB and alpha. Luma: ITU-R BT.601,
+    0.299 R + 0.587 G + 0.114 B.
     """
     if values.shape[2] in (2, 4):
         alpha = values[..., -1:]
@@ -135,10 +131,7 @@ def _npy_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
 
 
 def unit_values(where: str | Path, samples: Shaped[np.ndarray, "H W c"]) -> Float32[np.ndarray, "H W c"]:
-    """Samples as numbers in [0, 1].
-
-    Args:
-        samples: bool, uint8, uint16, or floats in [0, 1].
+    """Samples that are bool, uint8, uint16, or floats in [0, 1], as numbers in [0, 1].
 
     Raises:
         UserError: for other types, and floats that are not finite or lie beyond.

@@ -12,15 +12,9 @@ _PERMUTATION, _SYMMETRY, _SUBSET = range(3)
 
 
 def batch_ids(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " batch"]:
-    """Draw the signals of a step's global batch; each epoch is a permutation of all signals.
+    """Draw the signals, ids in [0, size), of a step's global batch; each epoch is a permutation of all signals.
 
-    Args:
-        step: counted from 0; a batch that straddles the border of two epochs has parts of both.
-        batch: signals in one step over all ranks; may exceed `size`.
-        size: number of signals in the training set.
-
-    Returns:
-        [batch] int64 ids in [0, size).
+    Steps count from 0. A batch that straddles the border of two epochs has parts of both, and may exceed `size`.
     """
     position, stop, parts = step * batch, (step + 1) * batch, []
     while position < stop:
@@ -32,28 +26,14 @@ def batch_ids(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " batc
 
 
 def symmetries(seed: int, step: int, batch: int) -> Int[Tensor, " batch"]:
-    """Draw one of the square's 8 symmetries for each signal of a step's global batch.
-
-    Args:
-        step: counted from 0.
-        batch: signals in one step over all ranks.
-
-    Returns:
-        [batch] int64, each in 0..7 (see `ImageSignals.values`).
-    """
+    """Draw one of the square's 8 symmetries (see `ImageSignals.values`) for each signal of a step's global batch."""
     return torch.from_numpy(_generator(seed, _SYMMETRY, step).integers(0, 8, batch))
 
 
 def coordinate_subset(seed: int, step: int, total: int, count: int) -> Int[Tensor, " count"]:
-    """Draw the coordinates on which a step evaluates its signals, without repetition.
+    """Draw the coordinates on which a step evaluates its signals, ascending indices in [0, total), without repetition.
 
-    Args:
-        step: counted from 0.
-        total: number of coordinates of a signal, C.
-        count: coordinates to draw; all of them if not smaller than `total`.
-
-    Returns:
-        [min(count, total)] int64 indices in [0, total), ascending.
+    They are all where `count` is not smaller than `total`.
     """
     if count >= total:
         return torch.arange(total)

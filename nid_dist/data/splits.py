@@ -93,11 +93,7 @@ def folder_splits(
 
 
 def stable_fraction(name: str) -> float:
-    """Map a name to a number in [0, 1) that depends on nothing else.
-
-    Returns:
-        A fraction, uniform over names (SHA-256), the same on every machine.
-    """
+    """Map a name to a number in [0, 1) that depends on nothing else: uniform (SHA-256), the same on every machine."""
     # macOS hands out decomposed letters, other systems composed ones: the same file must stay in its split.
     digest = hashlib.sha256(unicodedata.normalize("NFC", name).encode("utf-8", "surrogatepass")).digest()
     return (int.from_bytes(digest[:8], "big") >> 11) / 2**53

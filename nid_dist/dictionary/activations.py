@@ -30,10 +30,7 @@ class Sine(nn.Module):
 
 
 def make_activation(name: str, omega: float) -> nn.Module:
-    """Make an elementwise activation.
-
-    Args:
-        name: relu, gelu, sine or tanh.
+    """Make an elementwise activation: relu, gelu, sine or tanh.
 
     Raises:
         ValueError: for an unknown name.

@@ -19,7 +19,6 @@ class Dictionary(nn.Module):
     """n experts b_j: R^m -> R^d on a shared trunk.
 
     Args:
-        config: the `dictionary` section.
         generator: of every initial value.
         exchange: how codes reach the experts; all experts here by default.
     """
@@ -72,11 +71,7 @@ class Dictionary(nn.Module):
         return isinstance(self.experts, LinearHeads)
 
     def forward(self, code: Code, coords: Float[Tensor, "*shared C m"]) -> Float[Tensor, "T C d"]:
-        """Evaluate the signals of some codes.
-
-        Args:
-            coords: coordinates in [-1, 1]^m, shared by the signals [C, m] or per signal [T, C, m].
-        """
+        """Evaluate the signals of some codes at coordinates in [-1, 1]^m, shared or per signal."""
         arriving = self.exchange.dispatch(code)
         features = self.trunk(coords)  # while the codes are on their way
         experts, routed = self.experts, arriving()
@@ -88,22 +83,14 @@ class Dictionary(nn.Module):
         return values + code.bias[:, None]
 
     def atoms(self, coords: Float[Tensor, "C m"], first: int = 0, last: int | None = None) -> Float[Tensor, "U C d"]:
-        """Evaluate the experts first ... last - 1 held here, on shared coordinates.
-
-        Args:
-            coords: in [-1, 1]^m.
-            last: the one after the last; None: all.
-        """
+        """Evaluate the experts first ... last - 1 held here (None: to the end), on shared coordinates in [-1, 1]^m."""
         return self.experts.evaluate(self.trunk(coords), [tensor[first:last] for tensor in self.experts.tensors])
 
     @torch.no_grad()
     def atom_norms(self) -> Float[Tensor, "n"] | None:
-        """How large experts are, which the size of a component is relative to: the norms of linear heads.
+        """How large experts are, which components are relative to: norms of linear heads; None for deep ones.
 
         To be called on all ranks that share the experts.
-
-        Returns:
-            One number per expert of all n; None for deep experts.
         """
         if not isinstance(self.experts, LinearHeads):
             return None

@@ -24,11 +24,7 @@ class Encoding(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
-        """Encode coordinates.
-
-        Args:
-            coords: in [-1, 1]^m.
-        """
+        """Encode coordinates in [-1, 1]^m."""
 
 
 class Identity(Encoding):
@@ -46,11 +42,8 @@ class Cosines(Encoding):
     """Eigenfunctions of the Laplacian on the cube with reflecting walls: products of cos(pi q_i (x_i + 1) / 2).
 
     They are orthonormal over the cube and, up to P^m of them, on a grid of P^m pixel centres too (the DCT-II basis).
-    So what a signal is between its pixels follows from the pixels: no other encoding here has that property.
-
-    Args:
-        features: how many, lowest frequencies first, out of the smallest cube of frequencies q that holds them; the
-            constant is left out.
+    So what a signal is between its pixels follows from the pixels: no other encoding here has that property. The lowest
+    frequencies come first, out of the smallest cube of frequencies q that holds them; the constant is left out.
     """
 
     orders: Tensor
@@ -93,12 +86,10 @@ class Positional(Encoding):
 class Sinusoids(Encoding):
     """[sin(x B^T), cos(x B^T)], no 2 pi and no factor: Fourier features (Tancik et al. 2020; Rahimi and Recht 2007).
 
-    Multiplied by features^(-1/2), the inner product of two encodings would estimate the kernel that B was drawn for.
-    The factor is left out, for the random kernels too, so that every entry has a mean square of 1/2 whatever their
-    number: the scale that the initial weights of the trunk expect.
-
-    Args:
-        basis: B, one frequency per row, in radians per unit of x.
+    A row of B is a frequency, in radians per unit of x. Multiplied by features^(-1/2), the inner product of two
+    encodings would estimate the kernel that B was drawn for. The factor is left out, for the random kernels too, so
+    that every entry has a mean square of 1/2 whatever their number: the scale that the initial weights of the trunk
+    expect.
     """
 
     basis: Tensor
@@ -116,11 +107,7 @@ class Sinusoids(Encoding):
 
 
 class RadialBasis(Encoding):
-    """exp(-scale^2 |x - c|^2 / 2), Gaussian bumps at fixed centres c in [-1, 1]^m.
-
-    Args:
-        scale: 1 / the bumps' standard deviation.
-    """
+    """exp(-scale^2 |x - c|^2 / 2), Gaussian bumps of standard deviation 1 / scale at fixed centres c in [-1, 1]^m."""
 
     centres: Tensor
 
@@ -162,12 +149,7 @@ class Splines(Encoding):
         return empty.scatter_add(-1, places, weights)
 
     def through(self, coords: Float[Tensor, "*batch m"], layer: nn.Linear) -> Float[Tensor, "*batch h"]:
-        """What a linear layer makes of the encoding, without its zeros.
-
-        Args:
-            coords: in [-1, 1]^m.
-            layer: of `out_dim` inputs.
-        """
+        """What a linear layer of `out_dim` inputs makes of the encoding, without its zeros."""
         places, weights = self.neighbours(coords)
         table = layer.weight.t().contiguous()
         flat = F.embedding_bag(
@@ -181,11 +163,7 @@ class Splines(Encoding):
     ) -> tuple[Int[Tensor, "*batch s"], Float[Tensor, "*batch s"]]:
         """The splines that reach a coordinate, s = 4^m, and their values there.
 
-        Args:
-            coords: in [-1, 1]^m.
-
-        Returns:
-            Features and their values; at the border a feature may be named twice, and its values are to be added.
+        At the border a feature may be named twice, and its values are to be added.
         """
         position = (coords + 1) * (self.side / 2) - 0.5
         low = position.detach().floor()
@@ -205,12 +183,7 @@ def spline_side(features: int, in_dim: int) -> int:
 
 
 def make_encoding(config: EncodingConfig, in_dim: int, generator: torch.Generator) -> Encoding:
-    """Make the encoding that a configuration asks for.
-
-    Args:
-        config: the section `dictionary.encoding`.
-        generator: of frequencies and centres, which become buffers.
-    """
+    """Make the encoding that a configuration asks for, with frequencies and centres drawn, as buffers."""
     match config.kind:
         case "identity":
             return Identity(in_dim)

@@ -18,15 +18,12 @@ from nid_dist.parallel.exchange.exchange import Exchange
 def merge_then_evaluate(
     heads: LinearHeads, features: Float[Tensor, "*shared C h"], routed: Code, signals: int, exchange: Exchange
 ) -> Float[Tensor, "T C d"]:
-    """Merge the k heads of each signal into one, then evaluate it: no term in n*C or k*C.
+    """sum_j alpha_j b_j(x): merge the k heads of each signal into one, then evaluate it: no term in n*C or k*C.
 
     Args:
         features: phi at shared [C, h] or per-signal [T, C, h] coordinates.
         routed: codes, as `exchange` dispatched them.
         exchange: back from the experts' owners; r = d * (h + 1) floats return per signal.
-
-    Returns:
-        sum_j alpha_j b_j(x).
     """
     merged = exchange.combine(heads.merge(routed), signals)
     return heads.evaluate_merged(features, merged)

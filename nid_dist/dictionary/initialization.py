@@ -48,10 +48,8 @@ def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"]) -> Non
 def principal_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], signals: Float[Tensor, "S C d"]) -> bool:
     """Let the trunk's last layer give the signals' principal components among all that its many inputs can be.
 
-    They are orthonormal on `coords`, and span as much of the signals as that many features can.
-
-    Args:
-        dictionary: changed in place, where its last shared layer is linear and has more inputs than outputs.
+    They are orthonormal on `coords`, and span as much of the signals as that many features can. The dictionary is
+    changed in place, where its last shared layer is linear and has more inputs than outputs.
     """
     trunk = dictionary.trunk
     if not trunk.linear_output or not len(trunk.layers):
@@ -89,10 +87,8 @@ def initialise_heads(
     coordinates), and have norm 1 in it. `cosine`: the eigenfunctions of the Laplacian on the cube, lowest frequencies
     first (the DCT basis, in any dimension), along the principal axes of the channels; images are sparse in it.
     `principal`: the signals' principal components, the mean signal included. A piece is a signal under a Gaussian
-    window of random place and width, which is what an overcomplete dictionary adds to a basis.
-
-    Args:
-        dictionary: with linear heads, changed in place; nothing is done where the features are constant.
+    window of random place and width, which is what an overcomplete dictionary adds to a basis. Nothing is done where
+    the features are constant.
     """
     heads = dictionary.experts
     assert isinstance(heads, LinearHeads)

@@ -10,15 +10,11 @@ from nid_dist.code import Code
 
 
 class LinearHeads(nn.Module):
-    """E experts, each one private linear layer on the trunk's features.
+    """E experts, each one private linear layer on the trunk's h features.
 
     A row of `rows` is one expert: W_j flattened to d*h floats, then the d floats of c_j, so that merging heads is one
-    weighted sum of rows and an exchange sends one vector of r = d * (h + 1) floats per signal.
-
-    Args:
-        experts: E, experts held here.
-        width: h, features of the trunk.
-        generator: of the initial values, W ~ N(0, 1/h), c = 0: atoms of unit variance on whitened features.
+    weighted sum of rows and an exchange sends one vector of r = d * (h + 1) floats per signal. Initial values are
+    W ~ N(0, 1/h), c = 0: atoms of unit variance on whitened features.
     """
 
     def __init__(self, experts: int, channels: int, width: int, generator: torch.Generator) -> None:
@@ -49,25 +45,13 @@ class LinearHeads(nn.Module):
         return self.weight, self.offset
 
     def merge(self, code: Code) -> Float[Tensor, "T r"]:
-        """The merged head sum_j alpha_j (W_j, c_j) over the experts held here.
-
-        Args:
-            code: coefficients of experts held here (indices 0 to E - 1).
-
-        Returns:
-            One row of r = d * (h + 1) floats per signal.
-        """
+        """The merged heads sum_j alpha_j (W_j, c_j) over the experts held here (indices 0 to E - 1)."""
         return code.weighted_sum(self.rows)
 
     def evaluate_merged(
         self, features: Float[Tensor, "*shared C h"], merged: Float[Tensor, "T r"]
     ) -> Float[Tensor, "T C d"]:
-        """Evaluate merged heads: sum_j alpha_j b_j(x), without the signals' biases.
-
-        Args:
-            features: phi at coordinates shared by the signals [C, h], or per signal [T, C, h].
-            merged: heads from `merge`.
-        """
+        """Evaluate heads from `merge`: sum_j alpha_j b_j(x), without biases, at shared coordinates or per signal."""
         signals, channels, width = merged.shape[0], self.channels, self.width
         heads = merged[:, : channels * width].reshape(signals, channels, width)
         offsets = merged[:, channels * width :].reshape(signals, channels)
@@ -78,11 +62,7 @@ class LinearHeads(nn.Module):
         return flat.unflatten(1, (signals, channels)).transpose(0, 1)
 
     def evaluate(self, features: Float[Tensor, "C h"], tensors: Sequence[Tensor]) -> Float[Tensor, "U C d"]:
-        """Evaluate U experts at shared coordinates: the atoms b_j(x).
-
-        Args:
-            tensors: the experts' parts of `tensors`.
-        """
+        """Evaluate U experts, by their parts of `tensors`, at shared coordinates: the atoms b_j(x)."""
         weight, offset = tensors
         flat = torch.addmm(offset.reshape(-1), features, weight.reshape(-1, self.width).t())
         return flat.unflatten(1, offset.shape).transpose(0, 1)
@@ -90,10 +70,6 @@ class LinearHeads(nn.Module):
     def evaluate_per_signal(
         self, features: Float[Tensor, "P C h"], tensors: Sequence[Tensor]
     ) -> Float[Tensor, "P C d"]:
-        """Evaluate P experts, each at its own coordinates: the atoms b_j(x).
-
-        Args:
-            tensors: the experts' parts of `tensors`, one expert per set of coordinates.
-        """
+        """Evaluate P experts, by their parts of `tensors`, each at its own coordinates: the atoms b_j(x)."""
         weight, offset = tensors
         return torch.baddbmm(offset[:, None], features, weight.transpose(1, 2))

@@ -10,12 +10,7 @@ from nid_dist.dictionary.encodings import Splines, make_encoding
 
 
 class Trunk(nn.Module):
-    """phi: coordinates to features.
-
-    Args:
-        config: `encoding`, `width`, `shared_layers`, `activation`, `omega`, `trunk_output`.
-        generator: of frequencies and initial weights.
-    """
+    """phi: coordinates to features; the generator draws frequencies and initial weights."""
 
     def __init__(self, config: DictionaryConfig, in_dim: int, generator: torch.Generator) -> None:
         super().__init__()
@@ -41,11 +36,7 @@ class Trunk(nn.Module):
         self.out_dim = inputs
 
     def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch h"]:
-        """Features of coordinates: phi; the encoding itself where there are no shared layers.
-
-        Args:
-            coords: in [-1, 1]^m.
-        """
+        """Features of coordinates in [-1, 1]^m: phi; the encoding itself where there are no shared layers."""
         coords = self._folded(coords)
         if not len(self.layers):
             return self.encoding(coords)

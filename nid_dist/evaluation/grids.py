@@ -14,10 +14,7 @@ _INCHES, _DOTS = 1.45, 92
 
 
 def picture_grid(
-    path: str | Path,
-    rows: Mapping[str, Mapping[str, tuple[Float[np.ndarray, "H W d"], str]]],
-    *,
-    title: str = "",
+    path: str | Path, rows: Mapping[str, Mapping[str, tuple[Float[np.ndarray, "H W d"], str]]], *, title: str = ""
 ) -> None:
     """Save pictures as a grid.
 

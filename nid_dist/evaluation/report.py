@@ -129,11 +129,12 @@ def means(rows: Iterable[Row], keys: Sequence[str]) -> list[dict[str, Any]]:
 
 def pivot(rows: Iterable[Row], index: Sequence[str], key: str, *, unit: str = "", form: str = ".2f") -> Table:
     """Means of one figure: a line for each combination of the index, a column for each method that has it."""
-    own = [mean for mean in means(rows, [*index, "method"]) if mean.get(key) is not None]
+    own = means(rows, [*index, "method"])
     lines: dict[tuple[Any, ...], dict[str, Cell]] = {}
     for mean in own:
-        lines.setdefault(tuple(mean[name] for name in index), {})[mean["method"]] = mean[key]
-    methods = [Column(method, unit, form) for method in dict.fromkeys(mean["method"] for mean in own)]
+        lines.setdefault(tuple(mean[name] for name in index), {})[mean["method"]] = mean.get(key)
+    shown = dict.fromkeys(mean["method"] for mean in own if mean.get(key) is not None)
+    methods = [Column(method, unit, form) for method in shown]
     cells = [[*case, *(line.get(method.name) for method in methods)] for case, line in lines.items()]
     return Table([*map(Column, index), *methods], cells)
 

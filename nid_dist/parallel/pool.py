@@ -18,24 +18,15 @@ _AHEAD = 4  # pieces per worker that are handed out at a time: memory does not g
 
 
 class Pool:
-    """Does pieces of work; results come as they are ready.
-
-    Args:
-        executor: does them; None: this process, one after the other.
-        workers: of the executor.
-    """
+    """Does pieces of work, by an executor or (None) in this process; results come as they are ready."""
 
     def __init__(self, executor: Executor | None, workers: int) -> None:
         self._executor, self.workers = executor, workers
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """Do every piece.
+        """Do every piece; the results come in any order.
 
-        Args:
-            work: a function of a module, whose arguments and results can be sent.
-
-        Yields:
-            The results, in any order.
+        The work is a function of a module, whose arguments and results can be sent.
 
         Raises:
             UserError: when a worker has ended by itself.

@@ -47,9 +47,6 @@ def make_topology(config: Config, launch: Launch) -> Topology:
 def open_world(config: Config, launch: Launch) -> Iterator[World]:
     """The processes of a run, joined for as long as the context lasts.
 
-    Yields:
-        The world.
-
     Raises:
         UserError: when the processes do not fit the configuration, or do not find each other, or there is no such
             device for each.

@@ -19,11 +19,7 @@ _T = TypeVar("_T")
 
 
 class World:
-    """One process alone; `ProcessGroupWorld` is many.
-
-    Args:
-        exchange: between those who share the experts.
-    """
+    """One process alone; `ProcessGroupWorld` is many. The exchange is between those who share the experts."""
 
     def __init__(
         self, topology: Topology, exchange: Exchange | None = None, device: torch.device | None = None
@@ -66,10 +62,7 @@ class World:
         return values[None]
 
     def on_rank_zero(self, call: Callable[[], Any]) -> Any:
-        """Let the first rank alone do something: what it gave, on all ranks.
-
-        Args:
-            call: what; it gives a JSON value.
+        """Let the first rank alone do something that gives a JSON value: this value, on all ranks.
 
         Raises:
             UserError: on all ranks, when it is raised on the first.
@@ -85,12 +78,7 @@ class World:
         return call()
 
     def replicate(self, tensor: Tensor, *, sharded: bool) -> None:
-        """Overwrite a tensor with the first replica's: of all ranks, or of those that hold the same experts.
-
-        Args:
-            tensor: changed in place.
-            sharded: whether it belongs to the experts held here.
-        """
+        """Overwrite a tensor with the first replica's: of all ranks, or, sharded, of those with the same experts."""
 
     def as_shard(self, tensor: Shaped[Tensor, "E *rest"]) -> Tensor:
         """For checkpoints, an expert tensor as its part of the whole (a DTensor that shares its memory)."""

@@ -22,13 +22,9 @@ class Message(NamedTuple):
 
 
 def step_messages(run: Run, expert_parallel_size: int, mode: str, is_warmup: bool = False) -> list[Message]:
-    """What the exchange of one rank sends in one optimiser step, forward and backward.
+    """What the exchange of one rank sends in one optimiser step, forward and backward; nothing without sharded experts.
 
-    Args:
-        is_warmup: whether codes are dense (mode `gate`).
-
-    Returns:
-        The messages; none where the experts are not sharded.
+    While it warms up, codes are dense (mode `gate`).
     """
     config, ranks = run.config, expert_parallel_size
     if ranks == 1:
@@ -70,8 +66,7 @@ def _float_sizes(run: Run, ranks: int, mode: str, is_warmup: bool) -> tuple[int,
 def solver_messages(run: Run, expert_parallel_size: int) -> list[Message]:
     """What finding the codes of a micro-batch sends (`solve_codes`).
 
-    Returns:
-        All experts to everyone, exactly, or residuals, candidates and the rows of supports, estimated.
+    It is all experts to everyone, exactly, or residuals, candidates and the rows of supports, estimated.
     """
     ranks = expert_parallel_size
     messages = _fetched(run, ranks) if fetches(run, ranks) else _gathered(run, ranks)

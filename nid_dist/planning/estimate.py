@@ -85,11 +85,7 @@ def kinds_of_steps(config: Config) -> list[tuple[str, bool, float]]:
 
 
 def estimate(run: Run, machine: Machine, expert_parallel_size: int) -> Estimate:
-    """All figures for one R.
-
-    Args:
-        expert_parallel_size: R; divides the experts and the ranks.
-    """
+    """All figures for one R, which divides the experts and the ranks."""
     ranks, kinds = expert_parallel_size, kinds_of_steps(run.config)
     needed = memory(run, ranks, [(mode, is_warmup) for mode, is_warmup, _ in kinds])
     steps = [_step(run, machine, ranks, mode, is_warmup, share) for mode, is_warmup, share in kinds]

@@ -23,11 +23,7 @@ class Memory:
 
 
 def memory(run: Run, expert_parallel_size: int, kinds: list[tuple[str, bool]]) -> Memory:
-    """What a rank holds at its fullest, besides its libraries' own buffers.
-
-    Args:
-        kinds: of steps: mode, and whether codes are dense.
-    """
+    """What a rank holds at its fullest, besides its libraries' own buffers, in steps of a mode, codes dense or not."""
     local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
     learning = [trained(run.config, mode) for mode, _ in kinds]
     return Memory(

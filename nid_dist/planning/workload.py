@@ -17,14 +17,7 @@ def trained(config: Config, mode: str) -> tuple[bool, bool]:
 
 
 def step_flops(run: Run, expert_parallel_size: int, mode: str, is_warmup: bool = False) -> int:
-    """Operations of a rank in an optimiser step.
-
-    Args:
-        is_warmup: whether codes are dense.
-
-    Returns:
-        Those of gate, solver, trunk and experts, forward and backward.
-    """
+    """Operations of a rank in a step: gate, solver, trunk, experts; both passes. Codes are dense in a warm-up."""
     config, gate, count = run.config, run.gate, run.config.optimizer.accumulation
     work = 2 * _dictionary(run, expert_parallel_size, mode, is_warmup)
     if solves(config, mode):

@@ -50,22 +50,13 @@ class Task(Protocol):
         ...
 
     def model(self, exchange: Exchange | None = None) -> Model:
-        """A new model for these signals, all its values from the seed.
-
-        Args:
-            exchange: how codes reach the experts; all experts here by default.
-        """
+        """A new model for these signals, all its values from the seed; without an exchange all experts are here."""
         ...
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
-        """This rank's part of a micro-batch, which depends on (seed, step, micro) only.
+        """This rank's part of a micro-batch, which depends on (seed, step, micro) only; steps count from 0.
 
-        Args:
-            step: counted from 0.
-            micro: of the step's micro-batches.
-
-        Returns:
-            Signals, one of weight 0 where there is none for this rank.
+        Where there is no signal for this rank, it is one of weight 0.
 
         Raises:
             UserError: when a signal cannot be read.
@@ -90,11 +81,8 @@ class Task(Protocol):
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
         """How well a few signals are fitted that are not trained on, by method; never those of `test`.
 
-        Args:
-            model: as trained so far, with all its experts.
-
-        Returns:
-            Figures, "val/..." or "train/..." (see `split_to_evaluate`).
+        The model is as trained so far, with all its experts. Figures are "val/..." or "train/..." (see
+        `split_to_evaluate`).
         """
         ...
 

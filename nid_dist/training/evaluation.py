@@ -41,6 +41,8 @@ def _atoms(model: Model, chosen: Int[Tensor, "U"]) -> Float[Tensor, "U C d"]:
 def _sheet(atoms: Float[Tensor, "U C d"], grid: tuple[int, ...]) -> Picture:
     scale = atoms.abs().amax((1, 2), keepdim=True).clamp_min(1e-12)
     tiles = (0.5 + 0.5 * atoms / scale).unflatten(1, grid)
+    if tiles.dim() == 3:
+        return tiles.cpu().numpy()  # along one axis: a row for each
     while tiles.dim() > 4:
         tiles = tiles[:, tiles.shape[1] // 2]  # of a grid with more axes the slice through the middle
     rows = int(np.ceil(len(tiles) ** 0.5))

@@ -49,13 +49,7 @@ class Trainer:
     monitor: Monitor
 
     def __init__(
-        self,
-        config: Config,
-        task: Task,
-        model: Model,
-        engine: Engine,
-        folder: RunFolder,
-        world: World | None = None,
+        self, config: Config, task: Task, model: Model, engine: Engine, folder: RunFolder, world: World | None = None
     ) -> None:
         self.config, self.task, self.model, self.engine, self.folder = config, task, model, engine, folder
         self.world = World(Topology(model.dictionary.num_experts)) if world is None else world

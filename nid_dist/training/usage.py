@@ -41,10 +41,7 @@ class ExpertUsage:
             experts), and with sharded experts `rank_imbalance` (largest over mean tokens of a rank).
         """
         mean = counts.double().mean().item()
-        facts = {
-            "dead_experts": float((counts == 0).sum()),
-            "imbalance": counts.max().item() / mean if mean else 0.0,
-        }
+        facts = {"dead_experts": float((counts == 0).sum()), "imbalance": counts.max().item() / mean if mean else 0.0}
         for percent in _PERCENTILES:
             facts[f"tokens_p{percent}"] = torch.quantile(counts.double(), percent / 100).item()
         if self._world.topology.expert_parallel_size > 1:

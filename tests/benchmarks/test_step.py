@@ -43,7 +43,9 @@ def test_quick_run_has_a_figure_for_every_size(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_the_named_figures_compare_the_named_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "alternate", lambda variants, repeats: dict.fromkeys(variants, 2.0) | {"16384": 3.0})
+    monkeypatch.setattr(
+        step, "alternate", lambda variants, repeats, device: dict.fromkeys(variants, 2.0) | {"16384": 3.0}
+    )
     monkeypatch.setattr(step, "StepCase", Fake)
     figures = step._side_by_side(Gemm(100))
     assert figures == {

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image
 from safetensors.numpy import load_file
 
-from nid_dist.config.schema import Signals
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
+from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.frames import Video
 
 EXACT = 1e-6
@@ -52,7 +52,7 @@ def read_log(run: Path) -> list[dict[str, Any]]:
 
 
 def _read_video(path: Path) -> np.ndarray:
-    video = Video(Signals.model_validate({"source": "video", "path": str(path)}))
+    video = Video(VideoSection.model_validate({"source": "video", "path": str(path)}))
     return video.read(list(range(len(video))))
 
 

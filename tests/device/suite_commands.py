@@ -69,5 +69,5 @@ def test_compare_images(folder: Path, tmp_path: Path, kind: str, given: list[str
 
 
 def test_compare_scans(config: Path, tmp_path: Path) -> None:
-    few = ["views=[4]", "photons=[null]", "slices=[]", "phantoms=1", "tuned_on=0", "seconds=1e-6"]
+    few = ["views=[4]", "photons=[null]", "slices=[]", "phantoms=1", "seconds=1e-6"]
     assert_alike(compare.main, tmp_path, "--config", config, "--set", *few)

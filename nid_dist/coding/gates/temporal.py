@@ -30,12 +30,7 @@ class TemporalGate(nn.Module):
         self.register_buffer("waves", 0.5 * math.pi * torch.arange(1, harmonics + 1), persistent=False)
         self.hidden = UnsetLinear(2 * harmonics, width)
         initialise_linear(
-            self.hidden.weight,
-            self.hidden.bias,
-            activation="gelu",
-            first=True,
-            omega=1.0,
-            generator=generator,
+            self.hidden.weight, self.hidden.bias, activation="gelu", first=True, omega=1.0, generator=generator
         )
         self.head = CodeHead(width, experts, channels, generator)
 

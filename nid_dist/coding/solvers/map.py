@@ -29,11 +29,7 @@ class Posterior:
 
 @torch.no_grad()
 def posterior(
-    dictionary: Dictionary,
-    measurement: Measurement,
-    measured: Float[Tensor, "T M d"],
-    prior: Prior,
-    noise: float,
+    dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"], prior: Prior, noise: float
 ) -> Posterior:
     """The merged heads that measurements with independent Gaussian noise leave probable.
 

@@ -28,11 +28,7 @@ def best_bias(problem: Problem, indices: Int[Tensor, "T k"], values: Float[Tenso
 
 
 def residual(problem: Problem, code: Code) -> Float[Tensor, "T"]:
-    """Mean squared error of each signal over measurements and channels.
-
-    Returns:
-        One number per signal, in squared units of the signal.
-    """
+    """Mean squared error of each signal over measurements and channels, in squared units of the signal."""
     centred = (code.weighted_sum(problem.atoms) - problem.targets).square().sum(1)
     offset = (code.bias + code.weighted_sum(problem.atom_means) - problem.target_means).square().sum(1)
     return (centred + problem.constant * offset + problem.residual_floor) / problem.target_means.shape[1]

@@ -32,10 +32,7 @@ class Statistics:
 
 
 def gather_statistics(
-    trunk: Trunk,
-    measurement: Measurement,
-    measured: Float[Tensor, "T M d"],
-    weights: Float[Tensor, "M"] | None = None,
+    trunk: Trunk, measurement: Measurement, measured: Float[Tensor, "T M d"], weights: Float[Tensor, "M"] | None = None
 ) -> Statistics:
     """Pass over the measurements once, some at a time, for the statistics of the trunk's features."""
     width = trunk.out_dim

@@ -40,22 +40,16 @@ class _Part:
 
 
 class DeepSpeedEngine:
-    """Several ranks, driven by DeepSpeed.
+    """Several ranks, driven by DeepSpeed, of whose configuration the user may set `options`.
 
-    Args:
-        zero_stage: 0, or 1: each replica keeps and steps its share of the optimiser's state.
-        options: DeepSpeed's own configuration, from the user.
+    ZeRO's stage is 0, or 1: each replica keeps and steps its share of the optimiser's state.
 
     Raises:
         UserError: when an option contradicts the rest, or is not known.
     """
 
     def __init__(
-        self,
-        world: ProcessGroupWorld,
-        accumulation: int,
-        zero_stage: int = 0,
-        options: Mapping[str, Any] | None = None,
+        self, world: ProcessGroupWorld, accumulation: int, zero_stage: int = 0, options: Mapping[str, Any] | None = None
     ) -> None:
         self.param_groups: list[dict[str, Any]] = []
         self._world, self._zero_stage = world, zero_stage

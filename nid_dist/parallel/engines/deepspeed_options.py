@@ -74,14 +74,10 @@ _STAGES = {
 
 
 def deepspeed_config(accumulation: int, zero_stage: int, options: Mapping[str, Any]) -> dict[str, Any]:
-    """What `deepspeed.initialize` is given.
+    """What `deepspeed.initialize` is given, with `options`, the user's `parallel.deepspeed`.
 
     DeepSpeed computes in float32 and does not clip: precision is autocast's, and its own norm leaves out that experts
-    are spread over ranks.
-
-    Args:
-        zero_stage: 0, or 1: the optimiser's state is spread over replicas.
-        options: the user's `parallel.deepspeed`.
+    are spread over ranks. ZeRO's stage is 0, or 1: the optimiser's state is spread over replicas.
 
     Raises:
         UserError: when an option contradicts another key of ours, is not for experts, or is not known.
@@ -104,10 +100,7 @@ def deepspeed_config(accumulation: int, zero_stage: int, options: Mapping[str, A
 
 
 def refuse_unreadable(config: Mapping[str, Any]) -> None:
-    """Let DeepSpeed read a configuration.
-
-    Args:
-        config: as from `deepspeed_config`.
+    """Let DeepSpeed read a configuration that `deepspeed_config` made.
 
     Raises:
         UserError: when it finds a value that it does not take.

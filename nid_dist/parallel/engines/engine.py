@@ -40,10 +40,7 @@ class Engine(Protocol):
         ...
 
     def step(self, clip_norm: float | None) -> float:
-        """Clip by the global norm (over all parameters of all ranks), step, clear the gradients.
-
-        Args:
-            clip_norm: the largest norm; None: no clipping.
+        """Clip by the global norm (over all parameters of all ranks), step, clear the gradients; None: no clipping.
 
         Returns:
             The norm before clipping; where it is not finite nothing was changed.

@@ -112,9 +112,8 @@ class FairscaleEngine:
 def checkpoint_gate(gate: nn.Module) -> nn.Module:
     """Let a gate compute its activations again in the backward pass instead of keeping them.
 
-    Args:
-        gate: a module of `values, ids` whose outputs are dataclasses of tensors; changed in place, its parameters keep
-            their names.
+    It is a module of `values, ids` whose outputs are dataclasses of tensors; changed in place, its parameters keep
+    their names.
     """
     from fairscale.nn.checkpoint import checkpoint_wrapper
 

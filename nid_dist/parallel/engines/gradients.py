@@ -16,9 +16,6 @@ def complete(parameters: Iterable[Tensor]) -> None:
     """Give a gradient of zeros to each parameter that requires one and took no part in this rank's loss.
 
     Ranks must send the same messages, and a rank without signals may have a loss that leaves some parameters out.
-
-    Args:
-        parameters: changed in place.
     """
     for parameter in parameters:
         if parameter.requires_grad and parameter.grad is None:
@@ -45,13 +42,9 @@ def average(gradients: Sequence[Tensor], group: Any, ranks: int, message: int = 
 
 
 def global_norm(parts: Iterable[tuple[Sequence[Tensor], int]], world: World) -> float:
-    """The norm over all parameters of all ranks, equal on all to the last bit.
+    """The norm over all parameters of all ranks, equal on all to the last bit; not finite when any gradient is not.
 
-    Args:
-        parts: gradients of this rank, each with the number of ranks that hold the same.
-
-    Returns:
-        The norm; not finite when any rank has a gradient that is not.
+    Each part is gradients of this rank, with the number of ranks that hold the same.
     """
     square = torch.zeros((), dtype=torch.float64, device=world.device)
     for gradients, holders in parts:
@@ -60,12 +53,7 @@ def global_norm(parts: Iterable[tuple[Sequence[Tensor], int]], world: World) -> 
 
 
 def clip(gradients: Iterable[Tensor], norm: float, largest: float | None) -> None:
-    """Scale gradients down, as PyTorch does, where their norm is too large.
-
-    Args:
-        gradients: changed in place.
-        largest: norm that is left as it is; None: any.
-    """
+    """Scale gradients down in place, as PyTorch does, where their norm is above the largest; None: never."""
     if largest is None or norm + 1e-6 <= largest:
         return
     for gradient in gradients:

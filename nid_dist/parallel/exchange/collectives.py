@@ -8,11 +8,7 @@ from torch import Tensor
 
 
 def all_gather(part: Shaped[Tensor, "E *rest"], group: Any = None) -> Shaped[Tensor, "n *rest"]:
-    """What every rank holds, stacked by rank; without gradient: all parts, along the first axis.
-
-    Args:
-        group: the ranks; None: all.
-    """
+    """What every rank of a group (None: all) holds, stacked by rank along the first axis; without gradient."""
     part = part.detach().contiguous()
     whole = part.new_empty(dist.get_world_size(group) * len(part), *part.shape[1:])
     # PyTorch 2.13 renames the second to the first.

@@ -16,11 +16,9 @@ from nid_dist.parallel.exchange.exchange import Exchange
 
 
 def padded_signals(exchange: Exchange, signals: int, device: torch.device) -> int:
-    """The largest batch of the ranks that share the experts: at least T, and the same on all ranks.
+    """The largest batch of the ranks that share the experts: at least T, which may be 0, and the same on all ranks.
 
-    Args:
-        exchange: its `rows` say so where they are set; else the ranks ask each other.
-        signals: T of this rank; may be 0.
+    The exchange's `rows` say so where they are set; else the ranks ask each other.
 
     Raises:
         ValueError: for more signals than the exchange has rows.
@@ -36,20 +34,13 @@ def padded_signals(exchange: Exchange, signals: int, device: torch.device) -> in
 def to_all(
     exchange: Exchange, rows: Shaped[Tensor, "T *rest"], padded: int, fill: int = 0
 ) -> Shaped[Tensor, "S *rest"]:
-    """What every rank holds for its own signals, stacked by rank: S = R * padded rows, on all ranks.
-
-    Args:
-        padded: rows of each rank after padding.
-    """
+    """What every rank holds for its own signals, padded and stacked by rank: S = R * padded rows, on all ranks."""
     missing = rows.new_full((padded - len(rows), *rows.shape[1:]), fill)
     return exchange.gather(torch.cat([rows, missing]))
 
 
 def back_home(exchange: Exchange, answers: Shaped[Tensor, "S *rest"]) -> Shaped[Tensor, "R rows *rest"]:
-    """Return to every rank the answers about its signals.
-
-    Args:
-        answers: this owner's, in the order of `to_all`.
+    """Return to every rank the answers about its signals, which this owner has in the order of `to_all`.
 
     Returns:
         Each owner's answers about this rank's signals, padded rows included.
@@ -61,11 +52,7 @@ def back_home(exchange: Exchange, answers: Shaped[Tensor, "S *rest"]) -> Shaped[
 
 
 def from_first(exchange: Exchange, tensor: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
-    """The tensor that the first of the ranks has, on all of them.
-
-    Returns:
-        A tensor equal on all ranks to the last bit.
-    """
+    """The tensor that the first of the ranks has, on all of them, equal to the last bit."""
     if exchange.ranks == 1:
         return tensor
     assert isinstance(exchange, AllToAllExchange)
@@ -79,13 +66,8 @@ def from_first(exchange: Exchange, tensor: Shaped[Tensor, "*shape"]) -> Shaped[T
 class FetchedRows:
     """A table with one row per expert, sharded as the experts are, of which rows are fetched when first asked for.
 
-    Owners see what every rank asks for, so a rank's rows come without being listed again, and none comes twice.
-
-    Args:
-        padded: signals of a rank at most (`padded_signals`).
-
-    Attributes:
-        rows: what this rank has fetched so far.
+    Owners see what every rank asks for, so a rank's rows come without being listed again, and none comes twice. `rows`
+    are what this rank has fetched so far; a rank has at most `padded` signals (`padded_signals`).
     """
 
     def __init__(self, exchange: Exchange, owned: Float[Tensor, "E p"], padded: int) -> None:

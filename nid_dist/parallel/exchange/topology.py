@@ -60,11 +60,7 @@ class Topology:
 def default_expert_parallel_size(experts: int, local_size: int, world: int) -> int:
     """R where the configuration leaves it open: as many ranks as share the experts evenly without leaving their node.
 
-    Args:
-        local_size: ranks of a node; every node has as many.
-        world: ranks in all.
-
-    Returns:
-        The largest divisor of n that divides a node's ranks, so that no group lies across two nodes, and all ranks.
+    Every node has `local_size` ranks. R is the largest divisor of n that divides these, so that no group lies across
+    two nodes, and all ranks.
     """
     return math.gcd(experts, local_size, world)

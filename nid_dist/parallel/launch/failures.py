@@ -49,11 +49,7 @@ class LostRank(UserError):
 
 
 def remember(job: Job) -> None:
-    """From here on this process is one of a job's.
-
-    Args:
-        job: whose.
-    """
+    """From here on this process is one of a job's."""
     global _job
     _job = job
 
@@ -86,24 +82,14 @@ def speak_first() -> bool:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether an exception means that another process is gone or silent.
-
-    Args:
-        error: looked at together with what caused it.
-
-    Returns:
-        Whether it does; not for a user's error, which says all there is to say.
-    """
+    """Whether an exception, or what caused it, means that another process is gone or silent; no user's error does."""
     return _lost_connection(error) is not None
 
 
 def diagnose(error: BaseException) -> LostRank:
-    """Find out which processes are lost.
+    """Find out which processes are lost, after joining, from an error for which `is_lost_connection` holds.
 
     Takes three seconds at most, in which all live processes that wait for this one learn of the failure.
-
-    Args:
-        error: for which `is_lost_connection` holds, after joining.
     """
     job, cause = _job, _lost_connection(error) or error
     assert job is not None

@@ -97,10 +97,9 @@ def launch_in(environment: Mapping[str, str]) -> Launch:
 
 
 def threads_for(launch: Launch) -> int:
-    """How many threads a process may use without disturbing the others on its machine.
+    """How many threads a process may use without disturbing the others on its machine: OMP_NUM_THREADS where it is set.
 
-    Returns:
-        OMP_NUM_THREADS where it is set; otherwise an equal part of the cores that this process may use, at least 1.
+    Otherwise it is an equal part of the cores that this process may use, at least 1.
     """
     if os.environ.get("OMP_NUM_THREADS", "").isdigit():
         return max(1, int(os.environ["OMP_NUM_THREADS"]))

@@ -53,13 +53,7 @@ class Job:
     """
 
     def __init__(
-        self,
-        store: Any,
-        identity: str,
-        rank: int,
-        port: int,
-        keeper: int | None,
-        timeout_seconds: float,
+        self, store: Any, identity: str, rank: int, port: int, keeper: int | None, timeout_seconds: float
     ) -> None:
         self.store, self.identity, self.rank, self.port = store, identity, rank, port
         self.keeper, self.timeout_seconds = keeper, timeout_seconds
@@ -85,9 +79,6 @@ class Job:
 
     def ask(self, question: Callable[[Any], _T]) -> _T | None:
         """Ask the store something when processes may have failed: never fails, and takes seconds at most.
-
-        Args:
-            question: takes the store.
 
         Returns:
             The answer; None: the store does not answer, now or before.
@@ -162,10 +153,7 @@ def _remove_old_claims() -> None:
 
 
 def answer_within(seconds: float, call: Callable[[], _T]) -> _T:
-    """Call something that may block for ever.
-
-    Args:
-        call: is left behind in a thread of its own, if it takes longer.
+    """Call something that may block for ever; it is left behind in a thread of its own, if it takes longer.
 
     Raises:
         TimeoutError: when it has not.

@@ -38,14 +38,10 @@ def free_port() -> int:
 
 
 def interface_towards(address: str) -> str | None:
-    """The name of the network interface through which this machine reaches another, for gloo.
+    """The name of the network interface through which this machine reaches another (or itself), for gloo.
 
-    Args:
-        address: of the other machine, or one of this machine itself.
-
-    Returns:
-        The name; where the address leads no further than this machine, that of its way out, or else of any that is not
-        the loopback; None: there is no other.
+    Where the address leads no further than this machine, it is that of its way out, or else any that is not the
+    loopback; None: there is no other.
     """
     source = _source(address)
     if source is None or source.startswith("127."):

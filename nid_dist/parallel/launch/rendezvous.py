@@ -22,13 +22,7 @@ _LIMIT = "parallel.rendezvous_seconds"
 _LOOK_UP = 20.0  # seconds
 
 
-def join(
-    launch: Launch,
-    *,
-    timeout_seconds: float,
-    rendezvous_seconds: float,
-    device: torch.device = _CPU,
-) -> None:
+def join(launch: Launch, *, timeout_seconds: float, rendezvous_seconds: float, device: torch.device = _CPU) -> None:
     """Initialise the default process group of `torch.distributed`; all processes call this.
 
     Args:

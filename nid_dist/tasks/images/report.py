@@ -1,18 +1,22 @@
 """Fit images one after the other and write what a person wants to see of it: codes, pictures, a table."""
 
-import itertools
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
-from typing import Any
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
 
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
-from nid_dist.errors import UserError
+from nid_dist.config.schema import Config
+from nid_dist.data.reading import EXTENSIONS, read_image
+from nid_dist.data.splits import Split
+from nid_dist.evaluation.file_report import FileSignals, Named, Report, Row, report_signals
 from nid_dist.evaluation.pictures import comparison, save_image
-from nid_dist.evaluation.report import Column, Table, means, write_results
+from nid_dist.evaluation.report import Column
 from nid_dist.model import Model
-from nid_dist.tasks.images.fit import ImageArray, fit_image, write_codes
+from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.fit import ImageArray, fit_image, require_stride, write_codes
+from nid_dist.tasks.images.sources import list_images
+from nid_dist.tasks.images.task import prepared
 
 _COLUMNS = [
     Column("image", key="image"),
@@ -25,34 +29,9 @@ _COLUMNS = [
 ]
 
 
-@dataclass
-class Report:
-    """What became of some images."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)  # figures of each image and method
-    failed: dict[str, str] = field(default_factory=dict)  # why an image has none, by its name
-
-    @property
-    def table(self) -> Table:
-        """One row per image and method, and the means over images where there are several."""
-        return Table.of(_COLUMNS, self.rows + self.means)
-
-    @property
-    def means(self) -> list[dict[str, Any]]:
-        """One row per method."""
-        if len({row["image"] for row in self.rows}) < 2:
-            return []
-        found = means(self.rows, ["solver"])
-        for mean in found:
-            own = [row for row in self.rows if row["solver"] == mean["solver"]]
-            mean |= {"image": "mean", "bytes_per_signal": own[0]["bytes_per_signal"]}
-            mean["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
-        return found
-
-
 def report_images(
     model: Model,
-    images: Iterable[tuple[str, Callable[[], ImageArray]]],
+    signals: Iterable[Named],
     methods: Sequence[Method],
     out: Path,
     *,
@@ -62,31 +41,19 @@ def report_images(
 ) -> Report:
     """Fit images and write, per image, codes, reconstructions and error maps; for all, a table.
 
-    An image that cannot be read or fitted is noted, and the next one follows. When interrupted, the table of the images
-    so far is still written.
-
     Args:
-        images: names, and what reads the pixels.
-        out: folder; files appear complete or not at all.
+        signals: names, and what reads the pixels.
+        out: folder, as for `report_signals`.
         stride: step between patches; None: no overlap.
         scale: also write the last method's f at this multiple of the image's resolution.
         command: to be recorded with the figures.
     """
-    report, taken, prepared = Report(), set[str](), LastPrepared(model.dictionary)
-    try:
-        for name, read in images:
-            folder = out / _folder_name(name, taken)
-            try:
-                report.rows += _report(model, name, read(), methods, folder, stride, scale, prepared)
-            except UserError as error:
-                report.failed[name] = str(error) if name in str(error) else f"{name}: {error}"
-            except OSError as error:
-                report.failed[name] = f"{folder}: {error.strerror or error}"
-    finally:
-        if report.rows or report.failed:
-            facts = {"rows": report.rows, "means": report.means}
-            write_results(out / "results.json", command, facts, report.table, failed=report.failed)
-    return report
+    atoms = LastPrepared(model.dictionary)
+
+    def fit(name: str, image: ImageArray, folder: Path) -> list[Row]:
+        return _report(model, name, image, methods, folder, stride, scale, atoms)
+
+    return report_signals(Report(_COLUMNS, "image"), signals, fit, out, command)
 
 
 def _report(
@@ -97,9 +64,9 @@ def _report(
     folder: Path,
     stride: int | None,
     scale: float | None,
-    prepared: LastPrepared,
-) -> list[dict[str, Any]]:
-    fits = fit_image(model, image, methods, stride, prepared)
+    atoms: LastPrepared,
+) -> list[Row]:
+    fits = fit_image(model, image, methods, stride, atoms)
     last = methods[-1].label
     larger = None if scale is None else fits[last].render(scale=scale)
     shown = {label: fit.render() for label, fit in fits.items()}
@@ -114,13 +81,16 @@ def _report(
     return [{"image": name, "solver": label, **fit.figures(shown[label])} for label, fit in fits.items()]
 
 
-def _folder_name(name: str, taken: set[str]) -> str:
-    """A new folder per image: the image's path without its ending, or with it where two differ only there."""
-    parts = [part for part in PurePosixPath(name).parts if part not in ("..", ".", "/")]
-    whole = PurePosixPath(*parts)
-    names = itertools.chain(
-        [str(whole.with_suffix("")), str(whole)], (f"{whole}-{copy}" for copy in itertools.count(2))
-    )
-    chosen = next(name for name in names if name not in taken)
-    taken.add(chosen)
-    return chosen
+def _held_out(config: Config, split: Split) -> list[Named]:
+    refs = list_images(config.signals_of(ImagesSection))[split]
+    return [(ref.name, partial(prepared, ref, config)) for ref in refs]
+
+
+FILES = FileSignals(
+    "image",
+    EXTENSIONS,
+    lambda path, config: read_image(path, config.signals_of(ImagesSection).colour),
+    _held_out,
+    lambda stride, config: require_stride(stride, config.signals_of(ImagesSection).patch),
+    report_images,
+)

@@ -4,30 +4,15 @@ Rows and columns are separable: everything is computed for one axis (`Cover`) an
 """
 
 from dataclasses import dataclass
-from math import ceil, pi
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.data.tiles import Cover, cover_axis, tile_samples, tile_starts
 from nid_dist.errors import UserError
-
-# Keeps the window positive where an output pixel falls on a tile's border; too small to be seen.
-_FLOOR = 1e-6
-
-
-@dataclass(frozen=True)
-class Cover:
-    """Which output pixels the n tiles of one axis cover, c samples each, and with which weight."""
-
-    length: int  # output pixels along the axis
-    index: Int[Tensor, "n c"]  # output pixel of each sample; 0 where the sample has none
-    coordinate: Float[Tensor, "n c"]  # where the sample lies in its tile, in [-1, 1]
-    # share of the sample in its pixel; sums to 1 over the samples of a pixel, 0 without a pixel
-    weight: Float[Tensor, "n c"]
-    shared: bool  # whether all tiles have the same coordinates
 
 
 @dataclass(frozen=True)
@@ -51,9 +36,9 @@ class Query:
         """Blend what the tiles, in row-major order, say on `coords` about each output pixel; differentiable."""
         (nr, cr), (nc, cc), d = self.rows.index.shape, self.cols.index.shape, values.shape[-1]
         blocks = values.reshape(nr, nc, cr, cc, d) * self.rows.weight.to(values)[:, None, :, None, None]
-        strips = _gather(blocks.permute(0, 2, 1, 3, 4).reshape(nr * cr, nc, cc, d), self.rows)
+        strips = self.rows.gather(blocks.permute(0, 2, 1, 3, 4).reshape(nr * cr, nc, cc, d))
         strips = strips * self.cols.weight.to(values)[None, :, :, None]
-        return _gather(strips.permute(1, 2, 0, 3).reshape(nc * cc, self.rows.length, d), self.cols).transpose(0, 1)
+        return self.cols.gather(strips.permute(1, 2, 0, 3).reshape(nc * cc, self.rows.length, d)).transpose(0, 1)
 
 
 class Tiling:
@@ -82,8 +67,8 @@ class Tiling:
         if min(height, width, *self.patch_shape, *steps) < 1 or steps[0] > self.patch_shape[0]:
             raise ValueError(f"no tiling of {height}x{width} by patches of {patch} at stride {stride}")
         self.height, self.width, self.patch, self.stride = height, width, patch, stride
-        self.rows = _starts(height, self.patch_shape[0], steps[0])
-        self.cols = _starts(width, self.patch_shape[1], steps[1])
+        self.rows = tile_starts(height, self.patch_shape[0], steps[0])
+        self.cols = tile_starts(width, self.patch_shape[1], steps[1])
 
     def __len__(self) -> int:
         """Number of tiles, N."""
@@ -103,8 +88,8 @@ class Tiling:
         if tuple(image.shape[:2]) != (self.height, self.width):
             raise ValueError(f"image of {tuple(image.shape[:2])} pixels, tiling of {(self.height, self.width)}")
         pixels = image if isinstance(image, Tensor) else torch.tensor(image)
-        rows = _pixels(self.rows, self.patch_shape[0], self.height).to(pixels.device)
-        cols = _pixels(self.cols, self.patch_shape[1], self.width).to(pixels.device)
+        rows = tile_samples(self.rows, self.patch_shape[0], self.height).to(pixels.device)
+        cols = tile_samples(self.cols, self.patch_shape[1], self.width).to(pixels.device)
         tiles = pixels[rows[:, None, :, None], cols[None, :, None, :]]
         return tiles.reshape(len(self), -1, pixels.shape[-1])
 
@@ -126,51 +111,6 @@ class Tiling:
                 hint="choose a larger resolution",
             )
         return Query(
-            _cover(self.height, self.patch_shape[0], self.rows, out_height),
-            _cover(self.width, self.patch_shape[1], self.cols, out_width),
+            cover_axis(self.height, self.patch_shape[0], self.rows, out_height),
+            cover_axis(self.width, self.patch_shape[1], self.cols, out_width),
         )
-
-
-def _starts(length: int, patch: int, stride: int) -> list[int]:
-    count = 1 + max(0, ceil((length - patch) / stride))
-    return [stride * i for i in range(count)]
-
-
-def _pixels(starts: list[int], patch: int, length: int) -> Int[Tensor, "n P"]:
-    return (torch.tensor(starts)[:, None] + torch.arange(patch)).clamp(max=length - 1)
-
-
-def _cover(length: int, patch: int, starts: list[int], out: int) -> Cover:
-    """Cover of one axis: output pixel j has its centre at (j + 1/2) length / out, in pixels of the image.
-
-    All positions are integers in units of 1 / (2 out) pixels, so that which tile covers what is exact.
-    """
-    start = np.array(starts, dtype=np.int64)
-    first = _next_centre(2 * out * start, length)
-    stop = _next_centre(2 * out * (start + patch), length)
-    index = first[:, None] + np.arange(max(1, int((stop - first).max())))
-    within: Bool[np.ndarray, "n c"] = index < stop[:, None]
-    offset = (2 * index + 1) * length - 2 * out * start[:, None]
-    coordinate = np.where(within, offset / (out * patch) - 1, 0.0)
-    covered = within & (index < out)
-    index = np.where(covered, index, 0)
-    weight = np.where(covered, np.cos(pi / 2 * coordinate) ** 2 + _FLOOR, 0.0)
-    weight /= np.bincount(index.ravel(), weight.ravel(), minlength=out)[index]
-    return Cover(
-        length=out,
-        index=torch.from_numpy(index),
-        coordinate=torch.from_numpy(coordinate.astype(np.float32)),
-        weight=torch.from_numpy(weight.astype(np.float32)),
-        shared=bool(within.all() and (offset == offset[:1]).all()),
-    )
-
-
-def _next_centre(position: Int[np.ndarray, " n"], length: int) -> Int[np.ndarray, " n"]:
-    """Find the first output pixel j whose centre (2 j + 1) length is not before a position."""
-    return -((length - position) // (2 * length))
-
-
-def _gather(samples: Float[Tensor, " n *rest"], axis: Cover) -> Float[Tensor, " length *rest"]:
-    """Add up the samples of each output pixel."""
-    out = samples.new_zeros(axis.length, *samples.shape[1:])
-    return out.index_add(0, axis.index.flatten().to(samples.device), samples)

@@ -54,12 +54,7 @@ def draw_change(surface: Points, stretch: float, turn: float, generator: np.rand
 
 
 def change_samples(
-    change: Change,
-    points: Points,
-    distances: Distances,
-    gradients: Points,
-    near: int,
-    generator: np.random.Generator,
+    change: Change, points: Points, distances: Distances, gradients: Points, near: int, generator: np.random.Generator
 ) -> tuple[Points, Distances]:
     """As many samples of the changed shape: points, and their distances.
 

@@ -92,9 +92,7 @@ class VideoComparison(Comparison):
         own = [] if truth is not None else self.videos
         named = {
             each.name: Trained(
-                name=f"{each.name} {name}",
-                config=each.config,
-                set=[*each.set, f"signals.path={path.absolute()}", *own],
+                name=f"{each.name} {name}", config=each.config, set=[*each.set, f"signals.path={path.absolute()}", *own]
             )
             for each in self.dictionaries
             if truth is not None or not each.clip_only

@@ -23,11 +23,7 @@ class LowRankPlusSparse:
 
 @torch.no_grad()
 def principal_component_pursuit(
-    matrix: Float[Tensor, "M T"],
-    weight: float | None = None,
-    *,
-    tolerance: float = 1e-7,
-    iterations: int = 1000,
+    matrix: Float[Tensor, "M T"], weight: float | None = None, *, tolerance: float = 1e-7, iterations: int = 1000
 ) -> LowRankPlusSparse:
     """Minimise |L|_* + weight * |S|_1 subject to L + S = D, a frame in each column of D.
 

@@ -120,7 +120,7 @@ def test_pictures(frames: Path, tmp_path: Path) -> None:
         ("signals.path=null", "needs signals.path"),
         ("signals.size=10", "neither turned"),
         ("signals.video={start: 5, stop: 5}", "leaves no frame"),
-        ("coding.gate.kind=temporal signals.source=folder", "needs signals with times"),
+        ("coding.gate.kind=temporal signals.source=folder", "'temporal' cannot read the images"),
         ("signals.video.missing_pixels=0.5 coding.gate.kind=conv", "looks at whole frames"),
         ("signals.video.missing_pixels=0.5 coding.phases=[{mode: solve}]", "needs mode 'gate'"),
         ("signals.video.strides=2", "stride"),

@@ -1,0 +1,1 @@
+"""Sounds: a signal along one axis, in windows of samples."""

@@ -1,0 +1,140 @@
+"""Sound files: read at a rate and in a layout, and written back as they were."""
+
+from dataclasses import dataclass
+from math import gcd
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import soundfile
+from jaxtyping import Float32
+from scipy.signal import resample_poly
+
+from nid_dist.errors import UserError
+from nid_dist.files import replacing
+
+ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".aif", ".aiff"})
+LONGEST = 2**26
+"""Samples of a channel: 25 minutes at 44.1 kHz."""
+_EXPECTED = f"a sound file ({', '.join(sorted(ENDINGS))})"
+
+Wave = Float32[np.ndarray, "N d"]
+
+
+@dataclass(frozen=True)
+class Sound:
+    """A sound as a file holds it."""
+
+    wave: Wave  # pressure over time, full scale being 1; floating-point files may go beyond
+    rate: int | None = None  # samples per second; None: not known
+    subtype: str = "FLOAT"  # how the file's samples are coded, in soundfile's words, such as PCM_24
+    format: str = "WAV"
+
+
+def sound_length(path: Path) -> tuple[int, int]:
+    """Samples of a channel and samples per second, from the file's header.
+
+    Raises:
+        UserError: when it is no sound file, or has no sample.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            frames, rate = file.frames, file.samplerate
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise _unreadable(path, error) from error
+    if not 0 < frames <= LONGEST:
+        raise UserError(
+            str(path),
+            found=f"{frames} samples",
+            expected=f"1 to {LONGEST} samples",
+            hint="remove it" if frames < 1 else "cut it",
+        )
+    return frames, rate
+
+
+def read_sound(path: Path) -> Sound:
+    """Read a WAV, FLAC, OGG or AIFF file of integers or floating-point numbers, with all its channels.
+
+    Raises:
+        UserError: when it cannot be read, is empty, or holds what is not a number.
+    """
+    sound_length(path)
+    try:
+        with soundfile.SoundFile(path) as file:
+            wave = file.read(dtype="float32", always_2d=True)
+            sound = Sound(wave, file.samplerate, file.subtype, file.format)
+    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+        raise _unreadable(path, error) from error
+    if not len(wave):  # the header promised some
+        raise UserError(str(path), found="no sample behind its header", expected=_EXPECTED, hint="restore it")
+    require_finite(wave, str(path))
+    return sound
+
+
+def require_finite(wave: np.ndarray, name: str) -> None:
+    """Refuse what is not a number.
+
+    Raises:
+        UserError: when there is such a sample.
+    """
+    wrong = int((~np.isfinite(wave)).sum())
+    if wrong:
+        raise UserError(name, found=f"{wrong} samples that are not finite", expected="numbers", hint="repair the sound")
+
+
+def write_sound(path: Path, sound: Sound) -> None:
+    """Write a sound, complete or not at all; what lies beyond full scale is cut where the file holds integers.
+
+    A file that is there is replaced. The sound has a rate.
+
+    Raises:
+        UserError: when it cannot be written.
+    """
+    rate = sound.rate or 44100
+    subtype = sound.subtype if soundfile.check_format(sound.format, sound.subtype) else None
+    with replacing(path) as temporary:
+        try:
+            soundfile.write(temporary, sound.wave, rate, subtype=subtype, format=sound.format)
+        except soundfile.LibsndfileError as error:
+            raise OSError(str(error)) from error
+
+
+def laid_out(wave: Float32[np.ndarray, "N c"], layout: Literal["mono", "stereo"], name: str) -> Wave:
+    """Mix all channels to one, or make or keep two.
+
+    Raises:
+        UserError: for more than two channels that are not to be mixed.
+    """
+    channels = wave.shape[1]
+    if layout == "mono":
+        mixed: np.ndarray = wave.mean(1, keepdims=True)
+        return mixed
+    if channels > 2:
+        raise UserError(
+            name,
+            found=f"{channels} channels",
+            expected="one or two, as signals.layout is stereo",
+            hint="mix them (signals.layout: mono), or split the file",
+        )
+    return wave if channels == 2 else np.repeat(wave, 2, 1)
+
+
+def resampled(wave: Wave, rate: int | None, wanted: int | None) -> Float32[np.ndarray, "M d"]:
+    """The same sound at another rate, by a polyphase filter; itself where one of the rates is not known."""
+    if rate is None or wanted is None or rate == wanted:
+        return wave
+    common = gcd(rate, wanted)
+    out: np.ndarray = resample_poly(wave, wanted // common, rate // common, axis=0).astype(np.float32)
+    return out
+
+
+def resampled_length(length: int, rate: int, wanted: int | None) -> int:
+    """How many samples `resampled` makes of so many."""
+    return length if wanted is None else -(-length * wanted // rate)
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = str(getattr(error, "error_string", None) or getattr(error, "strerror", None) or error)
+    return UserError(
+        str(path), found=f"that it cannot be read ({reason.strip().rstrip('.')})", expected=_EXPECTED, hint="restore it"
+    )
