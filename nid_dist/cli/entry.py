@@ -18,7 +18,6 @@ from nid_dist.errors import UserError
 from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
 
-# What the library calls the arguments that are options of more than one command.
 _WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
 
 
