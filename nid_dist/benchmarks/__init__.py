@@ -1,1 +1,1 @@
-"""Measurements of speed, memory and quality; `nid-benchmark NAME` runs one of them."""
+"""Measurements of speed, memory and quality."""

@@ -18,9 +18,16 @@ from nid_dist.errors import UserError
 from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
 
-# What the library calls the arguments that are options of more than one command.
-_OPTIONS = {"resume=": "--resume ", "^override ": "--set ", "single_process": "--single-process"}
 _WORD = 10.0  # seconds in which the first process says what is wrong, and its launcher then ends the others
+
+
+# What the library calls an argument that all commands have the same option for.
+_OPTIONS = {
+    r"^override (?=\S+: )": "--set ",
+    r"^single_process(?=: )": "--single-process",
+    r"^synset (?=\S+: )": "--synset ",
+    r"\bresume=": "--resume ",
+}
 
 
 @runtime_checkable
@@ -114,10 +121,10 @@ def _message(error: BaseException) -> tuple[str, int] | None:
     error = out_of_memory(error) or error
     if not isinstance(error, UserError):
         return None
-    line = str(error)
-    for argument, option in _OPTIONS.items():
-        line = re.sub(rf"(?<![\w.-]){argument}", option, line)
-    return f"error: {line}", 2
+    text = str(error)
+    for words, option in _OPTIONS.items():
+        text = re.sub(words, option, text)
+    return f"error: {text}", 2
 
 
 def _end_together(program: str, error: BaseException) -> NoReturn:

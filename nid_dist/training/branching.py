@@ -12,7 +12,7 @@ ABANDONED = "abandoned"
 def set_aside_later(folder: RunFolder, step: int) -> list[Path]:
     """Move checkpoints later than the step of continuation to `abandoned/` in the run's folder: their new paths.
 
-    They belong to another course of the training: left in place, the next `resume="auto"` or `nid_dist.load` would
+    They belong to another course of the training: left in place, the next resumption or `nid_dist.load` would
     take them for its end.
 
     Raises:

@@ -2,6 +2,5 @@
 
 from tests.cli.test_decompose import video_run  # noqa: F401
 from tests.cli.test_reconstruct import chain  # noqa: F401
-from tests.tasks.audio.conftest import audio_run  # noqa: F401
 from tests.tasks.conftest import folder  # noqa: F401
 from tests.tasks.ct.test_comparison import config  # noqa: F401

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soundfile
 from PIL import Image
 from safetensors.numpy import load_file
 
@@ -60,7 +59,6 @@ def _read_video(path: Path) -> np.ndarray:
 _READERS = {
     ".json": lambda path: json.loads(path.read_text()),
     ".npy": np.load,
-    ".wav": lambda path: soundfile.read(path)[0],
     ".npz": lambda path: dict(np.load(path)),
     ".safetensors": load_file,
     ".png": lambda path: np.asarray(Image.open(path), dtype=np.float64) / 255,

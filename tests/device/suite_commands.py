@@ -12,8 +12,6 @@ from tests.cli.test_reconstruct import cloud
 from tests.cli.test_reconstruct_ct import write as write_scan
 from tests.device import simulated  # noqa: F401  # registers the device
 from tests.device.same import assert_same_folders
-from tests.tasks.audio.conftest import tones
-from tests.tasks.audio.conftest import write as write_sound
 
 Main = Callable[[list[str]], int]
 
@@ -32,11 +30,6 @@ def test_fit_by_every_method(run: Path, images: Path, tmp_path: Path) -> None:
     given = ["--dictionary", run, "--input", images / "e.png", "--solver"]
     methods = ["init", "adam", "ridge", "omp", "fista", "irls", "map"]
     assert_alike(fit.main, tmp_path, *given, *methods, "--stride", "4", "--scale", "2")
-
-
-def test_fit_a_sound(audio_run: Path, tmp_path: Path) -> None:
-    sound = write_sound(tmp_path / "tones.wav", tones())
-    assert_alike(fit.main, tmp_path, "--dictionary", audio_run, "--input", sound, "--solver", "init", "omp", "map")
 
 
 @pytest.mark.usefixtures("quick_figures")

@@ -23,7 +23,7 @@ class SingularSystem(UserError):
             f"ridge, signal {signal}",
             found="a singular system (repeated or dependent atoms in the support)",
             expected="independent atoms",
-            hint="raise coding.ridge (--ridge), for example to 1e-5",
+            hint="raise coding.ridge, or the method's ridge, to 1e-5 for example",
         )
 
 

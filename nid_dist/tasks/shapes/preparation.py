@@ -121,7 +121,7 @@ def _check(sides: Sides, settings: Settings, name: str) -> None:
         raise unfit(
             f"{sides.open:.0%} of the surface with nothing behind it (ambiguous winding numbers)",
             f"at most {settings.ambiguous:.0%}",
-            "close the mesh, give its sheets a thickness, or raise --ambiguous",
+            "close the mesh, give its sheets a thickness, or raise ambiguous",
         )
     if sides.surface.mean() < 0.01:
         raise unfit("no surface that bounds an inside", "a solid", "repair the mesh")

@@ -165,7 +165,7 @@ class PreparedShapes:
                     str(self.folder),
                     found="shapes without a grid of distances",
                     expected="one, for initial values, pictures and grids",
-                    hint="prepare the shapes again with --grid 32, or set dictionary.init to random",
+                    hint="prepare the shapes again with a grid of 32, or set dictionary.init to random",
                 )
             grid = file.get_tensor("grid").astype(np.float32)
         places = (points.T + 1) / 2 * len(grid) - 0.5

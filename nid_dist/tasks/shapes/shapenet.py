@@ -56,7 +56,7 @@ def synset(name: str) -> str:
     known = CATEGORIES.get(_ALSO.get(name.lower(), name.lower()))
     if known is None:
         raise UserError(
-            f"--synset {name}",
+            f"synset {name}",
             found="neither eight digits nor a category's name",
             expected=f"a synset such as 03001627, or one of {', '.join(CATEGORIES)}",
             hint="choose one",
@@ -75,7 +75,7 @@ def find_meshes(
         UserError: no folder, no mesh, an unknown category, a split file that is none, or one that names other meshes.
     """
     if not folder.is_dir():
-        raise UserError(f"--input {folder}", found="no folder", expected="one with meshes", hint="check the path")
+        raise UserError(str(folder), found="no folder", expected="one with meshes", hint="check the path")
     wanted = [synset(name) for name in synsets]
     if layout == "flat":
         paths = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
@@ -88,10 +88,10 @@ def find_meshes(
     files = [MeshFile(name, path) for name, path in found.items() if not wanted or name.split("/")[0] in wanted]
     if not files:
         raise UserError(
-            f"--input {folder}",
+            str(folder),
             found=f"no mesh{' of ' + ', '.join(wanted) if wanted else ''}",
             expected=f"{LAYOUTS[layout]} ({', '.join(EXTENSIONS)})" if layout == "flat" else LAYOUTS[layout],
-            hint="check --input, --layout and --synset",
+            hint="check the folder, its layout and the synset",
         )
     if splits is None:
         return files
@@ -99,7 +99,7 @@ def find_meshes(
     kept = [MeshFile(file.name, file.path, named[file.name]) for file in files if file.name in named]
     if not kept:
         raise UserError(
-            f"--splits {splits}",
+            str(splits),
             found=f"none of the {len(files)} meshes, such as {files[0].name}",
             expected='{"train": {SYNSET: {ID: []}}, ...} with their names',
             hint="choose the split file that belongs to this folder",
@@ -148,7 +148,7 @@ def _names_twice(folder: Path, paths: list[Path]) -> UserError:
     twice = next(name for name in names if names.count(name) > 1)
     same = [path.name for path, name in zip(paths, names, strict=True) if name == twice]
     return UserError(
-        f"--input {folder}",
+        str(folder),
         found=f"two meshes of one name ({', '.join(same)})",
         expected="one file for each name",
         hint="keep one of them",

@@ -208,5 +208,5 @@ def _require_training(splits: dict[Split, list[str]], signals: ShapesSection) ->
             f"signals.path {signals.path}",
             found="no shape of the split train",
             expected="shapes to train on",
-            hint="prepare them with --splits, or without it and with signals.val and signals.test",
+            hint="prepare them with splits, or without it and with signals.val and signals.test",
         )

@@ -136,7 +136,7 @@ class Video:
                 f"signals.path {self.path}",
                 found=found,
                 expected="at least two, as what moves is told from what stays",
-                hint="choose another video, a lower signals.video.start or stride, or fit a picture with nid-fit",
+                hint="choose another video, a lower signals.video.start or stride; of a picture, train on images",
             )
 
     def _warn(self) -> None:
