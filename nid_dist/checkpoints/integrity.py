@@ -71,7 +71,7 @@ def read_document(path: Path) -> dict[str, Any]:
             str(path),
             found="a file" if path.exists() else "nothing",
             expected="the folder of a checkpoint",
-            hint="check the path, or resume=auto for the newest one",
+            hint="check the path, or use resume=auto for the newest one",
         )
     try:
         document = json.loads((path / FACTS).read_text(encoding="utf-8"))

@@ -5,7 +5,6 @@ import os
 import shutil
 import warnings
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from nid_dist.checkpoints import checkpoint
@@ -92,9 +91,7 @@ class RunFolder:
         """Returns the folder itself."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Releases the lock."""
         self.close()
 

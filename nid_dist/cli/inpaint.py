@@ -102,7 +102,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         lambda outcomes: Report(Table.of(_COLUMNS, [outcome.row for outcome in outcomes])),
     )
     results = run_specification(specification, options.out, words_of("nid-inpaint", arguments))
-    if results.rows:
+    if not results.failed:
         save_image(options.out / "inpainted.png", fitted["picture"])
         fitted["result"].write_maps(options.out)
         print(results.report.table.text())

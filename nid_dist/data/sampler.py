@@ -27,7 +27,7 @@ def batch_ids(seed: int, step: int, batch: int, size: int) -> Int[Tensor, " batc
 
 def symmetries(seed: int, step: int, batch: int) -> Int[Tensor, " batch"]:
     """Draw one of the square's 8 symmetries (see `ImageSignals.values`) for each signal of a step's global batch."""
-    return torch.from_numpy(_generator(seed, _SYMMETRY, step).integers(0, 8, batch))
+    return torch.from_numpy(independent_generator(seed, _SYMMETRY, step).integers(0, 8, batch))
 
 
 def coordinate_subset(seed: int, step: int, total: int, count: int) -> Int[Tensor, " count"]:
@@ -37,15 +37,16 @@ def coordinate_subset(seed: int, step: int, total: int, count: int) -> Int[Tenso
     """
     if count >= total:
         return torch.arange(total)
-    drawn = _generator(seed, _SUBSET, step).choice(total, count, replace=False, shuffle=False)
+    drawn = independent_generator(seed, _SUBSET, step).choice(total, count, replace=False, shuffle=False)
     return torch.from_numpy(np.sort(drawn))
 
 
-def _generator(seed: int, stream: int, counter: int) -> np.random.Generator:
+def independent_generator(seed: int, stream: int, counter: int) -> np.random.Generator:
+    """Random numbers that depend on these three alone; streams from 11 on are those of tasks."""
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream, counter))))
 
 
 # Two, for batches that straddle the border of two epochs.
 @lru_cache(maxsize=2)
 def _permutation(seed: int, epoch: int, size: int) -> np.ndarray:
-    return _generator(seed, _PERMUTATION, epoch).permutation(size)
+    return independent_generator(seed, _PERMUTATION, epoch).permutation(size)

@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32, Int
 from numpy import ndarray
 from torch import Tensor
 
+from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
 from nid_dist.data.sampler import batch_ids, coordinate_subset
 from nid_dist.data.splits import Split
@@ -144,3 +145,9 @@ def grid_prior_samples(task: Task, count: int, world: World) -> Iterator[tuple[S
 def split_to_evaluate(splits: Mapping[Split, Sequence[object]]) -> Split:
     """`val`, or `train` where nothing is kept for validation; never `test`."""
     return "val" if splits["val"] else "train"
+
+
+def methods_of(model: Model, blocks: int) -> list[Method]:
+    """The methods that a running training is measured by."""
+    methods = [Method("omp", blocks)]
+    return [Method("init"), Method("ridge"), *methods] if model.gate_reads_signals else methods

@@ -212,3 +212,11 @@ def test_options_are_explained_once(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         with pytest.raises(SystemExit):
             RankZeroArgumentParser(prog="p").parse_args(["--nonsense"])
     assert capsys.readouterr().err.count("unrecognized arguments") == 1
+
+
+def test_arguments_of_the_library_are_the_options_of_the_command(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(arguments: Sequence[str] | None = None) -> int:
+        raise UserError("override a.b", found="no `=`", expected="one", hint="go on with resume=auto")
+
+    assert guarded("nid-x", command)([]) == 2
+    assert capsys.readouterr().err == "nid-x: error: --set a.b: found no `=`, expected one; go on with --resume auto\n"

@@ -8,8 +8,12 @@ import pytest
 
 from nid_dist.cli.plan import describe_run, main
 from nid_dist.config import load_config
+from nid_dist.parallel.exchange.topology import Topology
+from nid_dist.parallel.world import World
 from nid_dist.planning.run import Run
 from nid_dist.tasks.images.task import ImageTask
+from nid_dist.tasks.registry import make_task
+from tests.cli.test_reconstruct import SIZES as SHAPES
 from tests.planning.configurations import sent_bytes
 from tests.tiny import tiny, write_sizes
 
@@ -119,3 +123,20 @@ def test_bad_input(tmp_path: Path, given: list[str], message: str, capsys: pytes
     assert main(["--config", str(path), "--nodes", "2", "--gpus-per-node", "3", *overrides, *given]) == 2
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1 and message in captured.err and not captured.out
+
+
+@pytest.mark.parametrize("kind", ["codebook", "pointnet"])
+def test_shapes_are_planned_as_they_are_trained(kind: str, tmp_path: Path) -> None:
+    """The planner asks the section of the signals: a cube of m = 3, points of their own, and what the gate is shown."""
+    (tmp_path / "shapes.yaml").write_text(SHAPES)
+    given = [f"coding.gate.kind={kind}", "signals.augment=false", "signals.path=null", "training.coordinates=null"]
+    config = load_config(tmp_path / "shapes.yaml", given)
+    task = make_task(config)
+    run, model = describe_run(config, 1), task.model()
+    batch = task.batch(0, 0, World(Topology(1)))
+    assert (run.in_dim, run.per_signal, run.channels) == (3, True, 1)
+    assert run.grid_points == batch.samples.coords.shape[1] == 2048
+    assert model.gate is not None
+    assert run.gate.parameters == sum(p.numel() for p in model.gate.parameters())
+    if kind == "pointnet":
+        assert config.signals.gate_input == batch.gate_input.shape[1:]

@@ -58,6 +58,15 @@ ERRORS = [
     ("signals: {path: [" + "x, " * 99 + "]}", ["found a list of 99"]),
     ("training: {precision: " + "x" * 99 + "}", ['found "xxx', "xxx..."]),
     ("signals: {source: folder}", ["line 1: signals:", "a contradiction: source 'folder' needs signals.path"]),
+    ("signals: {source: fodler}", ["signals.source", 'found "fodler"', "one of audio, celeba, embedded, folder,"]),
+    ("signals: {source: [a]}", ["signals.source", "found a list of 1", "one of audio, celeba,"]),
+    ("signals: {window: 64}", ["unknown key window", "one of source, path, colour", "set signals.source to audio"]),
+    ("signals:\n  lattise: 3\n  source: shapes", ["line 2: signals.lattise", "one of source, path,", "write lattice"]),
+    # Forms of the section are called like keys of it.
+    ("signals: {source: shapes, shapes: 9, lattice: 0}", ["signals.lattice", "found 0", "a whole number above 0"]),
+    ("signals: {source: video, path: a, video: {stop: x}}", ["signals.video.stop", 'found "x"', "or null"]),
+    ("signals: {source: video, path: a, video: {strid: 2}}", ["signals.video.strid", "write stride"]),
+    ("tomography: {vews: 3}", ["tomography.vews", "one of views,", "write views"]),
     ("coding:\n  support: 5000", ["coding.support 5000 is larger than dictionary.experts 1024", "; choose k <= n"]),
 ]
 

@@ -13,6 +13,7 @@ from nid_dist.training.run import train
 from tests.cli.test_reconstruct import SIZES as SHAPES
 from tests.device import simulated  # noqa: F401  # registers the device
 from tests.device.same import assert_same, assert_same_folders, read_log
+from tests.tasks.audio import conftest as audio
 from tests.tasks.video.decomposition.conftest import configured
 from tests.tiny import tiny
 from tests.tiny_ct import tiny_ct
@@ -83,6 +84,17 @@ def test_a_training_on_a_video(video_run: Path, tmp_path: Path, gate: str) -> No
         return configured(video_run, *few, f"parallel.device={device}", f"logging.run_dir={run}")
 
     assert_alike(make, tmp_path)
+
+
+def test_a_training_on_sounds_and_a_fit(tmp_path: Path) -> None:
+    def make(device: str, run: Path) -> Config:
+        return audio.configured(run.parent, "training.steps=4", f"parallel.device={device}", f"logging.run_dir={run}")
+
+    assert_alike(make, tmp_path)
+    here, there = (nid_dist.load(tmp_path / "cpu", device=device) for device in ("cpu", "sim"))
+    wave = audio.tones(100)
+    for method in ("ridge", "omp"):
+        assert abs(here.fit(wave, method).render() - there.fit(wave, method).render()).max() < 1e-5
 
 
 def test_a_training_goes_on_after_a_checkpoint(images: Path, tmp_path: Path) -> None:

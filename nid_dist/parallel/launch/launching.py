@@ -65,7 +65,7 @@ def detect_launch(environment: Mapping[str, str] | None = None, *, single_proces
                 "single_process",
                 found=f"{launch.size} processes started by {launch.launcher}",
                 expected="one",
-                hint="leave the option away, or start without a launcher",
+                hint="leave it out, or start without a launcher",
             )
         return Launch()
     return _met_through_mpi(launch) if launch.launcher == "mpi" and launch.size > 1 else launch

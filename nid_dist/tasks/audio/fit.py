@@ -94,12 +94,6 @@ def write_codes(folder: Path, fits: Mapping[str, AudioFit], **facts: Any) -> Non
     save_codes(folder / "codes.safetensors", codes, one.model.dictionary.num_experts, facts)
 
 
-def usual_methods(model: Model, blocks: int) -> list[Method]:
-    """The methods that a running training is measured by."""
-    methods = [Method("omp", blocks)]
-    return [Method("init"), Method("ridge"), *methods] if model.gate_reads_signals else methods
-
-
 def require_stride(stride: int | None, window: int) -> None:
     """Refuse a step between windows that leaves samples out.
 

@@ -13,11 +13,11 @@ from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
 from nid_dist.tasks.audio.config import AudioSection
-from nid_dist.tasks.audio.fit import fit_sound, usual_methods
+from nid_dist.tasks.audio.fit import fit_sound
 from nid_dist.tasks.audio.measures import snr
 from nid_dist.tasks.audio.pictures import spectrogram
 from nid_dist.tasks.audio.signals import AudioSignals, SoundRef, list_sounds, prepared
-from nid_dist.tasks.base import Picture, draw, grid_prior_samples, split_to_evaluate
+from nid_dist.tasks.base import Picture, draw, grid_prior_samples, methods_of, split_to_evaluate
 
 _SOUNDS = 8  # that an evaluation fits
 _SAMPLES = 2**15  # of each, from its middle
@@ -65,7 +65,7 @@ class AudioTask:
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
         """Signal-to-noise ratio over the middles of a few sounds, by method: `val/snr_omp8` and so on, in dB."""
         split = split_to_evaluate(self.refs)
-        methods, refs = usual_methods(model, self.config.coding.blocks), self.refs[split][:_SOUNDS]
+        methods, refs = methods_of(model, self.config.coding.blocks), self.refs[split][:_SOUNDS]
         scores = torch.zeros(len(refs), len(methods), dtype=torch.float64)
 
         def measure() -> None:
@@ -83,7 +83,7 @@ class AudioTask:
         split = split_to_evaluate(self.refs)
         ref = self.refs[split][0]
         wave = self._middle(ref)
-        method = usual_methods(model, self.config.coding.blocks)[-1]
+        method = methods_of(model, self.config.coding.blocks)[-1]
         found = fit_sound(model, wave, [method])[method.label].render()
         shown = [spectrogram(part) for part in (wave, found, found - wave)]
         # From 80 dB below the loudest, black, to white; high frequencies above.

@@ -17,7 +17,7 @@ from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
-from nid_dist.tasks.base import Picture, draw, grid_prior_samples, split_to_evaluate
+from nid_dist.tasks.base import Picture, draw, grid_prior_samples, methods_of, split_to_evaluate
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, fit_image
 from nid_dist.tasks.images.preparation import prepare
@@ -120,12 +120,6 @@ class ImageTask:
         height, width = image.shape[:2]
         top, left = max(0, height - _SIDE) // 2, max(0, width - _SIDE) // 2
         return image[top : top + _SIDE, left : left + _SIDE]
-
-
-def methods_of(model: Model, blocks: int) -> list[Method]:
-    """The methods that a running training is measured by."""
-    methods = [Method("omp", blocks)]
-    return [Method("init"), Method("ridge"), *methods] if model.gate_reads_signals else methods
 
 
 def prepared(ref: ImageRef, config: Config) -> ImageArray:

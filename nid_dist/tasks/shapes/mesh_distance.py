@@ -54,7 +54,7 @@ class MeshDistance:
 
     def nearest(self, points: Points, inside: Bool[np.ndarray, "P"]) -> tuple[Float[np.ndarray, "P"], Points]:
         """Signed distances of any points, negative inside, and their gradients: unit vectors along which they grow."""
-        length, foot = _closest(self.surface, points)
+        length, _, foot = closest(self.surface, points)
         sign = np.where(inside, -1.0, 1.0)
         towards = sign[:, None] * (points - foot)
         return sign * length, towards / np.maximum(length, 1e-12)[:, None]
@@ -77,7 +77,7 @@ class MeshDistance:
         first = self.surface.sample(families, generator)[0]
         first = first + np.resize(spreads, families)[:, None] * generator.normal(size=first.shape)
         # No ball may meet the faces within the shape either.
-        radius = _SHARE * _closest(self._whole, first)[0]
+        radius = _SHARE * closest(self._whole, first)[0]
         winding = self.winding(first)
         offset = generator.normal(size=(families, _FAMILY - 1, 3))
         length = radius[:, None, None] * generator.uniform(size=(families, _FAMILY - 1, 1)) ** (1 / 3)
@@ -125,9 +125,13 @@ def _winding(mesh: Mesh, points: Points) -> Float[np.ndarray, "P"]:
     return winding
 
 
-def _closest(mesh: Mesh, points: Points) -> tuple[Float[np.ndarray, "P"], Points]:
-    """Unsigned distances to the faces, and the closest points on them."""
+def closest(mesh: Mesh, points: Points) -> tuple[Float[np.ndarray, "P"], np.ndarray, Points]:
+    """Exact unsigned distances to a mesh's faces, which face is the closest, and the closest point on it."""
     import igl
 
-    squared, _, foot = igl.point_mesh_squared_distance(np.ascontiguousarray(points), mesh.vertices, mesh.faces)
-    return np.sqrt(squared), foot
+    squared, face, foot = igl.point_mesh_squared_distance(
+        np.ascontiguousarray(points, np.float64),
+        np.ascontiguousarray(mesh.vertices, np.float64),
+        np.ascontiguousarray(mesh.faces, np.int64),
+    )
+    return np.sqrt(squared), face, foot

@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from nid_dist.tasks.shapes.mesh import Mesh
+from nid_dist.tasks.shapes.mesh_distance import closest
 
 SAMPLES = 30_000
 F_SCORE_AT = 0.01  # of the longest side of the true shape's bounding box
@@ -55,22 +56,10 @@ def volumetric_iou(found: Bool[np.ndarray, "P"], true: Bool[np.ndarray, "P"]) ->
     return float((found & true).sum()) / union if union else 1.0
 
 
-def closest(mesh: Mesh, points: Float[np.ndarray, "P 3"]) -> tuple[Float[np.ndarray, "P"], np.ndarray]:
-    """Exact distances from points to a mesh's faces, and which face is the closest."""
-    import igl
-
-    squared, face, _ = igl.point_mesh_squared_distance(
-        np.ascontiguousarray(points, dtype=np.float64),
-        np.ascontiguousarray(mesh.vertices, dtype=np.float64),
-        np.ascontiguousarray(mesh.faces, dtype=np.int64),
-    )
-    return np.sqrt(squared), face
-
-
 def _towards(
     one: Mesh, other: Mesh, samples: int, generator: np.random.Generator
 ) -> tuple[Float[np.ndarray, "P"], Float[np.ndarray, "P"]]:
     """Distances from points of one surface to the other, and the normals' |cosines|."""
     points, face = one.sample(samples, generator)
-    length, nearest = closest(other, points)
+    length, nearest, _ = closest(other, points)
     return length, np.abs((one.normals[face] * other.normals[nearest]).sum(1))

@@ -15,6 +15,7 @@ from nid_dist.coding.gates.temporal import TemporalGate
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.data.sampler import independent_generator
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
@@ -24,10 +25,8 @@ from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.frames import Video
 
 _FRAMES = 8  # that an evaluation looks at
-_LEAD = (
-    0.5  # of the first expert's coefficient at the start; all others' are this much smaller than a gate's usual ones
-)
-_REST = 0.1
+# The first expert's coefficient at the start; and how much smaller than a gate's usual ones all others' are.
+_LEAD, _REST = 0.5, 0.1
 _LEFT_OUT_PIXELS, _LEFT_OUT_FRAMES = 11, 12  # independent streams of random numbers
 
 
@@ -89,7 +88,7 @@ class VideoTask:
         """Which pixels are fitted: all but those left out on purpose, which depend on (seed, frame) only."""
         share, count = self.section.video.missing_pixels, self.grid_shape[0] * self.grid_shape[1]
         seed = self.config.training.seed
-        rows = [_generator(seed, _LEFT_OUT_PIXELS, frame).random(count) >= share for frame in frames]
+        rows = [independent_generator(seed, _LEFT_OUT_PIXELS, frame).random(count) >= share for frame in frames]
         return np.stack(rows) if rows else np.zeros((0, count), bool)
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
@@ -134,14 +133,10 @@ def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarr
     """
     frames = np.flatnonzero(present)
     count = min(round(config.signals_of(VideoSection).video.missing_frames * len(frames)), max(0, len(frames) - 2))
-    left_out = _generator(config.training.seed, _LEFT_OUT_FRAMES, 0).choice(frames, count, replace=False)
+    left_out = independent_generator(config.training.seed, _LEFT_OUT_FRAMES, 0).choice(frames, count, replace=False)
     kept = present.copy()
     kept[left_out] = False
     return kept
-
-
-def _generator(seed: int, stream: int, counter: int) -> np.random.Generator:
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(stream, counter))))
 
 
 @torch.no_grad()

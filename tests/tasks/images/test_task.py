@@ -16,10 +16,10 @@ from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.tasks.base import split_to_evaluate
+from nid_dist.tasks.base import methods_of, split_to_evaluate
 from nid_dist.tasks.images import task as module
 from nid_dist.tasks.images.fit import fit_image
-from nid_dist.tasks.images.task import ImageTask, methods_of
+from nid_dist.tasks.images.task import ImageTask
 from nid_dist.training.run import train
 from tests.tiny import picture, tiny, write_pictures
 
