@@ -14,6 +14,7 @@ signals: {source: audio, path: null, rate: 8000, window: 32, stride: 16, sounds:
           test: [vowel-00002, pluck-00003]}
 dictionary: {experts: 64, width: 32, encoding: {kind: cosine, features: 31}}
 coding: {support: 6, blocks: 2, gate: {kind: unrolled, iterations: 3}, prior_rank: 8, prior_signals: 64}
+parallel: {device: cpu}
 optimizer: {warmup_steps: 0}
 training: {steps: 30, batch: 32, eval_every: 0, checkpoint_every: 0}
 logging: {log_every: 10, tensorboard: false, progress: false, pictures_every: 0}
