@@ -50,7 +50,7 @@ def make_gate(
     if config.kind == "pointnet":
         return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
     if len(grid_shape) > 2:
-        raise ValueError(f"the {config.kind} gate reads rows and columns, not a grid_shape of shape {grid_shape}")
+        raise ValueError(f"the {config.kind} gate reads rows and columns, not a grid of shape {grid_shape}")
     *rows, width = grid_shape
     height = rows[0] if rows else 1  # a signal along one axis is one row
     match config.kind:

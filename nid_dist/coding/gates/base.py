@@ -35,7 +35,7 @@ def as_image(values: Float[Tensor, "T C d"], grid_shape: tuple[int, int]) -> Flo
         raise UserError(
             "coding.gate",
             found=f"signals of {values.shape[1]} coordinates",
-            expected=f"the {height} x {width} grid_shape that the gate was made for",
+            expected=f"the {height} x {width} grid that the gate was made for",
             hint="resize or cut the signals to that size, or fit them with a solver that needs no gate",
         )
     return values.transpose(1, 2).unflatten(2, (height, width))

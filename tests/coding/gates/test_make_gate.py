@@ -115,7 +115,7 @@ def test_a_signal_along_one_axis_is_one_row(kind):
 @pytest.mark.parametrize("grid_shape", [(4, 4, 4)])
 @pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled"])
 def test_only_a_codebook_takes_other_grids_than_images(kind, grid_shape):
-    with pytest.raises(ValueError, match=f"the {kind} gate reads rows and columns, not a grid_shape of shape"):
+    with pytest.raises(ValueError, match=f"the {kind} gate reads rows and columns, not a grid of shape"):
         make(kind, grid_shape)
     output = make("codebook", grid_shape)(torch.rand(3, 64, 3), torch.tensor([2, 0, 9]))
     assert output.logits.shape == (3, 12)
