@@ -6,7 +6,7 @@ import sys
 PROGRAM = """
 import resource
 import torch
-from nid_dist.benchmarks.step import Case
+from nid_dist.benchmarks.step import StepCase
 from nid_dist.memory import keep_freed_memory, release_freed_memory
 
 torch.set_num_threads(1)
@@ -15,10 +15,10 @@ if {keep}:
 
 def faults(case):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    case.ours()
+    case.step()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-case = Case(16384, 16, 256)  # a gradient of 50 MB, above what glibc maps anew each time
+case = StepCase(16384, 16, 256)  # a gradient of 50 MB, above what glibc maps anew each time
 for _ in range(4):
     faults(case)
 steps = sum(faults(case) for _ in range(4))

@@ -21,7 +21,7 @@ def test_alone() -> None:
 
 @pytest.mark.parametrize(("count", "size"), [(8, 4), (7, 3), (2, 4), (0, 2)])
 def test_parts_are_consecutive_disjoint_and_differ_by_one_at_most(count: int, size: int) -> None:
-    parts = [World(Topology(12, size, rank)).share(count) for rank in range(size)]
+    parts = [World(Topology(12, size, rank)).local_slice(count) for rank in range(size)]
     assert [index for part in parts for index in range(count)[part]] == list(range(count))
     lengths = [part.stop - part.start for part in parts]
     assert max(lengths) - min(lengths) <= 1 and lengths == sorted(lengths, reverse=True)

@@ -63,7 +63,6 @@ def test_nothing_of_the_image_reaches_gate_or_solver(model: Model, monkeypatch: 
     With two views, along the rows and along the columns, an image and its transposed checkers have the same scan.
     """
     monkeypatch.setattr("nid_dist.tasks.ct.phantoms.Phantom.image", None)
-    monkeypatch.setattr("nid_dist.tasks.ct.phantoms.Phantom.values", None)
     geometry = Geometry.even(2, 17)
     first = np.zeros((17, 17))
     first[4, 4] = first[12, 12] = 1.0
