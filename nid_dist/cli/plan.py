@@ -145,8 +145,8 @@ def _heading(run: Run, options: argparse.Namespace) -> str:
     micro = config.training.batch // config.optimizer.accumulation
     idle = max(0, run.world - micro)
     return (
-        f"{options.config}: {config.dictionary.experts} experts in total, {run.expert_parameters} numbers each; "
-        f"trunk {run.trunk_parameters} numbers, gate {run.gate.parameters}\n"
+        f"{options.config}: {config.dictionary.experts} experts in total, {run.expert_parameters} parameters each; "
+        f"trunk {run.trunk_parameters} parameters, gate {run.gate.parameters}\n"
         f"{options.nodes} node(s) x {options.gpus_per_node} = {run.world} rank(s), at most {run.signals} of a "
         f"micro-batch's {micro} signals on each" + (f"; {idle} rank(s) have none: raise training.batch" * bool(idle))
     )

@@ -78,7 +78,7 @@ def _train(overrides: Sequence[str], processes: int) -> None:
             "the training",
             found=f"exit code {code} (its own words are above)",
             expected="0",
-            hint="mend what it says, or train in one process with --processes 1",
+            hint="correct what it says, or train in one process with --processes 1",
         )
 
 

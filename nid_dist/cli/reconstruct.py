@@ -57,7 +57,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         raise no_surface(str(options.points))
     if truth is not None:
         print(", ".join(f"{name} {value:.4g}" for name, value in found["metrics"].items()))
-    print(f"wrote {options.out}: {', '.join(f'mesh.{each}' for each in options.format)}, picture.png, results.json")
+    meshes = ", ".join(f"mesh.{each}" for each in options.format)
+    print(f"wrote {options.out}: {meshes}, codes.safetensors, picture.png, results.json")
     print("next: look at picture.png: the cloud, then the surface from two sides")
     return 0
 

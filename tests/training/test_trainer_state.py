@@ -238,7 +238,7 @@ def test_an_image_that_vanishes_costs_no_step(
     assert_same(everything(trainer), everything(straight))
 
 
-def test_an_unsolvable_first_step_names_its_own_mend(
+def test_an_unsolvable_first_step_names_its_own_hint(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def singular(*_: Any, **__: Any) -> Any:
