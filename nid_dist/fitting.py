@@ -26,7 +26,7 @@ from nid_dist.coding.solvers import (
 from nid_dist.coding.solvers.solution import residual
 from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
-from nid_dist.measurements.sampling import Measurement, Sampling
+from nid_dist.measurements.sampling import Measurement
 from nid_dist.memory import release_freed_memory
 from nid_dist.model import Model
 
@@ -38,12 +38,11 @@ _TRIM = 8  # times as many, after which freed memory is handed back: what is kep
 @torch.no_grad()
 def fit_signals(
     model: Model,
+    measurement: Measurement,
     values: Float[Tensor, "T M d"],
-    coords: Float[Tensor, "M m"] | None,
     methods: Sequence[Method],
     gate_input: Float[Tensor, "T C d"] | None = None,
     *,
-    measurement: Measurement | None = None,
     prepared: PreparedDictionary | None = None,
 ) -> dict[str, Solution]:
     """Fit the codes of T signals by each method: codes, residuals and seconds by the methods' labels.
@@ -52,10 +51,9 @@ def fit_signals(
 
     Args:
         model: frozen.
-        values: what was measured of the signals.
-        coords: where, the same for all of them; None: on the gate's grid.
-        gate_input: the signals on the gate's grid, where that is another one.
-        measurement: R, where it is not sampling at `coords`.
+        measurement: R, the same for all signals: `Sampling` at some coordinates, line integrals, ...
+        values: what it gave.
+        gate_input: the signals on the gate's grid, where the values are something else.
         prepared: for this measurement, where many calls are to come.
 
     Raises:
@@ -63,8 +61,6 @@ def fit_signals(
     """
     model = model.unsharded()
     require_methods(model, methods)
-    if measurement is None:
-        measurement = Sampling(model.coords if coords is None else coords)
     reduce = partial(reduce_problem, model.dictionary, measurement) if prepared is None else prepared.problem
     for_gate = values if gate_input is None else gate_input
     parts: dict[str, list[tuple[Solution, float]]] = {method.label: [] for method in methods}

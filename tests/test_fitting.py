@@ -10,6 +10,7 @@ from nid_dist.coding.prior import learn_prior
 from nid_dist.config import load_config
 from nid_dist.errors import UserError
 from nid_dist.fitting import fit_signals
+from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 
 N, K, SIDE = 24, 4, 6
@@ -42,7 +43,7 @@ def test_labels() -> None:
 
 def test_residuals_are_the_errors_of_f_and_improve_in_order() -> None:
     model, values = made()
-    fits = fit_signals(model, values, None, ALL)
+    fits = fit_signals(model, Sampling(model.coords), values, ALL)
     assert list(fits) == [method.label for method in ALL]
     error = {}
     for label, fit in fits.items():
@@ -67,7 +68,7 @@ def with_prior(model: Model) -> Model:
 
 def test_solvers_of_other_losses_and_priors_are_about_as_good() -> None:
     model, values = made()
-    fits = fit_signals(with_prior(model), values, None, [Method("omp"), *MORE])
+    fits = fit_signals(with_prior(model), Sampling(model.coords), values, [Method("omp"), *MORE])
     assert list(fits) == ["omp", "fista", "irls", "irls4", "map4"]
     atoms, best = model.dictionary.atoms(model.coords), fits["omp"].residual.mean()
     for label, fit in fits.items():
@@ -81,14 +82,14 @@ def test_solvers_of_other_losses_and_priors_are_about_as_good() -> None:
 def test_a_prior_that_was_not_learned_is_missed() -> None:
     model, values = made()
     with pytest.raises(UserError, match=r"the prior on merged heads .*found none, expected one that the training"):
-        fit_signals(model, values, None, [Method("map")])
+        fit_signals(model, Sampling(model.coords), values, [Method("map")])
     model, values = made("coding.prior_rank=0")
     assert model.stored_prior is None and model.prior is None
 
 
 def test_ridge_on_the_gate_s_support_is_least_squares() -> None:
     model, values = made()
-    code = fit_signals(model, values, None, [Method("ridge", ridge=0.0)])["ridge"].code
+    code = fit_signals(model, Sampling(model.coords), values, [Method("ridge", ridge=0.0)])["ridge"].code
     gate = model.encode(values)
     assert code.indices is not None and torch.equal(code.indices.sort(1).values, gate.indices.sort(1).values)
     atoms = model.dictionary.atoms(model.coords).numpy().astype(np.float64)
@@ -102,9 +103,9 @@ def test_ridge_on_the_gate_s_support_is_least_squares() -> None:
 
 def test_many_signals_go_in_parts_with_the_same_result(monkeypatch: pytest.MonkeyPatch) -> None:
     model, values = made()
-    whole = fit_signals(model, values, None, ALL)
+    whole = fit_signals(model, Sampling(model.coords), values, ALL)
     monkeypatch.setattr(fitting, "_SIGNALS", 3)
-    parts = fit_signals(model, values, None, ALL)
+    parts = fit_signals(model, Sampling(model.coords), values, ALL)
     for label, fit in whole.items():
         torch.testing.assert_close(parts[label].residual, fit.residual, rtol=1e-4, atol=1e-6)
         dense, other = fit.code.dense(N), parts[label].code.dense(N)
@@ -116,7 +117,7 @@ def test_other_coordinates_than_the_gate_s() -> None:
     coords = torch.rand(50, 2) * 2 - 1
     seen = values
     measured = torch.einsum("tn,ncd->tcd", torch.eye(N)[:7], model.dictionary.atoms(coords)) + 0.3
-    fits = fit_signals(model, measured, coords, [Method("omp"), Method("ridge")], seen)
+    fits = fit_signals(model, Sampling(coords), measured, [Method("omp"), Method("ridge")], seen)
     assert (fits["omp"].residual < 1e-6).all()
     code = fits["omp"].code
     torch.testing.assert_close(code.dense(N), torch.eye(N)[:7], atol=2e-3, rtol=0)
@@ -127,7 +128,7 @@ def test_other_coordinates_than_the_gate_s() -> None:
 @pytest.mark.parametrize("kind", ["none", "codebook"])
 def test_without_a_gate_only_omp(kind: str) -> None:
     model, values = made(f"coding.gate={{kind: {kind}}}", "coding.phases=[{mode: solve}]")
-    assert list(fit_signals(model, values, None, [Method("omp")])) == ["omp"]
+    assert list(fit_signals(model, Sampling(model.coords), values, [Method("omp")])) == ["omp"]
     for method in ALL[:3]:
         with pytest.raises(UserError, match="the gate's code .*found coding.gate.kind"):
-            fit_signals(model, values, None, [method])
+            fit_signals(model, Sampling(model.coords), values, [method])

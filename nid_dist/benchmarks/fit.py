@@ -118,7 +118,7 @@ def dictionary_methods(
     prepared = PreparedDictionary(model.dictionary, Sampling(coords))
 
     def fit(_: Any, __: float | None, method: Method) -> Reconstruction:
-        found = fit_signals(model, values, coords, [method], gate_input, prepared=prepared)[method.label]
+        found = fit_signals(model, Sampling(coords), values, [method], gate_input, prepared=prepared)[method.label]
 
         def pictures() -> list[np.ndarray]:
             f = model.dictionary(found.code, coords).cpu().split(len(tiling))

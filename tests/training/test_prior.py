@@ -10,6 +10,7 @@ from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import solve_codes
 from nid_dist.config import Config
 from nid_dist.fitting import fit_signals
+from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
@@ -65,7 +66,7 @@ def several(rank: int, world: int, folder: Path, images: Path) -> dict[str, torc
     update_prior(model, task, ranks)
     assert model.prior is not None
     found = {"mean": model.prior.mean, "variances": model.prior.variances}
-    fits = fit_signals(model.eval(), task.sample(5).values, None, METHODS)
+    fits = fit_signals(model.eval(), Sampling(model.coords), task.sample(5).values, METHODS)
     return found | {label: fit.code.dense(32) for label, fit in fits.items()}
 
 
@@ -77,7 +78,7 @@ def test_several_ranks_learn_and_solve_like_one(images: Path, tmp_path: Path, wo
     model: Model = task.model()
     update_prior(model, task, World(Topology(32)))
     assert model.prior is not None
-    fits = fit_signals(model.eval(), task.sample(5).values, None, METHODS)
+    fits = fit_signals(model.eval(), Sampling(model.coords), task.sample(5).values, METHODS)
     for found in ranks:
         torch.testing.assert_close(found["mean"], model.prior.mean, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(found["variances"], model.prior.variances, rtol=1e-4, atol=1e-6)

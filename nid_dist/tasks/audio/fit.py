@@ -15,6 +15,7 @@ from nid_dist.data.tiles import cover_axis, tile_samples, tile_starts
 from nid_dist.errors import UserError
 from nid_dist.files import write_json
 from nid_dist.fitting import fit_signals
+from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.audio.measures import best_cosines, snr
@@ -126,7 +127,7 @@ def fit_sound(
     given = Sound(laid_out(given.wave, section.layout, name), given.rate, given.subtype, given.format)
     values = torch.from_numpy(to_values(resampled(given.wave, given.rate, section.rate)))
     windows = values[tile_samples(tile_starts(len(values), window, step), window, len(values))]
-    solutions = fit_signals(model, windows.to(model.device), None, methods)
+    solutions = fit_signals(model, Sampling(model.coords), windows.to(model.device), methods)
     whole = model.unsharded()
     return {
         method.label: AudioFit(method, solutions[method.label], whole, given, len(values), step) for method in methods

@@ -95,12 +95,11 @@ class Reconstructor:
             self.prepare()
         noise = self.noise(sinograms)
         device = self.model.device
-        measured = torch.tensor(sinograms, device=device)[
-            ..., None
-        ]  # a copy: what is kept of scans is not to be written to
+        # A copy: what is kept of scans is not to be written to.
+        measured = torch.tensor(sinograms, device=device)[..., None]
         gate_input = self.gate_input(sinograms).to(device) if any(method.needs_gate for method in methods) else None
         told = [replace(method, noise=noise) if method.name == "map" else method for method in methods]
-        return fit_signals(self.model, measured, None, told, gate_input, measurement=self.measurement)
+        return fit_signals(self.model, self.measurement, measured, told, gate_input)
 
     @torch.no_grad()
     def render(self, fit: Solution, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:

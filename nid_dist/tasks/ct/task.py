@@ -14,6 +14,7 @@ from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.back_projection import BackProjection
 from nid_dist.measurements.noise import Dose
+from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch
@@ -74,7 +75,7 @@ class CTTask(ImageTask):
             if not images:
                 return
             values = torch.from_numpy(np.stack(images)).flatten(1, 2).to(model.device)
-            code = fit_signals(model, values, None, [whole])[whole.label].code
+            code = fit_signals(model, Sampling(model.coords), values, [whole])[whole.label].code
             found = [model.dictionary(code, model.coords).clamp(0, 1).cpu().numpy()]
             for views in self.tomography.evaluated:
                 sinograms = np.stack([self.scans[split].sinogram(index, views) for index in own])

@@ -21,6 +21,7 @@ from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import write_json
 from nid_dist.fitting import fit_signals
+from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.tiling import Tiling
@@ -134,7 +135,7 @@ def fit_image(
         resized = resize(image, model.grid_shape, order=1, mode="edge", anti_aliasing=True, preserve_range=True)
         gate_input = torch.from_numpy(resized.astype(np.float32)).reshape(1, -1, image.shape[2]).to(model.device)
     known = None if prepared is None else prepared.at(coords)
-    solutions = fit_signals(model, values, coords, methods, gate_input, prepared=known)
+    solutions = fit_signals(model, Sampling(coords), values, methods, gate_input, prepared=known)
     model = model.unsharded()
     return {method.label: ImageFit(method, solutions[method.label], model, image, tiling) for method in methods}
 

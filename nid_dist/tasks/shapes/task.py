@@ -17,6 +17,7 @@ from nid_dist.data.sampler import batch_ids
 from nid_dist.data.splits import SPLITS, Split, assign_splits
 from nid_dist.errors import UserError
 from nid_dist.fitting import fit_signals
+from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
@@ -179,7 +180,7 @@ class ShapeTask:
 
     def _fit(self, model: Model, index: int) -> Code:
         coords, values = (part.to(model.device) for part in self._draw(index, _FITTED)[:2])
-        return fit_signals(model, values[None], coords, [self._method])[self._method.label].code
+        return fit_signals(model, Sampling(coords), values[None], [self._method])[self._method.label].code
 
     @torch.no_grad()
     def _evaluate(self, model: Model, code: Code, coords: Float[Tensor, "C 3"]) -> Float[Tensor, "C 1"]:
