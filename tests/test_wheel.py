@@ -20,6 +20,9 @@ SMALL = ["signals.patch=8", "signals.stride=8", "dictionary.experts=64", "dictio
 SMALL += ["dictionary.encoding.features=16", "coding.gate.width=4", "coding.prior_signals=8", "training.batch=8"]
 SMALL += ["training.steps=2", "logging.tensorboard=false", "logging.progress=false", "logging.pictures_every=0"]
 
+# Variables of this environment that would reach into the new one; pip's name files relative to this repository.
+_OF_THIS = ("PYTHON", "VIRTUAL_ENV", "PIP_")
+
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -45,7 +48,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def run(command: list[object], cwd: Path) -> str:
     """What a command prints; it must succeed."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(_OF_THIS)}
     words = [str(word) for word in command]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=cwd, env=environment)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
