@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, make_out_folder, without_result
 from nid_dist.cli.options import add_overrides, words_of
 from nid_dist.comparison.factory import KINDS, load_comparison
 from nid_dist.comparison.runner import run
@@ -36,7 +36,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     comparison = load_comparison(path, options.overrides)
     out = Path(comparison.run_dir) / f"results-{comparison.task}" if options.out is None else options.out
     if options.out is not None:
-        new_folder(out)
+        make_out_folder(out)
     for given in options.input or []:
         if not given.exists():
             raise UserError(f"--input {given}", found="nothing", expected="a file or a folder", hint="check the path")

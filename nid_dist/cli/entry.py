@@ -162,7 +162,7 @@ def without_result(program: str, failed: Mapping[str, str], count: int) -> int:
     return 2 if failed else 0
 
 
-def new_folder(path: Path) -> None:
+def make_out_folder(path: Path) -> None:
     """Make an output folder, which must be new or empty.
 
     Raises:

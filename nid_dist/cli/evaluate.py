@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, make_out_folder, without_result
 from nid_dist.cli.fit import RANGES, add_method_options, chosen_methods
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
@@ -45,7 +45,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             expected=f"{files.noun}s kept apart from training",
             hint=f"choose the other --split, train with signals.val or signals.test, or fit {files.noun}s with nid-fit",
         )
-    new_folder(options.out)
+    make_out_folder(options.out)
     print(device)
     report = files.report(
         model,

@@ -9,7 +9,7 @@ from typing import get_args
 
 from tqdm import tqdm
 
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, make_out_folder, without_result
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
@@ -99,7 +99,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     methods = chosen_methods(options, model)
     with in_options(stride="--stride"):
         files.check_stride(options.stride, model.config)
-    new_folder(options.out)
+    make_out_folder(options.out)
     print(device)
     signals = [(name, partial(files.read, path, model.config)) for name, path in paths]
     report = files.report(

@@ -13,7 +13,7 @@ from jaxtyping import Bool
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import read_start
-from nid_dist.cli.entry import add_device_option, chosen_device, guarded, new_folder, without_result
+from nid_dist.cli.entry import add_device_option, chosen_device, guarded, make_out_folder, without_result
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import Method
 from nid_dist.comparison.runner import run_specification
@@ -76,7 +76,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         image = prepare(image, size=options.size, name=str(options.input))
     clean, given, known = _spoilt(options, image)
     others = _others(options, known is not None)
-    new_folder(options.out)
+    make_out_folder(options.out)
     print(device)
     mask = None if options.blind else known
     print(f"refitting {given.shape[0]}x{given.shape[1]} pixels", file=sys.stderr)

@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from nid_dist.cli.entry import new_folder
+from nid_dist.cli.entry import make_out_folder
 from nid_dist.cli.options import check_ranges
 from nid_dist.errors import UserError
 from nid_dist.parallel.pool import open_pool
@@ -103,7 +103,7 @@ def make_furniture(options: argparse.Namespace) -> int:
         UserError: when they cannot be written.
     """
     check_ranges(options, {"count": (3, math.inf)})
-    new_folder(options.out)
+    make_out_folder(options.out)
     write_furniture(options.out, options.count, options.families, options.seed, options.layout)
     print(f"wrote {options.out}: {options.count} meshes and splits.json")
     print(

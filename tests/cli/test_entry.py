@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from nid_dist.cli.entry import RankZeroArgumentParser, guarded, new_folder, without_result
+from nid_dist.cli.entry import RankZeroArgumentParser, guarded, make_out_folder, without_result
 from nid_dist.errors import UserError
 from nid_dist.parallel.launch import failures
 
@@ -192,15 +192,15 @@ def test_inputs_without_result(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_new_folders(tmp_path: Path) -> None:
-    new_folder(tmp_path / "a" / "b")
-    new_folder(tmp_path / "a" / "b")  # empty is as good as new
+    make_out_folder(tmp_path / "a" / "b")
+    make_out_folder(tmp_path / "a" / "b")  # empty is as good as new
     assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").write_text("x")
     for path, found in ((tmp_path, "a folder with files"), (tmp_path / "file", "File exists")):
         with pytest.raises(UserError, match=f"found {found}"):
-            new_folder(path)
+            make_out_folder(path)
     with pytest.raises(UserError, match="found Not a directory"):
-        new_folder(tmp_path / "file" / "inside")
+        make_out_folder(tmp_path / "file" / "inside")
 
 
 def test_options_are_explained_once(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from nid_dist.files import replacing
 ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".aif", ".aiff"})
 LONGEST = 2**26
 """Samples of a channel: 25 minutes at 44.1 kHz."""
+_LOUDEST = 64.0  # times full scale: beyond it samples are in other units, such as those of 16-bit integers
 _EXPECTED = f"a sound file ({', '.join(sorted(ENDINGS))})"
 
 Wave = Float32[np.ndarray, "N d"]
@@ -72,7 +73,7 @@ def read_sound(path: Path) -> Sound:
 
 
 def require_finite(wave: np.ndarray, name: str) -> None:
-    """Refuse what is not a number.
+    """Refuse what is not a number, or in other units than full scale.
 
     Raises:
         UserError: when there is such a sample.
@@ -80,6 +81,14 @@ def require_finite(wave: np.ndarray, name: str) -> None:
     wrong = int((~np.isfinite(wave)).sum())
     if wrong:
         raise UserError(name, found=f"{wrong} samples that are not finite", expected="numbers", hint="repair the sound")
+    loudest = float(np.abs(wave).max(initial=0.0)) if wave.dtype.kind == "f" else 0.0
+    if loudest > _LOUDEST:
+        raise UserError(
+            name,
+            found=f"floating-point samples up to {loudest:g}",
+            expected="samples in [-1, 1], full scale being 1",
+            hint="divide them by full scale (32768 for 16 bits), or give them as integers",
+        )
 
 
 def write_sound(path: Path, sound: Sound) -> None:

@@ -6,6 +6,7 @@ image is fitted at several scales, and what they say of a pixel is blended by ho
 the end every patch is given a code of k coefficients, and the picture is made of these codes alone.
 """
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -231,6 +232,9 @@ def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
 
     Raises:
         UserError: when it has another size, or no pixel is known.
+
+    Warns:
+        UserWarning: when all are, so that nothing will be filled.
     """
     if known.shape != (height, width):
         raise UserError(
@@ -242,4 +246,8 @@ def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
     if not known.any():
         raise UserError(
             "the mask", found="no known pixel", expected="some", hint="check its colours: white is known, black is not"
+        )
+    if known.all():
+        warnings.warn(
+            "the mask leaves no pixel unknown, so nothing is filled: white is known, black is not", stacklevel=2
         )

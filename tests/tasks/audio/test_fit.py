@@ -13,6 +13,7 @@ from nid_dist.cli.evaluate import main as evaluate
 from nid_dist.cli.fit import main
 from nid_dist.cli.plan import describe_run
 from nid_dist.coding.method import Method
+from nid_dist.errors import UserError
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.audio.fit import AudioFit
@@ -171,3 +172,11 @@ def test_a_dictionary_of_images_takes_no_sound(run: Path, model: nid_dist.Model,
     path = write(tmp_path / "a.wav", tones(100))
     with pytest.raises(nid_dist.UserError, match="a.wav"):
         nid_dist.load(run, device="cpu").fit(path)
+
+
+def test_a_sound_in_other_units_than_full_scale_is_refused(model: nid_dist.Model) -> None:
+    wave = (20_000 * np.sin(np.arange(400) / 9)).astype(np.int16)
+    with pytest.raises(UserError, match="up to 20000, expected samples in"):
+        model.fit(np.append(wave, 20_000).astype(np.float32))
+    integers, floats = model.fit(wave), model.fit(wave.astype(np.float32) / 32_768)
+    assert torch.equal(integers.code.values, floats.code.values)
