@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
+from torch import Tensor
 
 from nid_dist.errors import UserError
 
@@ -173,6 +174,17 @@ def synchronise(device: torch.device) -> None:
     """Wait until a device has done all it was asked to do; the CPU has."""
     if device.type != "cpu":
         torch.get_device_module(device).synchronize(device)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on a device, without waiting for it: what is sent to a GPU goes through pinned memory.
+
+    To read a number back is to wait; what goes to the CPU is there when this returns.
+    """
+    if device.type == "cpu" or tensor.device == device:
+        return tensor.to(device)
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)
 
 
 class Stopwatch:

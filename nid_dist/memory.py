@@ -1,8 +1,11 @@
 """How the process holds its memory between steps, and what to say when there is too little."""
 
 import ctypes
+import functools
 import platform
 import re
+
+import torch
 
 from nid_dist.errors import UserError
 
@@ -12,6 +15,10 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 _FULL_GPU = re.compile(r"out of memory|ALLOC_FAILED|busy or unavailable", re.IGNORECASE)
 _FULL = re.compile(r"not enough memory|can't allocate memory|bad_alloc")  # PyTorch on the CPU
 _LOWER = "training.batch, training.coordinates, dictionary.chunk_mb, dictionary.experts or the size of the signals"
+
+
+_SHARE = 1 / 16  # of the free memory for the pieces of one calculation, of which a few may be alive at once
+_UNKNOWN = 2**33  # bytes that are free on a device that does not say
 
 
 def out_of_memory(error: BaseException) -> UserError | None:
@@ -47,6 +54,22 @@ def _full_gpu(text: str) -> UserError:
         expected="room for this configuration",
         hint=f"lower {_LOWER}, see with nvidia-smi what else uses the GPU, or choose another device",
     )
+
+
+def floats_at_once(device: torch.device, on_cpu: int) -> int:
+    """How many floats of intermediate results to work on at a time.
+
+    A CPU's caches decide on the CPU, and the caller knows how: `on_cpu`. On a GPU, which wants few large pieces, it is
+    a share of the memory that was free when it was first asked.
+    """
+    return on_cpu if device.type == "cpu" else max(on_cpu, _share_of_free_memory(device))
+
+
+@functools.cache
+def _share_of_free_memory(device: torch.device) -> int:
+    module = torch.get_device_module(device)
+    free = module.mem_get_info(device)[0] if hasattr(module, "mem_get_info") else _UNKNOWN
+    return int(free * _SHARE) // 4
 
 
 def keep_freed_memory() -> None:

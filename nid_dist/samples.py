@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from nid_dist.device import to_device
+
 
 @dataclass(frozen=True, init=False)
 class Samples:
@@ -48,9 +50,8 @@ class Samples:
 
     def to(self, device: torch.device) -> "Samples":
         """The same on another device."""
-        return Samples(
-            self.coords.to(device), self.values.to(device), self.weights.to(device) if self.weighted else None
-        )
+        coords, values = to_device(self.coords, device), to_device(self.values, device)
+        return Samples(coords, values, to_device(self.weights, device) if self.weighted else None)
 
     def rows(self, part: slice) -> "Samples":
         """Some of the signals."""
@@ -82,8 +83,8 @@ class Batch:
         """What a gate sees."""
         if self.make_gate_input is None:
             return self.samples.values
-        return self.make_gate_input().to(self.samples.device)
+        return to_device(self.make_gate_input(), self.samples.device)
 
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
-        return replace(self, samples=self.samples.to(device), ids=self.ids.to(device))
+        return replace(self, samples=self.samples.to(device), ids=to_device(self.ids, device))

@@ -51,6 +51,10 @@ class ProcessGroupWorld(World):
         """The mean over ranks, equal on all to the last bit; without gradient."""
         return self.all_reduce_sum(values) / self.size
 
+    def agree(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        """The mean over ranks of numbers on the CPU."""
+        return self.all_reduce_mean(values)
+
     def all_reduce_sum(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The sum over ranks; without gradient."""
         summed = values.detach().to(self.device).clone()

@@ -53,6 +53,10 @@ class World:
         """The mean over ranks, equal on all to the last bit; without gradient."""
         return values
 
+    def agree(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
+        """The mean over ranks of numbers on the CPU, equal on all to the last bit; no rank waits for its device."""
+        return values
+
     def all_reduce_sum(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The sum over ranks; without gradient."""
         return values
