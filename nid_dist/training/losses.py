@@ -216,6 +216,4 @@ def _data_loss(estimate: Float[Tensor, "T C d"], samples: Samples, config: Confi
 
 def _solve(model: Model, samples: Samples, config: Config) -> Code:
     coding = config.coding
-    # In full precision whatever the forward pass uses: the systems are ill-conditioned.
-    with torch.autocast(samples.device.type, enabled=False):
-        return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code
+    return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code

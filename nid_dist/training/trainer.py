@@ -19,6 +19,7 @@ from nid_dist.model import Model
 from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
+from nid_dist.precision import products_in
 from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
 from nid_dist.training.divergence import divergence
@@ -212,8 +213,8 @@ class Trainer:
         parts: dict[str, float] = {}
         losses: list[float] = []
         weights = [batch.weight for batch in batches]
-        clock, half = self.clock, config.training.precision == "bf16"
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=half):
+        clock = self.clock
+        with products_in(config.training.precision, self.world.device):
             with clock.phase("codes"):
                 prepared = [prepare(self.model, b, config, mode, warm=warm, alone=count == 1) for b in batches]
                 shared = average([each.statistics for each in prepared], weights, self.world)
@@ -264,7 +265,8 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         self._update_gate()
         model, counts = self.model.unsharded(), self.usage.counts()
-        figures = self.task.evaluate(model, self.world)
+        with products_in(self.config.training.precision, self.world.device):
+            figures = self.task.evaluate(model, self.world)
         figures["effective_rank"] = self.world.on_rank_zero(lambda: effective_rank(model))
         figures |= self.usage.facts(counts)
         self.monitor.scalars(self.step, figures, event="eval")
