@@ -10,13 +10,14 @@ Precision: TypeAlias = Literal["fp32", "tf32", "bf16"]
 
 
 @contextmanager
-def products_in(precision: Precision, device: torch.device) -> Iterator[None]:
+def products_in(precision: Precision, device: torch.device, *, remember_casts: bool = True) -> Iterator[None]:
     """Compute on a device as a training's precision says: a step's forward and backward pass, or an evaluation.
 
     `tf32` rounds what tensor cores multiply to 10 bits, where there are any (`shortfall`); `bf16` keeps products in
-    half the memory and 8 bits (PyTorch's autocast).
+    half the memory and 8 bits (PyTorch's autocast). `remember_casts`: of parameters, for their next use inside.
     """
-    with _rounded(precision == "tf32", device.type), torch.autocast(device.type, torch.bfloat16, precision == "bf16"):
+    half = torch.autocast(device.type, torch.bfloat16, precision == "bf16", cache_enabled=remember_casts)
+    with _rounded(precision == "tf32", device.type), half:
         yield
 
 
