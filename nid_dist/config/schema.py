@@ -18,6 +18,7 @@ from nid_dist.config.section import (
     SignalsSection,
 )
 from nid_dist.errors import UserError
+from nid_dist.precision import Precision
 from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.images.config import PhotosSection
@@ -169,7 +170,9 @@ class Training(Section):
     batch: PositiveInt = Field(128, description="signals in one optimiser step, over all ranks")
     coordinates: PositiveInt | None = Field(None, description="coordinates drawn per step; null: all of a signal")
     seed: NonNegativeInt = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field(
+        "fp32", description="of products, in the trunk, gate, merge and evaluation; codes are solved in fp32 or more"
+    )
     eval_every: NonNegativeInt = Field(500, description="steps between evaluations; 0: only at the end")
     checkpoint_every: NonNegativeInt = Field(500, description="steps between checkpoints; 0: only at the end")
     keep: PositiveInt = Field(3, description="checkpoints kept")
@@ -189,6 +192,7 @@ class Parallel(Section):
         None,
         description="R, ranks that share one set of the n experts (n / R each); null: as many as fit in a node",
     )
+    cuda_graphs: bool = Field(True, description="record a step as a CUDA graph and replay it (engine local, on a GPU)")
     zero_stage: Literal[0, 1] = Field(0, description="deepspeed: 1 shards the optimiser's state over replicas")
     checkpoint_gate: bool = Field(False, description="recompute the gate's activations, which saves memory")
     timeout_seconds: PositiveFloat = Field(600.0, description="after which a rank that does not answer ends the job")
