@@ -86,7 +86,7 @@ class AllToAllExchange:
         back = _Flight(self, "sums")
         parts: Tensor = _Land.apply(partial.unflatten(0, (self.ranks, len(partial) // self.ranks)), back)
         if parts.grad_fn is not None:
-            parts.grad_fn._set_sequence_nr(self._trunk)
+            parts.grad_fn._set_sequence_nr(self._trunk)  # type: ignore[attr-defined]
         self._check(parts)
         returned: Tensor = _Return.apply(parts, self._exchange(parts.detach(), "sums"), back)
         return returned.sum(0)[:signals]
