@@ -192,6 +192,7 @@ class Parallel(Section):
         None,
         description="R, ranks that share one set of the n experts (n / R each); null: as many as fit in a node",
     )
+    cuda_graphs: bool = Field(True, description="record a step as a CUDA graph and replay it (engine local, on a GPU)")
     zero_stage: Literal[0, 1] = Field(0, description="deepspeed: 1 shards the optimiser's state over replicas")
     checkpoint_gate: bool = Field(False, description="recompute the gate's activations, which saves memory")
     timeout_seconds: PositiveFloat = Field(600.0, description="after which a rank that does not answer ends the job")

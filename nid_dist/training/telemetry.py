@@ -11,16 +11,16 @@ from torch import Tensor
 from nid_dist.device import Stopwatch
 from nid_dist.parallel.world import World
 
-PHASES = ("data", "codes", "forward", "backward", "step")
+PHASES = ("data", "codes", "forward", "backward", "step", "graph")
 
 
 class StepClock:
     """Adds up seconds per phase, and the exchange's traffic, over the steps since the last `reset`.
 
     Phases: `data` (signals are read), `codes` (solved, or batch statistics found), `forward` (gate, exchange, f, loss),
-    `backward` (the exchange's way back included) and `step` (reduction of gradients, clipping, optimiser). The time
-    spent waiting for messages, by kind, is part of these. What is sent between steps (evaluation, checkpoints) does not
-    count.
+    `backward` (the exchange's way back included) and `step` (reduction of gradients, clipping, optimiser); `graph` is
+    all of these but the data, where they are replayed as one. The time spent waiting for messages, by kind, is part of
+    these. What is sent between steps (evaluation, checkpoints) does not count.
     """
 
     def __init__(self, world: World) -> None:

@@ -48,10 +48,10 @@ from nid_dist.parallel.exchange.topology import Topology
 torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
 net, engine = torch.nn.Linear(2, 1), FairscaleEngine(ProcessGroupWorld(Topology(1), "fairscale"))
 group = {"params": list(net.parameters()), "name": "experts", "sharded": True}
-engine.prepare([net], torch.optim.Adam([group], lr=0.5))
+engine.prepare([net], torch.optim.Adam([group], lr=0.5, fused=True))
 before = net.weight.detach().clone()
 engine.backward(net(torch.ones(3, 2)).mean())
-assert abs(engine.step(None) - 3**0.5) < 1e-6 and engine.state()["0.weight.step"] == 1
+assert abs(engine.step(None, torch.tensor(0.0)) - 3**0.5) < 1e-6 and engine.state()["0.weight.step"] == 1
 torch.testing.assert_close(net.weight, before - 0.5)
 torch.distributed.destroy_process_group()
 assert "fairscale" in sys.modules and "deepspeed" not in sys.modules
