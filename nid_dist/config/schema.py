@@ -18,6 +18,7 @@ from nid_dist.config.section import (
     SignalsSection,
 )
 from nid_dist.errors import UserError
+from nid_dist.precision import Precision
 from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.images.config import PhotosSection
@@ -172,7 +173,9 @@ class Training(Section):
     batch: PositiveInt = Field(128, description="signals in one optimiser step, over all ranks")
     coordinates: PositiveInt | None = Field(None, description="coordinates drawn per step; null: all of a signal")
     seed: NonNegativeInt = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field(
+        "fp32", description="of products, in the trunk, gate, merge and evaluation; codes are solved in fp32 or more"
+    )
     eval_every: NonNegativeInt = Field(500, description="steps between evaluations; 0: only at the end")
     checkpoint_every: NonNegativeInt = Field(500, description="steps between checkpoints; 0: only at the end")
     keep: PositiveInt = Field(3, description="checkpoints kept")

@@ -48,7 +48,8 @@ def chosen_way(
         return rule
     grad = torch.is_grad_enabled()
     asked = grad and values.requires_grad, grad and rows.requires_grad
-    precision = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    half = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else None
+    precision = half, torch.get_float32_matmul_precision()
     # Batches of about one size need not be told apart.
     key = (device, experts, support, (signals - 1).bit_length(), rows.shape[1], rows.dtype, precision, asked)
     if key not in _fastest:

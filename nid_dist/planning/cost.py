@@ -51,7 +51,7 @@ def step_messages(run: Run, expert_parallel_size: int, mode: str, is_warmup: boo
 def _float_sizes(run: Run, ranks: int, mode: str, is_warmup: bool) -> tuple[int, int, int]:
     """Bytes of a float of a code, of features, and of what comes back."""
     config = run.config
-    if config.training.precision == "fp32":
+    if config.training.precision != "bf16":  # tf32 rounds factors, not results
         return FLOAT_BYTES, FLOAT_BYTES, FLOAT_BYTES
     # Autocast shortens the results of matrix products, and of what is made of these alone.
     value = 2 if mode != "solve" and config.coding.gate.kind in ("conv", "resnet") else FLOAT_BYTES
