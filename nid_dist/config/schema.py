@@ -90,6 +90,9 @@ class Dictionary(Section):
         "also for the features, where the last shared layer is linear and narrower than what it is given",
     )
     strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
+    merge: Literal["auto", "product", "gather", "kernel"] = Field(
+        "auto", description="how heads are merged; auto: as measured on a GPU, by a rule on a CPU"
+    )
     chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")
 
 
