@@ -1,6 +1,5 @@
 """Where a step's time goes and what it sends, by phase, over all ranks."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +8,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from nid_dist.device import Stopwatch
+from nid_dist.parallel.exchange.exchange import Traffic
 from nid_dist.parallel.world import World
 
 PHASES = ("data", "codes", "forward", "backward", "step", "graph")
@@ -30,19 +30,16 @@ class StepClock:
     def reset(self) -> None:
         """Start anew."""
         self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._waited: dict[str, float] = defaultdict(float)
-        self._bytes: dict[str, int] = defaultdict(int)
+        self._traffic = Traffic()
         self._steps = 0
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """What happens inside is a step."""
-        traffic = self._world.exchange.traffic
-        traffic.reset()
+        exchange = self._world.exchange
+        outside, exchange.traffic = exchange.traffic, self._traffic
         yield
-        for kind, seconds in traffic.seconds.items():
-            self._waited[kind] += seconds
-            self._bytes[kind] += traffic.bytes[kind]
+        exchange.traffic = outside
         self._steps += 1
 
     @contextmanager
@@ -56,12 +53,12 @@ class StepClock:
         """Means per step, over all ranks: `ms/PHASE`, `ms/wait_KIND`, `kB/KIND`; to be called on all ranks."""
         steps = max(1, self._steps)
         facts = {f"ms/{name}": 1e3 * seconds / steps for name, seconds in self._seconds.items()}
-        facts |= {f"ms/wait_{kind}": 1e3 * seconds / steps for kind, seconds in sorted(self._waited.items())}
-        facts |= {f"kB/{kind}": sent / 1e3 / steps for kind, sent in sorted(self._bytes.items())}
-        mean = self._world.all_reduce_mean(torch.tensor(list(facts.values()), dtype=torch.float64))
+        facts |= {f"ms/wait_{kind}": 1e3 * seconds / steps for kind, seconds in sorted(self._traffic.seconds.items())}
+        facts |= {f"kB/{kind}": sent / 1e3 / steps for kind, sent in sorted(self._traffic.bytes.items())}
+        mean = self._world.agree(torch.tensor(list(facts.values()), dtype=torch.float64))
         return dict(zip(facts, mean.tolist(), strict=True))
 
     def working_ms(self) -> Float64[Tensor, "ranks"]:
         """Milliseconds per step of each rank without waiting for messages: what a slow rank shows; called on all."""
-        own = 1e3 * (sum(self._seconds.values()) - sum(self._waited.values())) / max(1, self._steps)
+        own = 1e3 * (sum(self._seconds.values()) - sum(self._traffic.seconds.values())) / max(1, self._steps)
         return self._world.all_gather(torch.tensor(own, dtype=torch.float64))
