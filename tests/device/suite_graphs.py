@@ -1,21 +1,13 @@
 """Steps recorded as a graph of the device: replayed they are the steps of the CPU, and nobody waits for them."""
 
-from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from nid_dist.config import Config, load_config
 from nid_dist.graphs import Recorder
-from nid_dist.parallel.launch.launching import Launch
-from nid_dist.training import run as training_run
-from nid_dist.training.step import TrainingStep
-from tests.device.simulated import Wait, counted, syncs
-from tests.device.suite_training import MODES, assert_alike
-from tests.tiny import tiny
+from tests.device.simulated import counted
 
 SIM = torch.device("sim", 0)
 

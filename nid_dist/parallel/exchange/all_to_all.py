@@ -7,7 +7,6 @@ one owner can be asked for. So the sizes of all messages follow from the configu
 to be agreed on before sending, and nothing is ever dropped for capacity.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -83,10 +82,8 @@ class AllToAllExchange:
 
     def gather(self, part: Shaped[Tensor, "E *rest"]) -> Shaped[Tensor, "n *rest"]:
         """What every rank of the group holds for its own experts, in the order of the experts; without gradient."""
-        begin = time.perf_counter()
-        whole = all_gather(part, self.group)
-        self.traffic.add("atoms", part.numel() * part.element_size() * (self.ranks - 1), time.perf_counter() - begin)
-        return whole
+        with self.traffic.message("atoms", part.nbytes * (self.ranks - 1), part.device):
+            return all_gather(part, self.group)
 
     def _agreed(self, signals: int, device: torch.device) -> int:
         if self.rows is not None:
@@ -111,19 +108,16 @@ class AllToAllExchange:
         work = dist.all_to_all_single(received, sending, group=self.group, async_op=True)
 
         def arrive() -> Tensor:
-            begin = time.perf_counter()
-            work.wait()
-            self.traffic.add(kind, self._foreign(sending), time.perf_counter() - begin)
+            with self.traffic.message(kind, self._foreign(sending), sending.device):
+                work.wait()
             arrived: Tensor = _Arrive.apply(self, parts, received, kind)
             return arrived
 
         return arrive
 
     def _exchange(self, parts: Tensor, kind: str) -> Tensor:
-        begin = time.perf_counter()
-        received = self._apply(self.group, parts.contiguous())
-        self.traffic.add(kind, self._foreign(parts), time.perf_counter() - begin)
-        return received
+        with self.traffic.message(kind, self._foreign(parts), parts.device):
+            return self._apply(self.group, parts.contiguous())
 
     def _foreign(self, parts: Tensor) -> int:
         return parts.numel() * parts.element_size() * (self.ranks - 1) // self.ranks
