@@ -18,6 +18,7 @@ from nid_dist.config.section import (
     SignalsSection,
 )
 from nid_dist.errors import UserError
+from nid_dist.precision import Precision
 from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.images.config import PhotosSection
@@ -89,6 +90,9 @@ class Dictionary(Section):
         "also for the features, where the last shared layer is linear and narrower than what it is given",
     )
     strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
+    merge: Literal["auto", "product", "gather", "kernel"] = Field(
+        "auto", description="how heads are merged; auto: as measured on a GPU, by a rule on a CPU"
+    )
     chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")
 
 
@@ -169,7 +173,9 @@ class Training(Section):
     batch: PositiveInt = Field(128, description="signals in one optimiser step, over all ranks")
     coordinates: PositiveInt | None = Field(None, description="coordinates drawn per step; null: all of a signal")
     seed: NonNegativeInt = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field(
+        "fp32", description="of products, in the trunk, gate, merge and evaluation; codes are solved in fp32 or more"
+    )
     eval_every: NonNegativeInt = Field(500, description="steps between evaluations; 0: only at the end")
     checkpoint_every: NonNegativeInt = Field(500, description="steps between checkpoints; 0: only at the end")
     keep: PositiveInt = Field(3, description="checkpoints kept")

@@ -37,7 +37,7 @@ class Dictionary(nn.Module):
         self.trunk = Trunk(config, in_dim, generator)
         self.experts: LinearHeads | DeepExperts
         if config.private_layers == 1:
-            self.experts = LinearHeads(config.experts, channels, self.trunk.out_dim, generator)
+            self.experts = LinearHeads(config.experts, channels, self.trunk.out_dim, generator, config.merge)
         else:
             self.experts = DeepExperts(
                 config.experts,

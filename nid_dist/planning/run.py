@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from nid_dist.code import product_is_cheaper
 from nid_dist.coding.gates.cost import GateCost
 from nid_dist.coding.solvers.omp import block_sizes
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.encodings import spline_side
 from nid_dist.dictionary.evaluation import cheaper_strategy
+from nid_dist.merging import product_is_cheaper
 
 
 def rows(config: Config, world: int) -> int:

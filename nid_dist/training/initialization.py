@@ -7,12 +7,14 @@ from nid_dist.config.schema import Optimizer
 from nid_dist.dictionary.initialization import initialise_heads, principal_features, whiten_features
 from nid_dist.model import Model, seeded
 from nid_dist.parallel.world import World
+from nid_dist.precision import full_precision
 from nid_dist.tasks.base import Task
 
 _SIGNALS = 8192
 _FLOATS = 2**25  # of the sample for initial values: 128 MiB
 
 
+@full_precision()
 def initialise(model: Model, task: Task, world: World) -> None:
     """Give a new model its data-dependent initial values, the same on all ranks.
 

@@ -209,7 +209,6 @@ def _data_loss(estimate: Float[Tensor, "T C d"], samples: Samples, config: Confi
 
 def _solve(model: Model, samples: Samples, config: Config) -> Code:
     coding = config.coding
-    # In full precision whatever the forward pass uses: the systems are ill-conditioned. Where one has no solution the
-    # code is not a number, and so is the loss: the step changes nothing, and nobody has to wait for the answer.
-    with torch.autocast(samples.device.type, enabled=False):
-        return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code
+    # Where a system has no solution the code is not a number, and so is the loss: the step changes nothing, and nobody
+    # has to wait for the answer.
+    return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code

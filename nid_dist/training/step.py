@@ -21,6 +21,7 @@ from nid_dist.graphs import Recorder, Recording, can_record
 from nid_dist.model import Model
 from nid_dist.parallel.engines.engine import Engine, LocalEngine
 from nid_dist.parallel.world import World
+from nid_dist.precision import products_in
 from nid_dist.samples import Batch
 from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
 from nid_dist.training.schedule import in_phase
@@ -139,10 +140,7 @@ class TrainingStep:
         figures: dict[str, Tensor] = {}
         unsolved = self._failed.new_full((), _NONE)
         # Casts are not remembered: a recording would read them where they were.
-        half = config.training.precision == "bf16"
-        with torch.autocast(
-            self._world.device.type, torch.bfloat16, enabled=half, cache_enabled=self._recorder is None
-        ):
+        with products_in(config.training.precision, self._world.device, remember_casts=self._recorder is None):
             with self._phase("codes"):
                 prepared = [prepare(self._model, b, config, mode, warm=is_warmup, alone=count == 1) for b in batches]
                 shared = average([each.statistics for each in prepared], weights, self._world)

@@ -20,6 +20,7 @@ from nid_dist.model import Model
 from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
+from nid_dist.precision import products_in
 from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
 from nid_dist.training.divergence import divergence
@@ -276,7 +277,8 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         self._update_gate()
         model, counts = self.model.unsharded(), self.usage.counts()
-        figures = self.task.evaluate(model, self.world)
+        with products_in(self.config.training.precision, self.world.device):
+            figures = self.task.evaluate(model, self.world)
         figures["effective_rank"] = self.world.on_rank_zero(lambda: effective_rank(model))
         figures |= self.usage.facts(counts)
         self.monitor.scalars(self.step, figures, event="eval")

@@ -13,12 +13,14 @@ from nid_dist.coding.solvers.statistics import gather_statistics
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Sampling
+from nid_dist.precision import full_precision
 from nid_dist.samples import Samples
 
 _JITTER = 1e-9
 
 
 @torch.no_grad()
+@full_precision()
 def solve_codes(
     dictionary: Dictionary, samples: Samples, k: int, blocks: int | None = None, ridge: float = 1e-5
 ) -> Solution:

@@ -11,11 +11,13 @@ from nid_dist.coding.solvers.growing import GrowingRefits
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.ridge import ridge_values
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
+from nid_dist.precision import full_precision
 
 _FLOATS = 2**26  # of the inverse factors of all signals, at most
 
 
 @torch.no_grad()
+@full_precision()
 def solve_omp(
     problem: Problem, k: int, blocks: int | None = None, ridge: float = 1e-5, tolerance: float = 0.0
 ) -> Solution:

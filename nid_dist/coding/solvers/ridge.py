@@ -8,6 +8,7 @@ from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Solution, best_bias, residual
 from nid_dist.errors import UserError
+from nid_dist.precision import full_precision
 
 _GATHER_FLOATS = 2**22  # floats gathered at a time: what follows reads them again and again
 ROUNDING = {torch.float32: 2e-6, torch.float64: 1e-13}
@@ -28,6 +29,7 @@ class SingularSystem(UserError):
 
 
 @torch.no_grad()
+@full_precision()
 def solve_ridge(problem: Problem, indices: Int[Tensor, "T k"], weight: float = 1e-5) -> Solution:
     """Minimise |A_S^T alpha - y|^2 + weight * (mean squared norm of all atoms) * |alpha|^2 over alpha, and beta.
 
