@@ -13,6 +13,7 @@ from nid_dist.code import Code
 from nid_dist.coding.fit import Fit
 from nid_dist.coding.gates import make_gate
 from nid_dist.coding.gates.base import GateOutput
+from nid_dist.coding.gates.codebook import CodebookGate
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.method import Method
 from nid_dist.coding.prior import Prior, StoredPrior

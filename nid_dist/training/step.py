@@ -124,9 +124,8 @@ class TrainingStep:
         except RuntimeError as error:
             for parameter in self._model.parameters():
                 parameter.grad = None
-            self.warnings.append(
-                f"steps are not recorded as a graph, which makes them slower: {str(error).splitlines()[0]}"
-            )
+            reason = str(error).splitlines()[0]
+            self.warnings.append(f"a step cannot be recorded as a graph, and is launched piece by piece: {reason}")
             return None
         finally:
             self._phase = self._clock.phase
