@@ -93,7 +93,9 @@ class Dictionary(Section):
     merge: Literal["auto", "product", "gather", "kernel"] = Field(
         "auto", description="how heads are merged; auto: as measured on a GPU, by a rule on a CPU"
     )
-    chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")
+    chunk_mb: PositiveInt | None = Field(
+        None, description="memory for evaluated atoms at a time (combine); null: 256 on a CPU, a share of a GPU's"
+    )
 
 
 class Gate(Section):
