@@ -45,7 +45,9 @@ def export(model: Model, folder: Path) -> Path:
         write_json(temporary / _FACTS, {**_facts(model), "sha256": _digest(temporary / _WEIGHTS)})
         os.replace(temporary, folder)
     except OSError as error:
-        raise UserError(str(folder), found=error.strerror or str(error), expected="a writable place", hint="choose another") from error
+        raise UserError(
+            str(folder), found=error.strerror or str(error), expected="a writable place", hint="choose another"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

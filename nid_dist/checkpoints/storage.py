@@ -9,6 +9,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
@@ -29,7 +30,9 @@ def write_shard(folder: Path, tensors: Mapping[str, Tensor], world: World) -> in
     Returns:
         The bytes of this rank's file; 0: it has nothing to write, and there is no file.
     """
-    parts, offsets = {}, {}
+    parts: dict[str, Tensor] = {}
+    offsets: dict[str, list[int]] = {}
+    tensor: Any
     for name, tensor in _share(tensors, world).items():
         if hasattr(tensor, "to_local"):
             parts[name], (chunk,) = tensor.to_local(), tensor.__create_chunk_list__()
