@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from nid_dist.device import Stopwatch
+from nid_dist.device import EventTimer
 from nid_dist.parallel.exchange.exchange import Traffic
 from nid_dist.parallel.world import World
 
@@ -15,7 +15,7 @@ PHASES = ("data", "codes", "forward", "backward", "step", "graph")
 
 
 class StepClock:
-    """Adds up seconds per phase, and the exchange's traffic, over the steps since the last `reset`.
+    """Adds up seconds per phase, a GPU's own, and the exchange's traffic, over the steps since the last `reset`.
 
     Phases: `data` (signals are read), `codes` (solved, or batch statistics found), `forward` (gate, exchange, f, loss),
     `backward` (the exchange's way back included) and `step` (reduction of gradients, clipping, optimiser); `graph` is
@@ -29,7 +29,7 @@ class StepClock:
 
     def reset(self) -> None:
         """Start anew."""
-        self._seconds = dict.fromkeys(PHASES, 0.0)
+        self._timers = {name: EventTimer(self._world.device) for name in PHASES}
         self._traffic = Traffic()
         self._steps = 0
 
@@ -45,14 +45,15 @@ class StepClock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count what happens inside to a phase of the step."""
-        watch = Stopwatch(self._world.device)
+        timer = self._timers[name]
+        timer.start()
         yield
-        self._seconds[name] += watch.seconds()
+        timer.stop()
 
     def facts(self) -> dict[str, float]:
         """Means per step, over all ranks: `ms/PHASE`, `ms/wait_KIND`, `kB/KIND`; to be called on all ranks."""
         steps = max(1, self._steps)
-        facts = {f"ms/{name}": 1e3 * seconds / steps for name, seconds in self._seconds.items()}
+        facts = {f"ms/{name}": 1e3 * timer.seconds() / steps for name, timer in self._timers.items()}
         facts |= {f"ms/wait_{kind}": 1e3 * seconds / steps for kind, seconds in sorted(self._traffic.seconds.items())}
         facts |= {f"kB/{kind}": sent / 1e3 / steps for kind, sent in sorted(self._traffic.bytes.items())}
         mean = self._world.agree(torch.tensor(list(facts.values()), dtype=torch.float64))
@@ -60,5 +61,6 @@ class StepClock:
 
     def working_ms(self) -> Float64[Tensor, "ranks"]:
         """Milliseconds per step of each rank without waiting for messages: what a slow rank shows; called on all."""
-        own = 1e3 * (sum(self._seconds.values()) - sum(self._traffic.seconds.values())) / max(1, self._steps)
+        seconds = sum(timer.seconds() for timer in self._timers.values())
+        own = 1e3 * (seconds - sum(self._traffic.seconds.values())) / max(1, self._steps)
         return self._world.all_gather(torch.tensor(own, dtype=torch.float64))
