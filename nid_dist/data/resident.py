@@ -34,6 +34,11 @@ class Resident:
         self.refused = False
         """Whether there is too little room."""
 
+    @property
+    def complete(self) -> bool:
+        """Whether all have been sent."""
+        return bool(self._there.all())
+
     def missing(self, arrays: Int[np.ndarray, "T"]) -> Int[np.ndarray, "M"]:
         """Which of some arrays have not been sent yet."""
         asked: np.ndarray = np.unique(arrays)

@@ -43,7 +43,7 @@ class Ahead(Generic[Made]):
     def prefetch(self, step: int, world: World) -> None:
         """Start on a step, and on those after it as far as there are threads; what was for earlier ones is dropped."""
         if self._threads is None:
-            self._count = _threads_for(world.device)
+            self._count = threads_for(world.device)
             self._threads = ThreadPoolExecutor(self._count, thread_name_prefix="read-ahead")
         for key in [key for key in self._coming if key[0] < step]:
             self._coming.pop(key).cancel()
@@ -54,7 +54,7 @@ class Ahead(Generic[Made]):
                     self._coming[key] = self._threads.submit(self._make, each, micro, world)
 
 
-def _threads_for(device: torch.device) -> int:
+def threads_for(device: torch.device) -> int:
     """How many threads work for a process: its part of the machine's cores, one of which is the process's own."""
     if device.type == "cpu":
         return 1

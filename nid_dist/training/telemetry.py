@@ -15,7 +15,7 @@ PHASES = ("data", "codes", "forward", "backward", "step", "graph")
 
 
 class StepClock:
-    """Adds up seconds per phase, a GPU's own, and the exchange's traffic, over the steps since the last `reset`.
+    """Adds up seconds per phase, and the exchange's traffic, over the steps since the last `reset`.
 
     Phases: `data` (signals are read), `codes` (solved, or batch statistics found), `forward` (gate, exchange, f, loss),
     `backward` (the exchange's way back included) and `step` (reduction of gradients, clipping, optimiser); `graph` is
@@ -29,7 +29,8 @@ class StepClock:
 
     def reset(self) -> None:
         """Start anew."""
-        self._timers = {name: EventTimer(self._world.device) for name in PHASES}
+        # Signals are read by the host; all else is the device's work, which the host is far ahead of.
+        self._timers = {name: EventTimer(None if name == "data" else self._world.device) for name in PHASES}
         self._traffic = Traffic()
         self._steps = 0
 
@@ -45,10 +46,9 @@ class StepClock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count what happens inside to a phase of the step."""
-        timer = self._timers[name]
-        timer.start()
+        self._timers[name].start()
         yield
-        timer.stop()
+        self._timers[name].stop()
 
     def facts(self) -> dict[str, float]:
         """Means per step, over all ranks: `ms/PHASE`, `ms/wait_KIND`, `kB/KIND`; to be called on all ranks."""
@@ -61,6 +61,9 @@ class StepClock:
 
     def working_ms(self) -> Float64[Tensor, "ranks"]:
         """Milliseconds per step of each rank without waiting for messages: what a slow rank shows; called on all."""
-        seconds = sum(timer.seconds() for timer in self._timers.values())
-        own = 1e3 * (seconds - sum(self._traffic.seconds.values())) / max(1, self._steps)
+        own = (
+            1e3
+            * (sum(timer.seconds() for timer in self._timers.values()) - sum(self._traffic.seconds.values()))
+            / max(1, self._steps)
+        )
         return self._world.all_gather(torch.tensor(own, dtype=torch.float64))

@@ -17,6 +17,7 @@ from tests.device.simulated import counted
 from tests.tasks.audio import conftest as audio
 from tests.tasks.video.decomposition.conftest import configured
 from tests.tiny import tiny
+from tests.tiny_ct import tiny_ct
 
 SIM = torch.device("sim")
 STEPS = 3
@@ -64,6 +65,11 @@ def test_windows_of_sounds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("given", [[], ["training.coordinates=null"], ["signals.video.missing_pixels=0.3"]])
 def test_frames(video_run: Path, tmp_path: Path, given: list[str]) -> None:
     assert_alike(configured(video_run, f"logging.run_dir={tmp_path}", *given))
+
+
+@pytest.mark.parametrize("given", [[], ["training.coordinates=100"]])
+def test_images_and_scans_of_them(tmp_path: Path, given: list[str]) -> None:
+    assert_alike(tiny_ct(tmp_path, *given))
 
 
 @pytest.fixture

@@ -21,7 +21,17 @@ class CodebookGate(nn.Module):
         """Codes of norm 1 at most, and biases, of training signals 0 to signals - 1; the values are not read.
 
         Raises:
-            UserError: for an id that is not a training signal's.
+            UserError: for an id that is not a training signal's, where it is on the CPU, and to ask costs nothing.
+        """
+        if ids.device.type == "cpu":
+            self.require_known(ids)
+        return GateOutput(_UnitBall.apply(self.codes[ids]), self.biases[ids])
+
+    def require_known(self, ids: Int[Tensor, "T"]) -> None:
+        """Refuse an id that is not a training signal's; the device is waited for.
+
+        Raises:
+            UserError: for such an id.
         """
         outside = (ids < 0) | (ids >= len(self.codes))
         if bool(outside.any()):
@@ -31,7 +41,6 @@ class CodebookGate(nn.Module):
                 expected=f"one of the {len(self.codes)} training signals, the only ones a codebook knows",
                 hint="fit new signals with a solver (omp, ridge), or train with a gate that reads the signal (light)",
             )
-        return GateOutput(_UnitBall.apply(self.codes[ids]), self.biases[ids])
 
 
 class _UnitBall(torch.autograd.Function):

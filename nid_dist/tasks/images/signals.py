@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -14,6 +15,7 @@ from nid_dist.data.cache import ImageCache
 from nid_dist.data.resident import Constant, Resident, Residents
 from nid_dist.device import to_device
 from nid_dist.errors import UserError
+from nid_dist.tasks.ahead import threads_for
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.preparation import prepare, prepared_shape
 from nid_dist.tasks.images.sources import ImageRef
@@ -41,8 +43,9 @@ class ImageSignals:
         self._refs, self._config, self._channels, self._side = list(refs), config, channels, side
         self._stride = config.stride if config.patch is not None and config.stride is not None else side
         self._cache = ImageCache(config.cache_mb * 2**20)
-        # One thread reads ahead; decoding releases the interpreter's lock.
-        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
+        # Threads read ahead; decoding releases the interpreter's lock.
+        self._ahead: ThreadPoolExecutor | None = None
+        self._coming: set[int] = set()
         self.coords: Float[Tensor, "C 2"] = coordinate_grid((side, side))
         self._turns = Constant(_turned_pixels(side))
         self.names = [ref.name for ref in self._refs]
@@ -107,6 +110,11 @@ class ImageSignals:
                 out[position] = _turned(image[row : row + side, col : col + side], int(turns[position]))
         return torch.from_numpy(out.reshape(count, side * side, self._channels))
 
+    def all_on(self, device: torch.device) -> bool:
+        """Whether a device has all images, so that none is to be read."""
+        resident = self._residents.on(device)
+        return resident is not None and resident.complete
+
     def image(self, index: int) -> Float[np.ndarray, "H W d"]:
         """Read the prepared image `names[index]`: [H, W, d] float32 in [0, 1], read-only.
 
@@ -129,9 +137,16 @@ class ImageSignals:
         Errors are kept silent here: `values` meets them again.
         """
         images, resident = self._places(ids.numpy())[0], self._residents.on(device)
-        for index in (np.unique(images) if resident is None else resident.missing(images)).tolist():
+        wanted = set((images if resident is None else resident.missing(images)).tolist())
+        if self._ahead is None:
+            self._ahead = ThreadPoolExecutor(threads_for(device), thread_name_prefix="read-ahead")
+        for index in sorted(wanted - self._coming):
             if index not in self._cache:
-                self._ahead.submit(self._read, index)
+                self._coming.add(index)
+                self._ahead.submit(self._read, index).add_done_callback(partial(self._arrived, index))
+
+    def _arrived(self, index: int, _: object) -> None:
+        self._coming.discard(index)
 
     def _read(self, index: int) -> np.ndarray:
         return self._cache.get(index, lambda: self._load(index))

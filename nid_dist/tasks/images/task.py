@@ -1,6 +1,7 @@
 """Image regression: images as signals, on a grid, whole or in patches."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import torch
@@ -29,6 +30,7 @@ from nid_dist.tasks.images.signals import ImageSignals
 from nid_dist.tasks.images.sources import ImageRef, list_images
 
 _IMAGES = 4  # that an evaluation fits
+_STEPS = 4  # whose images are read ahead for a device, until it has them all
 _SIDE = 512  # of the part of a larger image that it fits: an evaluation takes seconds, whatever the camera
 
 
@@ -80,8 +82,11 @@ class ImageTask:
         if not self.signals.cut_on(world.device):
             self._ahead.prefetch(step, world)
             return
-        for micro in range(self.config.optimizer.accumulation):
-            self.signals.prefetch(draw(self.config, step, micro, world, len(self.signals)).ids, world.device)
+        if self.signals.all_on(world.device):
+            return
+        steps = 1 if world.device.type == "cpu" else _STEPS
+        for later, micro in product(range(step, step + steps), range(self.config.optimizer.accumulation)):
+            self.signals.prefetch(draw(self.config, later, micro, world, len(self.signals)).ids, world.device)
 
     def _turns(self, chosen: Draw) -> Int[Tensor, "T"] | None:
         training = self.config.training
