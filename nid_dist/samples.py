@@ -1,6 +1,6 @@
 """What was measured of signals, and where: complete and on one device, whatever the task; and the batch of a step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -77,6 +77,8 @@ class Batch:
     weight: float = 1.0
     # Makes what a gate sees, where that is not the values; called when it is asked for: not every phase has a gate.
     make_gate_input: Callable[[], Float[Tensor, "T G c"]] | None = None
+    # The noise, where it has been drawn.
+    drawn_noise: Float[Tensor, "T n"] | None = None
 
     @cached_property
     def gate_input(self) -> Float[Tensor, "T G c"]:
@@ -85,6 +87,35 @@ class Batch:
             return self.samples.values
         return to_device(self.make_gate_input(), self.samples.device)
 
+    def noise(self, experts: int) -> Float[Tensor, "T n"]:
+        """Standard normal numbers of each signal for all experts, drawn from its seed."""
+        if self.drawn_noise is not None:
+            return self.drawn_noise
+        rows = [
+            torch.randn(experts, generator=torch.Generator().manual_seed(seed)) for seed in self.noise_seeds.tolist()
+        ]
+        return to_device(torch.stack(rows), self.samples.device)
+
     def to(self, device: torch.device) -> "Batch":
         """The same on another device."""
         return replace(self, samples=self.samples.to(device), ids=to_device(self.ids, device))
+
+    def tensors(self, *, gate_input: bool, noise: int | None) -> dict[str, Tensor]:
+        """All that a step reads of it, on the device; with what a gate sees, and the noise for so many experts."""
+        samples = self.samples
+        found = {"coords": samples.coords, "values": samples.values, "ids": self.ids}
+        found |= {"weights": samples.weights} if samples.weighted else {}
+        # What a gate sees may be the values themselves.
+        found |= {"gate_input": self.gate_input} if gate_input and self.make_gate_input is not None else {}
+        return found if noise is None else found | {"noise": self.noise(noise)}
+
+    def with_tensors(self, tensors: Mapping[str, Tensor]) -> "Batch":
+        """A batch of the same kind with other values: tensors by the names of `tensors`."""
+        gate_input = tensors.get("gate_input")
+        return replace(
+            self,
+            samples=Samples(tensors["coords"], tensors["values"], tensors.get("weights")),
+            ids=tensors["ids"],
+            drawn_noise=tensors.get("noise"),
+            make_gate_input=None if gate_input is None else lambda: gate_input,
+        )

@@ -18,6 +18,7 @@ from nid_dist.config.section import (
     SignalsSection,
 )
 from nid_dist.errors import UserError
+from nid_dist.precision import Precision
 from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.images.config import PhotosSection
@@ -89,7 +90,12 @@ class Dictionary(Section):
         "also for the features, where the last shared layer is linear and narrower than what it is given",
     )
     strategy: Literal["auto", "merge", "combine"] = Field("auto", description="how f is evaluated")
-    chunk_mb: PositiveInt = Field(256, description="memory for evaluated atoms at a time (combine)")
+    merge: Literal["auto", "product", "gather", "kernel"] = Field(
+        "auto", description="how heads are merged; auto: as measured on a GPU, by a rule on a CPU"
+    )
+    chunk_mb: PositiveInt | None = Field(
+        None, description="memory for evaluated atoms at a time (combine); null: 256 on a CPU, a share of a GPU's"
+    )
 
 
 class Gate(Section):
@@ -99,6 +105,10 @@ class Gate(Section):
     width: PositiveInt = 64
     harmonics: PositiveInt = Field(16, description="`temporal`: waves of 1/2, 1, ... this / 2 periods over the video")
     iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
+    rank: PositiveInt | None = Field(
+        None,
+        description="numbers that the n logits are linear in, for very many experts; null: all that the gate computes",
+    )
     noisy: bool = Field(False, description="noisy top-k while training in mode `gate` (Shazeer et al. 2017)")
 
 
@@ -169,7 +179,9 @@ class Training(Section):
     batch: PositiveInt = Field(128, description="signals in one optimiser step, over all ranks")
     coordinates: PositiveInt | None = Field(None, description="coordinates drawn per step; null: all of a signal")
     seed: NonNegativeInt = 0
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Precision = Field(
+        "fp32", description="of products, in the trunk, gate, merge and evaluation; codes are solved in fp32 or more"
+    )
     eval_every: NonNegativeInt = Field(500, description="steps between evaluations; 0: only at the end")
     checkpoint_every: NonNegativeInt = Field(500, description="steps between checkpoints; 0: only at the end")
     keep: PositiveInt = Field(3, description="checkpoints kept")
@@ -189,6 +201,7 @@ class Parallel(Section):
         None,
         description="R, ranks that share one set of the n experts (n / R each); null: as many as fit in a node",
     )
+    cuda_graphs: bool = Field(True, description="record a step as a CUDA graph and replay it (engine local, on a GPU)")
     zero_stage: Literal[0, 1] = Field(0, description="deepspeed: 1 shards the optimiser's state over replicas")
     checkpoint_gate: bool = Field(False, description="recompute the gate's activations, which saves memory")
     timeout_seconds: PositiveFloat = Field(600.0, description="after which a rank that does not answer ends the job")
@@ -248,6 +261,8 @@ class Config(Section):
             )
         if self.coding.gate.kind == "none" and any(p.mode != "solve" for p in self.coding.phases):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
+        if self.coding.gate.rank is not None and self.coding.gate.kind == "unrolled":
+            raise ValueError("coding.gate.rank is for gates with a last layer, not for 'unrolled'; leave it out")
         self.signals.check(self.coding.gate.kind, [phase.mode for phase in self.coding.phases])
         if self.tomography is not None:
             self.tomography.check(self.signals, self.coding.gate.kind)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from nid_dist.config.schema import Encoding as EncodingConfig
 from nid_dist.dictionary.kernels import frequencies
+from nid_dist.precision import full_precision
 
 # The mean square of a cubic B-spline over one cell of its grid.
 _SQUARE = 151 / 315
@@ -61,7 +62,7 @@ class Cosines(Encoding):
 
     def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
         """Encode coordinates, each feature of unit mean square over the cube."""
-        with torch.autocast(coords.device.type, enabled=False):
+        with full_precision():
             waves = self.amplitudes.to(coords.dtype)
             for axis in range(self.in_dim):
                 waves = waves * torch.cos((coords[..., axis : axis + 1] + 1) * self.orders[:, axis].to(coords.dtype))
@@ -100,8 +101,8 @@ class Sinusoids(Encoding):
 
     def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch e"]:
         """Return all sines, then all cosines."""
-        # Under bf16 autocast the product would round phases of hundreds of radians to whole radians.
-        with torch.autocast(coords.device.type, enabled=False):
+        # In bf16 the product would round phases of hundreds of radians to whole radians, in tf32 to tenths.
+        with full_precision():
             phase = coords @ self.basis.t()
         return torch.cat([phase.sin(), phase.cos()], -1)
 

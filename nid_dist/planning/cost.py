@@ -6,8 +6,8 @@ exactly; only what a solver fetches depends on the codes, and is estimated (`fet
 
 from typing import NamedTuple
 
-from nid_dist.code import product_is_cheaper
 from nid_dist.coding.solvers.sharded import fetching_is_cheaper
+from nid_dist.merging import product_is_cheaper
 from nid_dist.planning.run import Run, expert_layers, merges, parameters, solver_blocks, solves
 
 FLOAT_BYTES = 4
@@ -51,7 +51,7 @@ def step_messages(run: Run, expert_parallel_size: int, mode: str, is_warmup: boo
 def _float_sizes(run: Run, ranks: int, mode: str, is_warmup: bool) -> tuple[int, int, int]:
     """Bytes of a float of a code, of features, and of what comes back."""
     config = run.config
-    if config.training.precision == "fp32":
+    if config.training.precision != "bf16":  # tf32 rounds factors, not results
         return FLOAT_BYTES, FLOAT_BYTES, FLOAT_BYTES
     # Autocast shortens the results of matrix products, and of what is made of these alone.
     value = 2 if mode != "solve" and config.coding.gate.kind in ("conv", "resnet") else FLOAT_BYTES

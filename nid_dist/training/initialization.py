@@ -7,12 +7,14 @@ from nid_dist.config.schema import Optimizer
 from nid_dist.dictionary.initialization import initialise_heads, principal_features, whiten_features
 from nid_dist.model import Model, seeded
 from nid_dist.parallel.world import World
+from nid_dist.precision import full_precision
 from nid_dist.tasks.base import Task
 
 _SIGNALS = 8192
 _FLOATS = 2**25  # of the sample for initial values: 128 MiB
 
 
+@full_precision()
 def initialise(model: Model, task: Task, world: World) -> None:
     """Give a new model its data-dependent initial values, the same on all ranks.
 
@@ -41,7 +43,10 @@ def is_sharded(name: str, tensor: Tensor) -> bool:
 
 
 def make_optimizer(model: Model, config: Optimizer) -> torch.optim.Optimizer:
-    """Adam or AdamW, with a group of parameters for each learning rate: it has `name`, and `sharded` for an engine."""
+    """Adam or AdamW, with a group of parameters for each learning rate: it has `name`, and `sharded` for an engine.
+
+    Fused: it takes few launches, and leaves out a step where the device says so.
+    """
     parts = {"experts": model.dictionary.experts, "trunk": model.dictionary.trunk, "gate": model.gate}
     groups = [
         {"params": list(part.parameters()), "name": name, "sharded": name == "experts"}
@@ -49,4 +54,4 @@ def make_optimizer(model: Model, config: Optimizer) -> torch.optim.Optimizer:
         if part is not None and any(True for _ in part.parameters())
     ]
     kind = torch.optim.AdamW if config.name == "adamw" else torch.optim.Adam
-    return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, eps=1e-8)
+    return kind(groups, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay, eps=1e-8, fused=True)

@@ -45,7 +45,7 @@ class Loss:
 
     total: Float[Tensor, ""]  # to be differentiated
     code: Code  # that the experts were evaluated with
-    parts: dict[str, float] = field(default_factory=dict)  # for the log
+    parts: dict[str, Float[Tensor, ""]] = field(default_factory=dict)  # for the log, without gradient
 
 
 @torch.no_grad()
@@ -100,15 +100,15 @@ def gate_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config:
     data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     balance = torch.stack([squared_variation(value) for value in usage.values()]).sum()
     total = data + objective.balance * balance
-    parts = {"data": data.item(), "balance": balance.item()}
+    parts = {"data": data.detach(), "balance": balance.detach()}
     if prepared.warm:
         penalty = sparsity(code)
         total = total + objective.l1 * penalty
-        parts["l1"] = penalty.item()
+        parts["l1"] = penalty.detach()
     if objective.ordered:
         ordered = ordered_sparsity(code, model.dictionary.num_experts, objective.order, model.dictionary.atom_norms())
         total = total + objective.ordered * ordered
-        parts["ordered"] = ordered.item()
+        parts["ordered"] = ordered.detach()
     return Loss(total, code, parts)
 
 
@@ -121,12 +121,12 @@ def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config
     code, batch = prepared.solved, prepared.batch
     assert code is not None
     data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
-    total, parts = data, {"data": data.item()}
+    total, parts = data, {"data": data.detach()}
     if trains_gate(model, config, "solve"):
         output = model.gate_output(batch.gate_input, batch.ids)
         regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
-        parts["distill"] = regression.item()
+        parts["distill"] = regression.detach()
     return Loss(total, code, parts)
 
 
@@ -140,11 +140,11 @@ def distill_loss(model: Model, prepared: PreparedBatch, shared: Statistics, conf
     code = signed_top_k(output.logits, output.bias, model.support)
     data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     variance = (shared["square"] - shared["mean"].square()).clamp_min(1e-6).to(data.dtype)
-    total, parts = data / variance, {"data": data.item()}
+    total, parts = data / variance, {"data": data.detach()}
     if prepared.solved is not None:
         regression = code_regression(output, prepared.solved, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
-        parts["distill"] = regression.item()
+        parts["distill"] = regression.detach()
     return Loss(total, code, parts)
 
 
@@ -178,21 +178,14 @@ def _gate_code(model: Model, batch: Batch, config: Config, warm: bool) -> tuple[
         # The noise follows the logits' own scale, so that it means the same for every signal, gate and dictionary.
         spread = output.logits.detach().std(1, correction=0, keepdim=True)
         scale = (_NOISE * spread).clamp_min(1e-8).expand_as(output.logits)
-        code, load = noisy_top_k(output.logits, scale, output.bias, model.support, _noise(output.logits, batch))
+        noise = batch.noise(output.logits.shape[1]).to(output.logits.dtype)
+        code, load = noisy_top_k(output.logits, scale, output.bias, model.support, noise)
     else:
         code = signed_top_k(output.logits, output.bias, model.support)
     usage = {"importance": importance(code, model.dictionary.num_experts, config.objective.importance)}
     if load is not None:
         usage["load"] = load
     return code, {name: value / code.signals for name, value in usage.items()}
-
-
-def _noise(logits: Float[Tensor, "T n"], batch: Batch) -> Float[Tensor, "T n"]:
-    rows = [
-        torch.randn(logits.shape[1], generator=torch.Generator().manual_seed(seed), dtype=logits.dtype)
-        for seed in batch.noise_seeds.tolist()
-    ]
-    return torch.stack(rows).to(logits.device)
 
 
 def trains_gate(model: Model, config: Config, mode: str) -> bool:
@@ -216,6 +209,6 @@ def _data_loss(estimate: Float[Tensor, "T C d"], samples: Samples, config: Confi
 
 def _solve(model: Model, samples: Samples, config: Config) -> Code:
     coding = config.coding
-    # In full precision whatever the forward pass uses: the systems are ill-conditioned.
-    with torch.autocast(samples.device.type, enabled=False):
-        return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code
+    # Where a system has no solution the code is not a number, and so is the loss: the step changes nothing, and nobody
+    # has to wait for the answer.
+    return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code

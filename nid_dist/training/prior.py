@@ -7,10 +7,12 @@ from nid_dist.coding.solvers import solve_codes
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.model import Model
 from nid_dist.parallel.world import World
+from nid_dist.precision import full_precision
 from nid_dist.tasks.base import Task
 
 
 @torch.no_grad()
+@full_precision()
 def update_prior(model: Model, task: Task, world: World) -> None:
     """Learn the model's prior from solved codes of training signals, the same on all ranks, to be called on all."""
     experts, dictionary, coding = model.dictionary.experts, model.dictionary, model.config.coding

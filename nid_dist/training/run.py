@@ -13,6 +13,7 @@ from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.setup import make_engine, open_world
 from nid_dist.parallel.world import World
+from nid_dist.precision import shortfall
 from nid_dist.tasks.registry import fitter_of, make_task
 from nid_dist.training.branching import set_aside_later
 from nid_dist.training.monitor import Monitor
@@ -63,6 +64,9 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine, dev
         )
         opened.enter_context(closing(monitor))
         monitor.message(device)
+        missing = shortfall(config.training.precision, world.device)
+        if missing is not None:
+            monitor.message(missing)
         if start is not None:
             monitor.message(f"resumed {start} at step {trainer.step}")
         if aside:

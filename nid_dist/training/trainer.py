@@ -13,21 +13,24 @@ from torch import Tensor
 
 from nid_dist.checkpoints import checkpoint
 from nid_dist.checkpoints.run_folder import RunFolder
+from nid_dist.coding.solvers.ridge import SingularSystem
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.model import Model
 from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
+from nid_dist.precision import products_in
 from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
 from nid_dist.training.divergence import divergence
 from nid_dist.training.evaluation import effective_rank, pictures
 from nid_dist.training.initialization import initialise, is_sharded, make_optimizer
-from nid_dist.training.losses import LOSSES, average, prepare, trains_gate
+from nid_dist.training.losses import trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.prior import update_prior
-from nid_dist.training.schedule import Position, in_phase, position, rate_factor
+from nid_dist.training.schedule import Position, position, rate_factor
+from nid_dist.training.step import Figures, TrainingStep
 from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
 from nid_dist.training.telemetry import StepClock
 from nid_dist.training.usage import ExpertUsage
@@ -63,6 +66,9 @@ class Trainer:
         self.figures: dict[str, float] = {}
         """The last evaluation's at the end of `run`; none after one that was stopped, or had finished before."""
         engine.prepare([model], make_optimizer(model, config.optimizer))
+        self._steps = TrainingStep(config, model, engine, self.world, self.usage, self.clock)
+        self._found: Figures = {}  # of the last step
+        self._rates: dict[str, float] = {}
 
     def initialise(self) -> None:
         """Data-dependent initial values; not for a resumed run."""
@@ -102,15 +108,24 @@ class Trainer:
         if self.finished:
             return
         self.clock.reset()
+        self._steps.begin(self.step)
         with StopRequest(monitor.message) as stop:
             while not self.finished and self.stopped_by is None:
                 with self.clock.step():
-                    facts = self._step(stop)
-                if self.step % self.config.logging.log_every == 0 or self.finished:
-                    self._log(facts)
-                if training.checkpoint_every and self.step % training.checkpoint_every == 0 and not self.finished:
+                    self._step(stop)
+                log = self.step % self.config.logging.log_every == 0 or self.finished
+                save, evaluate = (
+                    every and self.step % every == 0 and not self.finished
+                    for every in (training.checkpoint_every, training.eval_every)
+                )
+                # To ask the CPU costs nothing; a GPU is asked only where the answer is needed now.
+                if log or save or evaluate or self.stopped_by is not None or self.world.device.type == "cpu":
+                    self._require_good_steps()
+                if log:
+                    self._log()
+                if save:
                     self.save()
-                if training.eval_every and self.step % training.eval_every == 0 and not self.finished:
+                if evaluate:
                     self._evaluate()
             if self.stopped_by is None:
                 update_prior(self.model, self.task, self.world)
@@ -126,7 +141,7 @@ class Trainer:
         """
         self._update_gate()
         if not self._parameters_are_finite():
-            self._diverged("parameters that are not numbers")
+            self._diverged(self.step + 1, "parameters that are not numbers")
         path = checkpoint.save(
             self.folder.checkpoints,
             self.progress.step,
@@ -138,56 +153,81 @@ class Trainer:
         self.monitor.scalars(self.progress.step, {"seconds": self.progress.seconds}, event="checkpoint")
         return path
 
-    def _step(self, stop: StopRequest) -> dict[str, float]:
-        """One optimiser step; its figures, the same on all ranks."""
+    def _step(self, stop: StopRequest) -> None:
+        """One optimiser step; its figures are on the device."""
         begin = time.perf_counter()
-        config, progress, clock = self.config, self.progress, self.clock
+        progress, clock = self.progress, self.clock
         place = self._enter_phase()
-        rates = self._set_rates(place)
+        self._rates = self._set_rates(place)
         with clock.phase("data"):
             batches = self._read_batches()
+            self.task.prefetch(self.step + 1, self.world)
+        is_warmup = self.step < self.config.coding.warmup_steps
         try:
-            total, parts = self._accumulate(place, batches)
+            self._found = self._steps.run(place.phase, batches, is_warmup=is_warmup)
         except (torch.linalg.LinAlgError, UserError) as error:
             # A solver meets a dictionary that ran away before the loss does; at the first step the error is its own.
             if isinstance(error, UserError) and progress.step == 0:
                 raise
-            self._diverged(f"that codes cannot be solved ({error})")
-        with clock.phase("step"):
-            # One message for all that the ranks have to agree on. What a step needs after it counts with the next one.
-            seconds, begin = self._unclocked + time.perf_counter() - begin, time.perf_counter()
-            signals = {name: float(stop.signal == name) for name in STOP_SIGNALS}
-            own = {"loss": total, **parts, "seconds": seconds, **signals}
-            mean = self.world.all_reduce_mean(torch.tensor(list(own.values()), dtype=torch.float64))
-            agreed = dict(zip(own, mean.tolist(), strict=True))
-            total = agreed["loss"]
-            if not math.isfinite(total):
-                self._diverged(f"loss {total:g}")
-            norm = self.engine.step(config.optimizer.clip_norm)
-        if not math.isfinite(norm):
-            self._diverged(f"loss {total:g} and gradient norm {norm:g}")
+            self._diverged(self.step + 1, f"that codes cannot be solved ({error})")
+        # One message for all that the ranks have to agree on. What a step needs after it counts with the next one.
+        seconds, begin = self._unclocked + time.perf_counter() - begin, time.perf_counter()
+        own = {"seconds": seconds, **{name: float(stop.signal == name) for name in STOP_SIGNALS}}
+        mean = self.world.agree(torch.tensor(list(own.values()), dtype=torch.float64))
+        agreed = dict(zip(own, mean.tolist(), strict=True))
         progress.step += 1
         progress.seconds += agreed.pop("seconds")
-        self.stopped_by = max(STOP_SIGNALS, key=agreed.__getitem__) if any(map(agreed.get, STOP_SIGNALS)) else None
+        self.stopped_by = max(STOP_SIGNALS, key=agreed.__getitem__) if any(agreed.values()) else None
         self._unclocked = time.perf_counter() - begin
-        facts = {name: value for name, value in agreed.items() if name not in STOP_SIGNALS}
-        return facts | {"gradient_norm": norm, "lr": rates["gate" if place.phase.mode == "distill" else "experts"]}
 
-    def _log(self, facts: dict[str, float]) -> None:
-        """Show a step's figures, and where the time has gone since the last ones were shown."""
-        facts = facts | {"ms_per_step": 1e3 * self.progress.seconds / self.step}
+    def _log(self) -> None:
+        """Show the last step's figures, and where the time has gone since the last ones were shown."""
+        facts = self._read_figures()
+        facts["lr"] = self._rates["gate" if self._last_mode() == "distill" else "experts"]
+        facts["ms_per_step"] = 1e3 * self.progress.seconds / self.step
         facts |= self.usage.facts(self.usage.counts()) | self.clock.facts()
         self.monitor.scalars(self.step, facts, text={"phase": str(self._last_mode())})
         if self.world.size > 1:
             self.monitor.histogram(self.step, "ranks/working_ms", self.clock.working_ms())
         self.clock.reset()
+        while self._steps.warnings:
+            self.monitor.message(self._steps.warnings.pop())
+
+    def _read_figures(self) -> dict[str, float]:
+        """The last step's figures, the same on all ranks; the device is waited for."""
+        mean = self.world.all_reduce_mean(torch.stack(list(self._found.values())))
+        return dict(zip(self._found, mean.tolist(), strict=True))
+
+    def _require_good_steps(self) -> None:
+        """End the training where a step had no result; it, and all after it, changed nothing.
+
+        Raises:
+            UserError: the same on all ranks.
+        """
+        failure = self._steps.failure()
+        if failure is None:
+            return
+        # The norm, and so whether there was a failure and where, is the same on all ranks.
+        unsolved = -1 if failure.unsolved is None else failure.unsolved
+        signal = int(self.world.all_gather(torch.tensor(unsolved)).max())
+        loss = self.world.agree(torch.tensor(failure.loss, dtype=torch.float64)).item()
+        if signal >= 0:
+            error = SingularSystem(signal)
+            if failure.step == 1:
+                raise error
+            self._diverged(failure.step, f"that codes cannot be solved ({error})")
+        norm = "" if not math.isfinite(loss) else f" and gradient norm {failure.gradient_norm:g}"
+        self._diverged(failure.step, f"loss {loss:g}{norm}")
 
     def _set_rates(self, place: Position) -> dict[str, float]:
         config, progress = self.config.optimizer, self.progress
         factor = rate_factor(config, progress.step - progress.phase_start, place.progress)
         rates = {"experts": config.lr * factor, "trunk": config.trunk_lr * factor, "gate": config.gate_lr * factor}
         for group in self.engine.param_groups:
-            group["lr"] = rates[group["name"]]
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rates[group["name"]])
+            else:
+                group["lr"] = rates[group["name"]]
         return rates
 
     def _read_batches(self) -> list[Batch]:
@@ -202,33 +242,6 @@ class Trainer:
             if self.step > 0:
                 self.monitor.message(f"an image cannot be read; wrote {self.save()}")
             raise
-
-    def _accumulate(self, place: Position, batches: list[Batch]) -> tuple[float, dict[str, float]]:
-        """Gradients of the whole batch, micro-batch by micro-batch; this rank's part of the loss and of its parts."""
-        config, mode, count = in_phase(self.config, place.phase), place.phase.mode, len(batches)
-        if mode == "gate":
-            self._synchronise_gate(analysis=False)
-        warm = self.step < config.coding.warmup_steps
-        parts: dict[str, float] = {}
-        losses: list[float] = []
-        weights = [batch.weight for batch in batches]
-        clock, half = self.clock, config.training.precision == "bf16"
-        with torch.autocast(self.world.device.type, torch.bfloat16, enabled=half):
-            with clock.phase("codes"):
-                prepared = [prepare(self.model, b, config, mode, warm=warm, alone=count == 1) for b in batches]
-                shared = average([each.statistics for each in prepared], weights, self.world)
-            self.task.prefetch(self.step + 1, self.world)
-            for each, weight in zip(prepared, weights, strict=True):
-                with clock.phase("forward"):
-                    loss = LOSSES[mode](self.model, each, shared, config, self.world)
-                with clock.phase("backward"):
-                    self.engine.backward(loss.total * (weight / count))
-                if weight:
-                    self.usage.add(loss.code)
-                losses.append(weight * loss.total.item())
-                for name, value in loss.parts.items():
-                    parts[name] = parts.get(name, 0.0) + weight * value / count
-        return math.fsum(losses) / count, parts
 
     def _enter_phase(self) -> Position:
         phases, progress = self.config.coding.phases, self.progress
@@ -264,7 +277,8 @@ class Trainer:
     def _evaluate(self) -> dict[str, float]:
         self._update_gate()
         model, counts = self.model.unsharded(), self.usage.counts()
-        figures = self.task.evaluate(model, self.world)
+        with products_in(self.config.training.precision, self.world.device):
+            figures = self.task.evaluate(model, self.world)
         figures["effective_rank"] = self.world.on_rank_zero(lambda: effective_rank(model))
         figures |= self.usage.facts(counts)
         self.monitor.scalars(self.step, figures, event="eval")
@@ -279,12 +293,12 @@ class Trainer:
         return figures
 
     def _parameters_are_finite(self) -> bool:
-        bad = sum(not bool(parameter.isfinite().all()) for parameter in self.model.parameters())
-        return not self.world.all_reduce_sum(torch.tensor(bad))
+        good = torch.stack([parameter.isfinite().all() for parameter in self.model.parameters()])
+        return not self.world.all_reduce_sum((~good).sum())
 
-    def _diverged(self, found: str) -> NoReturn:
-        self.monitor.scalars(self.step, {}, event="warning", text={"message": f"diverged: {found}"})
-        raise divergence(self.config.optimizer, self.folder.checkpoints, self.step + 1, found)
+    def _diverged(self, step: int, found: str) -> NoReturn:
+        self.monitor.scalars(step - 1, {}, event="warning", text={"message": f"diverged: {found}"})
+        raise divergence(self.config.optimizer, self.folder.checkpoints, step, found)
 
     def _tensors(self, optimizer: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a checkpoint holds, the experts' as parts of the whole."""

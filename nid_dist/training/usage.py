@@ -18,20 +18,20 @@ class ExpertUsage:
     """
 
     def __init__(self, experts: int, world: World | None = None) -> None:
-        self._own: Tensor = torch.zeros(experts, dtype=torch.long)
         self._world = World(Topology(experts)) if world is None else world
+        self._own: Tensor = torch.zeros(experts, dtype=torch.long, device=self._world.device)
 
     def add(self, code: Code) -> None:
         """Count the non-zero coefficients of a batch's codes."""
+        used = (code.values.detach() != 0).long()
         if code.indices is None:
-            self._own += (code.values.detach() != 0).sum(0).cpu()
-            return
-        chosen = code.indices[code.values.detach() != 0]
-        self._own += torch.bincount(chosen, minlength=len(self._own)).cpu()
+            self._own += used.sum(0)
+        else:
+            self._own.index_add_(0, code.indices.flatten(), used.flatten())
 
     def counts(self) -> Int[Tensor, "n"]:
-        """Tokens of each expert, of all ranks' signals; to be called on all ranks."""
-        return self._world.all_reduce_sum(self._own)
+        """Tokens of each expert, of all ranks' signals, on the CPU; to be called on all ranks."""
+        return self._world.all_reduce_sum(self._own).cpu()
 
     def facts(self, counts: Int[Tensor, "n"]) -> dict[str, float]:
         """What matters of the distribution, in one number each.

@@ -12,8 +12,6 @@ from nid_dist.coding.solvers import (
     reduce_problem,
     solve_adam,
     solve_codes,
-    solve_fista,
-    solve_irls,
     solve_omp,
     solve_ridge,
 )
@@ -98,8 +96,6 @@ SOLVERS: dict[str, tuple[int, Callable[..., Solution]]] = {
     "omp to a tolerance": (2 + K, lambda problem, start, **_: solve_omp(problem, K, tolerance=1e-3)),
     "ridge": (2, lambda problem, start, **_: solve_ridge(problem, start.indices)),
     "adam": (2, lambda problem, start, **_: solve_adam(problem, start)),
-    "fista": (2 + 200 // 8, lambda problem, start, **_: solve_fista(problem, K)),
-    "irls": (2 + 30 // 8, lambda problem, start, **given: solve_irls(**given, k=K)),
 }
 
 

@@ -64,7 +64,7 @@ class UnrolledGate(nn.Module):
         d; `analysis` says whether what was learned of that operator starts anew.
         """
         norms = atoms.norm(dim=1)
-        self.norms.copy_(norms.clamp_min(1e-6 * norms.max().item()).clamp_min(1e-30))
+        self.norms.copy_(norms.maximum(1e-6 * norms.max()).clamp_min(1e-30))
         self.synthesis.copy_(atoms / self.norms[:, None])
         self.atom_means.copy_(atom_means)
         if not analysis:

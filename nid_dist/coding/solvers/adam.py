@@ -9,11 +9,13 @@ from torch import Tensor
 from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Log, Solution, residual
+from nid_dist.precision import full_precision
 
 _GATHER_FLOATS = 2**25  # floats gathered at a time
 
 
 @torch.no_grad()
+@full_precision()
 def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.5) -> Solution:
     """Minimise the mean squared error by Adam on (alpha, beta), the dictionary frozen (Wang et al. 2022, sec. 3.3).
 

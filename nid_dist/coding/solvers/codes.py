@@ -10,10 +10,12 @@ from nid_dist.coding.solvers.sharded import owners_should_score, refuse_together
 from nid_dist.coding.solvers.solution import Solution
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Sampling
+from nid_dist.precision import full_precision
 from nid_dist.samples import Samples
 
 
 @torch.no_grad()
+@full_precision()
 def solve_codes(
     dictionary: Dictionary,
     samples: Samples,

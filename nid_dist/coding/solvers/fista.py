@@ -9,11 +9,13 @@ from nid_dist.coding.solvers.omp import inverse_norms
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.ridge import ridge_values
 from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
+from nid_dist.precision import full_precision
 
 _SIGNALS = 2**25  # floats of dense codes at a time
 
 
 @torch.no_grad()
+@full_precision()
 def solve_fista(
     problem: Problem,
     k: int,

@@ -13,6 +13,7 @@ from nid_dist.coding.solvers.solution import Log, Solution
 from nid_dist.coding.solvers.weighted import select_weighted
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.precision import full_precision
 
 RobustLoss: TypeAlias = Literal["l2", "l1", "huber", "tukey", "welsch"]
 _RESELECT = (0, 2, 5, 10)  # before these iterations the supports are chosen anew: outliers misled the first choice
@@ -30,6 +31,7 @@ class RobustSolution(Solution):
 
 
 @torch.no_grad()
+@full_precision()
 def solve_irls(
     dictionary: Dictionary,
     measurement: Measurement,

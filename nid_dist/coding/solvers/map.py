@@ -16,6 +16,7 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,7 @@ class Posterior:
 
 
 @torch.no_grad()
+@full_precision()
 def posterior(
     dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"], prior: Prior, noise: float
 ) -> Posterior:
@@ -59,6 +61,7 @@ def posterior(
 
 
 @torch.no_grad()
+@full_precision()
 def solve_map(
     dictionary: Dictionary,
     measurement: Measurement,
@@ -132,6 +135,7 @@ def _residual(dictionary: Dictionary, known: Statistics, code: Code) -> Float[Te
 
 
 @torch.no_grad()
+@full_precision()
 def code_of_head(
     dictionary: Dictionary,
     head: Float[Tensor, "r"],

@@ -12,11 +12,13 @@ from nid_dist.coding.solvers.pursuit import Atoms, best_of, pursue
 from nid_dist.coding.solvers.ridge import penalty, refuse_singular
 from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
 from nid_dist.memory import floats_at_once
+from nid_dist.precision import full_precision
 
 _FLOATS = 2**26  # of the inverse factors and of the atoms in the supports of all signals, at most
 
 
 @torch.no_grad()
+@full_precision()
 def solve_omp(
     problem: Problem,
     k: int,

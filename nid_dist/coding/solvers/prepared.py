@@ -17,6 +17,7 @@ from nid_dist.coding.solvers.statistics import constant_measured, gather_statist
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement, Sampling
+from nid_dist.precision import full_precision
 
 _FLOATS = 2**22  # of the map of all channels, at most
 _FEATURES = 2**24  # of the map of one channel; a signal of more measurements is better reduced in passes over them
@@ -32,6 +33,7 @@ class PreparedDictionary:
         self._channel: tuple[Tensor, Tensor] | None = None
 
     @torch.no_grad()
+    @full_precision()
     def problem(self, measured: Float[Tensor, "T M d"]) -> Problem:
         """What `reduce_problem` returns, up to rounding; of a small dictionary with the inner products of all atoms."""
         size, channels = measured.shape[1:]

@@ -28,6 +28,7 @@ from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.exchange.fetching import from_first
+from nid_dist.precision import full_precision
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Problem:
 
 
 @torch.no_grad()
+@full_precision()
 def reduce_problem(
     dictionary: Dictionary,
     measurement: Measurement,
@@ -103,6 +105,7 @@ def reduce_problem(
 
 
 @torch.no_grad()
+@full_precision()
 def reduce_owned(dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"]) -> Problem:
     """This rank's part of the problem of a sharded dictionary: its own signals, and the atoms of the experts held here.
 

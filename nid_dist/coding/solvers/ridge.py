@@ -15,6 +15,7 @@ from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
 from nid_dist.errors import UserError
 from nid_dist.memory import floats_at_once
+from nid_dist.precision import full_precision
 
 _GATHER_FLOATS = 2**22  # floats gathered at a time: what follows reads them again and again
 _AGAIN_FLOATS = 2**23  # of atoms of the signals that are solved again in float64 where nobody may ask how many they are
@@ -36,6 +37,7 @@ class SingularSystem(UserError):
 
 
 @torch.no_grad()
+@full_precision()
 def solve_ridge(problem: Problem, indices: Int[Tensor, "T k"], weight: float = 1e-5) -> Solution:
     """Minimise |A_S^T alpha - y|^2 + weight * (mean squared norm of all atoms) * |alpha|^2 over alpha, and beta.
 

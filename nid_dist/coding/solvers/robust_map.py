@@ -16,6 +16,7 @@ from nid_dist.coding.solvers.map import code_of_head
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.precision import full_precision
 
 _ROWS = 2**16  # measurements at a time
 _HUBER = 1.345  # times the noise, where the loss turns from square to linear
@@ -31,6 +32,7 @@ class RobustHead:
 
 
 @torch.no_grad()
+@full_precision()
 def solve_robust_map(
     dictionary: Dictionary,
     measurement: Measurement,

@@ -20,12 +20,14 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.exchange.fetching import FetchedRows, back_home, padded_signals, to_all
+from nid_dist.precision import full_precision
 
 LATENCY = 2**17
 """Numbers that could be sent in the time that a message takes besides: 0.5 ms at 1 GB/s, or 20 us at 25 GB/s."""
 
 
 @torch.no_grad()
+@full_precision()
 def solve_omp_sharded(
     dictionary: Dictionary,
     measurement: Measurement,

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nid_dist.coding.prior import Prior
 from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.precision import full_precision
 
 _FLOATS = 2**26  # of products of atoms, at a time
 
@@ -35,6 +36,7 @@ class Seen:
 
 
 @torch.no_grad()
+@full_precision()
 def subspace(dictionary: Dictionary, prior: Prior, coords: Float[Tensor, "C m"]) -> Subspace:
     """The directions of a prior on merged heads as functions, at coordinates."""
     channels, width = dictionary.channels, dictionary.trunk.out_dim
@@ -52,6 +54,7 @@ def subspace(dictionary: Dictionary, prior: Prior, coords: Float[Tensor, "C m"])
 
 
 @torch.no_grad()
+@full_precision()
 def observe(space: Subspace, measured: Float[Tensor, "T C d"], weights: Float[Tensor, "T C"], noise: float) -> Seen:
     """What signals are, given some of their values: the posterior's mean and deviation.
 

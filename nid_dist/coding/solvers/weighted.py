@@ -10,11 +10,13 @@ from nid_dist.coding.solvers.problem import measured_atoms, reduce_problem
 from nid_dist.coding.solvers.statistics import constant_measured
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.precision import full_precision
 
 _ATOMS = 2**26  # floats of all measured atoms, up to which the signals are worked on together
 
 
 @torch.no_grad()
+@full_precision()
 def select_weighted(
     dictionary: Dictionary,
     measurement: Measurement,

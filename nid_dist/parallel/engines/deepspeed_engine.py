@@ -6,7 +6,6 @@ are taken out. And ZeRO-1 reduces the gradients that this rank's graph reached, 
 messages: here all are there before.
 """
 
-import math
 import os
 import warnings
 from argparse import Namespace
@@ -16,6 +15,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from nid_dist.parallel.engines import gradients
@@ -73,20 +73,17 @@ class DeepSpeedEngine:
         # A view, since it divides the gradient of the output itself by the number of micro-batches.
         self._engine.backward(output.view_as(output), scale_wrt_gas=False)
 
-    def step(self, clip_norm: float | None) -> float:
-        """Reduce, clip, step, clear; a step with a non-finite gradient norm changes nothing and returns that norm."""
+    def step(self, clip_norm: float | None, loss: Float[Tensor, ""]) -> Float64[Tensor, ""]:
+        """Reduce, clip, step, clear; where loss or norm is not finite nothing is changed."""
         if self._zero_stage:
             self._split(lambda parameter: parameter.requires_grad)
         reduced = self._reduce()
-        norm = gradients.global_norm(reduced, self._world)
-        if not math.isfinite(norm):
-            self._engine.zero_grad()
-            return norm
+        norm = gradients.global_norm(reduced, loss, self._world)
         for some, _ in reduced:
             gradients.clip(some, norm, clip_norm)
         for part, group in zip(self._parts, self._engine.basic_optimizer.param_groups, strict=True):
             group["lr"], group["trained"] = part.group["lr"], part.trained
-        self._engine.step()
+        gradients.step_if_finite(self._engine.basic_optimizer, norm, self._engine.step)
         return norm
 
     def refresh(self) -> None:
@@ -180,7 +177,7 @@ class DeepSpeedEngine:
         kept: Any = self._engine.basic_optimizer.state
         for parameter in self._parts[index].parameters:
             if not kept[parameter]:
-                kept[parameter] |= {"step": torch.tensor(0.0)}
+                kept[parameter] |= {"step": torch.zeros((), device=parameter.device)}
                 kept[parameter] |= {key: torch.zeros_like(parameter) for key in _MOMENTS}
         return {parameter: kept[parameter] for parameter in self._parts[index].parameters}
 
@@ -189,7 +186,7 @@ class DeepSpeedEngine:
         zero = self._engine.optimizer
         share, group = zero.single_partition_of_fp32_groups[index], zero.real_dp_process_group[index]
         kept = zero.optimizer.state.get(share, {})
-        step = kept.get("step", torch.tensor(0.0))
+        step = kept.get("step", torch.zeros((), device=share.device))
         entries: dict[nn.Parameter, dict[str, Tensor]] = {
             p: {"step": step.clone()} for p in self._parts[index].parameters
         }

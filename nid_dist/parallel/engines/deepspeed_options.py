@@ -76,8 +76,8 @@ _STAGES = {
 def deepspeed_config(accumulation: int, zero_stage: int, options: Mapping[str, Any]) -> dict[str, Any]:
     """What `deepspeed.initialize` is given, with `options`, the user's `parallel.deepspeed`.
 
-    DeepSpeed computes in float32 and does not clip: precision is autocast's, and its own norm leaves out that experts
-    are spread over ranks. ZeRO's stage is 0, or 1: the optimiser's state is spread over replicas.
+    DeepSpeed computes in float32 and does not clip: `training.precision` is PyTorch's doing, and its own norm leaves
+    out that experts are spread over ranks. ZeRO's stage is 0, or 1: the optimiser's state is spread over replicas.
 
     Raises:
         UserError: when an option contradicts another key of ours, is not for experts, or is not known.

@@ -1,11 +1,13 @@
 """What drives a training step: one small protocol, and its plain-PyTorch form for one process."""
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
+
+from nid_dist.parallel.engines import gradients
 
 
 @runtime_checkable
@@ -25,25 +27,28 @@ class Engine(Protocol):
 
         Args:
             modules: all that is trained or has buffers; parameters are equal on all ranks that hold them.
-            optimizer: PyTorch's Adam or AdamW. Its parameter groups have `name`, and `sharded`: whether the parameters
-                are of experts that only some ranks hold.
+            optimizer: PyTorch's Adam or AdamW, fused. Its parameter groups have `name`, and `sharded`: whether the
+                parameters are of experts that only some ranks hold.
         """
         ...
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups whose `lr` the next step uses; `name` says which is which."""
+        """The groups whose `lr`, a number or a tensor to be filled, the next step uses; `name` says which is which."""
         ...
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate the gradients of a micro-batch's loss, already divided by the number of micro-batches."""
         ...
 
-    def step(self, clip_norm: float | None) -> float:
+    def step(self, clip_norm: float | None, loss: Float[Tensor, ""]) -> Float64[Tensor, ""]:
         """Clip by the global norm (over all parameters of all ranks), step, clear the gradients; None: no clipping.
 
+        All is decided on the device, and nothing waits for it. `loss` is this rank's, of the step: where any rank's is
+        not finite, or the norm is not, nothing is changed.
+
         Returns:
-            The norm before clipping; where it is not finite nothing was changed.
+            The norm before clipping, on the device, the same on all ranks; not finite where nothing was changed.
         """
         ...
 
@@ -74,6 +79,12 @@ class LocalEngine:
         self.modules = nn.ModuleList(modules)
         self.optimizer = optimizer
         self.param_groups = optimizer.param_groups
+        # What a recorded step reads has to be on the device, the rates too.
+        for group in self.param_groups:
+            device = group["params"][0].device
+            if device.type != "cpu":
+                group |= {"lr": torch.tensor(group["lr"], device=device), "capturable": True}
+        optimizer._warned_capturable_if_run_uncaptured = True
 
     def refresh(self) -> None:
         """Nothing is kept besides the parameters."""
@@ -85,16 +96,14 @@ class LocalEngine:
         """Accumulate gradients."""
         loss.backward()
 
-    def step(self, clip_norm: float | None) -> float:
-        """Clip, step, clear; a step with a non-finite gradient norm changes nothing and returns that norm."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        if math.isfinite(norm):
-            if clip_norm is not None:
-                nn.utils.clip_grads_with_norm_(parameters, clip_norm, norm)
-            self.optimizer.step()
+    def step(self, clip_norm: float | None, loss: Float[Tensor, ""]) -> Float64[Tensor, ""]:
+        """Clip, step, clear; where loss or norm is not finite nothing is changed."""
+        own = [p.grad for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = gradients.norm_with_loss(nn.utils.get_total_norm(own).double().square(), loss)
+        gradients.clip(own, norm, clip_norm)
+        gradients.step_if_finite(self.optimizer, norm, self.optimizer.step)
         self.optimizer.zero_grad(set_to_none=True)
-        return float(norm)
+        return norm
 
     def state(self) -> dict[str, Tensor]:
         """Adam's moments and step counts by the parameters' names; created as zeros before the first step."""
@@ -104,7 +113,7 @@ class LocalEngine:
             for parameter in group["params"]:
                 entry: dict[str, Any] = self.optimizer.state[parameter]
                 if not entry:
-                    entry["step"] = torch.tensor(0.0)
+                    entry["step"] = torch.zeros((), device=parameter.device)
                     entry["exp_avg"] = torch.zeros_like(parameter)
                     entry["exp_avg_sq"] = torch.zeros_like(parameter)
                 for key, value in entry.items():

@@ -1,15 +1,13 @@
-"""Gradients of several ranks: their average, their global norm, and clipping by it."""
+"""Gradients of several ranks: their global norm, and clipping by it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
+from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from nid_dist.parallel.world import World
-
-_MESSAGE = 2**24  # floats in one message at most, where a single gradient is not larger
 
 
 def complete(parameters: Iterable[Tensor]) -> None:
@@ -22,52 +20,40 @@ def complete(parameters: Iterable[Tensor]) -> None:
             parameter.grad = torch.zeros_like(parameter)
 
 
-def average(gradients: Sequence[Tensor], group: Any, ranks: int, message: int = _MESSAGE) -> None:
-    """Sum gradients over a group and divide by a number of ranks, in few messages.
+def global_norm(
+    parts: Iterable[tuple[Sequence[Tensor], int]], loss: Float[Tensor, ""], world: World
+) -> Float64[Tensor, ""]:
+    """The norm over all parameters of all ranks, on the device, equal on all to the last bit.
 
-    Args:
-        gradients: changed in place; of the same shapes, in the same order, on all ranks of the group.
-        group: the process group of those that hold the same parameters; None: all.
-        ranks: the divisor: all ranks, also where only some hold the parameters.
-        message: floats sent at once, at most.
-    """
-    single = dist.get_world_size(group) == 1
-    for some in [[gradient] for gradient in gradients] if single else _messages(gradients, message):
-        flat = torch.cat([gradient.reshape(-1) for gradient in some])
-        if not single:
-            dist.all_reduce(flat, group=group)
-        flat /= ranks
-        for gradient, part in zip(some, flat.split([gradient.numel() for gradient in some]), strict=True):
-            gradient.copy_(part.view_as(gradient))
-
-
-def global_norm(parts: Iterable[tuple[Sequence[Tensor], int]], world: World) -> float:
-    """The norm over all parameters of all ranks, equal on all to the last bit; not finite when any gradient is not.
-
-    Each part is gradients of this rank, with the number of ranks that hold the same.
+    Each part is gradients of this rank, with the number of ranks that hold the same. The norm is not finite when any
+    gradient is not, or any rank's loss.
     """
     square = torch.zeros((), dtype=torch.float64, device=world.device)
     for gradients, holders in parts:
         square += nn.utils.get_total_norm(gradients).to(square).square() / holders
-    return float(world.all_reduce_sum(square).sqrt())
+    return norm_with_loss(square, loss, world)
 
 
-def clip(gradients: Iterable[Tensor], norm: float, largest: float | None) -> None:
+def norm_with_loss(
+    square: Float64[Tensor, ""], loss: Float[Tensor, ""], world: World | None = None
+) -> Float64[Tensor, ""]:
+    """The root of a square, summed over the ranks of a world; not finite when any rank's loss is not."""
+    loss = loss.detach().to(square)
+    square = square + (loss - loss)  # nothing, or not a number
+    return (square if world is None else world.all_reduce_sum(square)).sqrt()
+
+
+def clip(gradients: Sequence[Tensor], norm: Float64[Tensor, ""], largest: float | None) -> None:
     """Scale gradients down in place, as PyTorch does, where their norm is above the largest; None: never."""
-    if largest is None or norm + 1e-6 <= largest:
+    if largest is None or not gradients:
         return
-    for gradient in gradients:
-        gradient.mul_(largest / (norm + 1e-6))
+    factor = (largest / (norm + 1e-6)).clamp(max=1.0)
+    if factor.device.type == "cpu" and factor == 1:
+        return  # a pass over all gradients saved, where to ask costs nothing
+    torch._foreach_mul_(list(gradients), factor.to(gradients[0].dtype))
 
 
-def _messages(gradients: Sequence[Tensor], largest: int) -> list[list[Tensor]]:
-    """Consecutive gradients of one dtype, up to so many floats."""
-    messages: list[list[Tensor]] = []
-    for gradient in gradients:
-        last = messages[-1] if messages else []
-        fits = sum(other.numel() for other in last) + gradient.numel() <= largest
-        if last and last[0].dtype == gradient.dtype and fits:
-            last.append(gradient)
-        else:
-            messages.append([gradient])
-    return messages
+def step_if_finite(optimizer: torch.optim.Optimizer, norm: Float64[Tensor, ""], step: Callable[[], Any]) -> None:
+    """Let a fused Adam, called by `step`, leave everything as it is where the norm of the gradients is not finite."""
+    optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
+    step()
