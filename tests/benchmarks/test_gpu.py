@@ -47,7 +47,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> gpu.Sizes:
         card.CardSizes(64, 4096),
         steps.StepSizes((32, 64), (2, 4), 8, 16, 32),
         trainings.TrainingSizes(tiny, 5, 3, 0.1, 2, (12, 48, 64)),
-        fits.FitSizes((*few, "dictionary.encoding.features=16", "coding.gate.iterations=2"), 16, 8, 0.1),
+        fits.FitSizes((*few, "dictionary.encoding.features=16", "coding.gate.iterations=2"), 4, 2, 0.1),
         largest.LargestSizes((16, 32), (*few[:1], "dictionary.width=8", "coding.support=8", "training.batch=4"), 2),
     )
 
