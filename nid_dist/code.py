@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -17,6 +16,7 @@ from torch import Tensor
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.files import replacing
+from nid_dist.merging import Way, weighted_sum
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,14 @@ class Code:
             return self.values
         return self.values.new_zeros(self.signals, experts).scatter_add(1, self.indices, self.values)
 
-    def weighted_sum(self, rows: Float[Tensor, "n p"]) -> Float[Tensor, "T p"]:
-        """sum_j alpha_j row_j of every signal, of the rows' type, differentiable in the values and the rows."""
+    def weighted_sum(self, rows: Float[Tensor, "n p"], way: Way = "auto") -> Float[Tensor, "T p"]:
+        """sum_j alpha_j row_j of every signal, of the rows' type, differentiable in the values and the rows.
+
+        `way` is one of `nid_dist.merging`; a dense code is a product in any case.
+        """
         # Values that an autocast gate made may be of fewer bits than the rows.
         values = self.values.to(rows.dtype)
-        if self.indices is None:
-            return values @ rows
-        if product_is_cheaper(values.shape[1], rows.shape[0]):
-            return self.dense(rows.shape[0]).to(rows.dtype) @ rows
-        return F.embedding_bag(self.indices, rows, per_sample_weights=values, mode="sum")
+        return values @ rows if self.indices is None else weighted_sum(self.indices, values, rows, way)
 
     def detach(self) -> "Code":
         """The same code without gradient."""
@@ -96,13 +95,6 @@ class Code:
             torch.cat([code.bias for code in codes]),
             torch.cat(indices) if indices else None,
         )
-
-
-def product_is_cheaper(support: int, experts: int) -> bool:
-    """Whether a weighted sum of rows is a product with the dense code, or a gather: true for the product."""
-    # A product with the dense [T, n] code costs T*n*p fused operations, the gather T*k*p uncached reads and, backward,
-    # as many scattered writes: measured on CPU, they break even between n = 10k and n = 16k.
-    return experts <= 12 * support
 
 
 def stored_bytes(code: Code, experts: int) -> int:

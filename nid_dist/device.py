@@ -3,7 +3,7 @@
 import os
 import time
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -203,3 +203,44 @@ class Stopwatch:
         """Since it was made or restarted."""
         synchronise(self._device)
         return time.perf_counter() - self._begin
+
+
+class EventTimer:
+    """Adds up the seconds between `start` and `stop`: a GPU's own, by events on its stream, without waiting for it."""
+
+    def __init__(self, device: torch.device | None = None) -> None:
+        self._device = torch.device("cpu") if device is None else device
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew."""
+        self._seconds = 0.0
+        self._begin: Any = None
+        self._unread: list[tuple[Any, Any]] = []
+
+    def start(self) -> None:
+        """Count from here, where the device's stream is when it comes to what is asked of it next."""
+        self._begin = self._now()
+
+    def stop(self) -> None:
+        """Count up to here."""
+        begin, end = self._begin, self._now()
+        if self._device.type == "cpu":
+            self._seconds += end - begin
+        else:
+            self._unread.append((begin, end))
+
+    def seconds(self) -> float:
+        """The sum; the device is waited for, once, where something was measured on it since the last reading."""
+        if self._unread:
+            self._unread[-1][1].synchronize()
+            self._seconds += sum(begin.elapsed_time(end) for begin, end in self._unread) / 1e3
+            self._unread.clear()
+        return self._seconds
+
+    def _now(self) -> Any:
+        if self._device.type == "cpu":
+            return time.perf_counter()
+        event = torch.get_device_module(self._device).Event(enable_timing=True)
+        event.record()
+        return event

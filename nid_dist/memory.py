@@ -18,6 +18,7 @@ _LOWER = "training.batch, training.coordinates, dictionary.chunk_mb, dictionary.
 
 
 _SHARE = 1 / 16  # of the free memory for the pieces of one calculation, of which a few may be alive at once
+_FOR_DATA = 1 / 8  # of the free memory for training signals
 _UNKNOWN = 2**33  # bytes that are free on a device that does not say
 
 
@@ -67,9 +68,22 @@ def floats_at_once(device: torch.device, on_cpu: int) -> int:
 
 @functools.cache
 def _share_of_free_memory(device: torch.device) -> int:
+    return int(_free(device) * _SHARE) // 4
+
+
+@functools.cache
+def room_for_data(device: torch.device) -> int:
+    """Bytes of a device other than the CPU that training signals may take: a share of what was free when first asked.
+
+    What a training allocates after them, gradients and moments, needs the most of it.
+    """
+    return int(_free(device) * _FOR_DATA)
+
+
+def _free(device: torch.device) -> int:
     module = torch.get_device_module(device)
-    free = module.mem_get_info(device)[0] if hasattr(module, "mem_get_info") else _UNKNOWN
-    return int(free * _SHARE) // 4
+    free: int = module.mem_get_info(device)[0] if hasattr(module, "mem_get_info") else _UNKNOWN
+    return free
 
 
 def keep_freed_memory() -> None:

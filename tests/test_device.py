@@ -1,11 +1,15 @@
 """Which device a process takes: a table of requests, launches and machines, none of which has to be there."""
 
+import time
+import types
+
 import pytest
 import torch
 
 from nid_dist import device
 from nid_dist.device import (
     AUTO_VARIABLE,
+    EventTimer,
     Stopwatch,
     choose_device,
     decide_device,
@@ -115,3 +119,46 @@ def test_a_stopwatch_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> No
     assert watch.seconds() >= first >= 0
     assert waited == [torch.device("cuda:1")] * 3
     assert device.gpu_identity(torch.device("cpu")) == ""
+
+
+def test_a_timer_of_the_cpu_adds_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter([1.0, 1.5, 3.0, 3.25, 9.0, 10.0])
+    monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
+    timer = EventTimer()
+    for expected in (0.5, 0.75):
+        timer.start()
+        timer.stop()
+        assert timer.seconds() == expected
+    timer.reset()
+    timer.start()
+    timer.stop()
+    assert timer.seconds() == 1.0
+
+
+def test_a_timer_of_a_gpu_waits_only_when_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream, waited = iter([0.0, 40.0, 100.0, 101.0, 200.0, 202.0]), []  # milliseconds at which it comes to each event
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            self.at = next(stream)
+
+        def synchronize(self) -> None:
+            waited.append(self.at)
+
+        def elapsed_time(self, end: "Event") -> float:
+            return end.at - self.at
+
+    monkeypatch.setattr(torch, "get_device_module", lambda _: types.SimpleNamespace(Event=Event))
+    timer = EventTimer(torch.device("cuda:1"))
+    for _ in range(2):
+        timer.start()
+        timer.stop()
+    assert waited == []
+    assert timer.seconds() == timer.seconds() == pytest.approx(0.041)
+    assert waited == [101.0]  # the last event's, once
+    timer.start()
+    timer.stop()
+    assert timer.seconds() == pytest.approx(0.043)

@@ -24,7 +24,7 @@ FLOORS = (
     ("dictionary.*",),
     ("parallel.*",),
     ("data.*", "config.*", "tasks.*.config"),
-    ("samples", "code", "device", "graphs", "precision", "coordinate_grid", "files", "memory", "errors"),
+    ("samples", "code", "merging.*", "device", "graphs", "precision", "coordinate_grid", "files", "memory", "errors"),
 )
 ROOMS = {
     "torch.distributed": ("parallel.*", "checkpoints.storage", "benchmarks.stock_layers"),

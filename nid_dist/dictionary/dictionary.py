@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from nid_dist.code import Code
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.deep_experts import DeepExperts
-from nid_dist.dictionary.evaluation import cheaper_strategy, evaluate_then_combine, merge_then_evaluate
+from nid_dist.dictionary.evaluation import cheaper_strategy, chunk_bytes, evaluate_then_combine, merge_then_evaluate
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.dictionary.trunk import Trunk
 from nid_dist.parallel.exchange.exchange import Exchange, LocalExchange
@@ -37,7 +37,7 @@ class Dictionary(nn.Module):
         self.trunk = Trunk(config, in_dim, generator)
         self.experts: LinearHeads | DeepExperts
         if config.private_layers == 1:
-            self.experts = LinearHeads(config.experts, channels, self.trunk.out_dim, generator)
+            self.experts = LinearHeads(config.experts, channels, self.trunk.out_dim, generator, config.merge)
         else:
             self.experts = DeepExperts(
                 config.experts,
@@ -78,8 +78,8 @@ class Dictionary(nn.Module):
         if isinstance(experts, LinearHeads) and self._strategy(code, coords) == "merge":
             values = merge_then_evaluate(experts, features, routed, code.signals, self.exchange)
         else:
-            chunk_bytes = self.config.chunk_mb * 2**20
-            values = evaluate_then_combine(experts, features, routed, code.signals, self.exchange, chunk_bytes)
+            size = chunk_bytes(self.config.chunk_mb, features.device)
+            values = evaluate_then_combine(experts, features, routed, code.signals, self.exchange, size)
         return values + code.bias[:, None]
 
     def atoms(self, coords: Float[Tensor, "C m"], first: int = 0, last: int | None = None) -> Float[Tensor, "U C d"]:

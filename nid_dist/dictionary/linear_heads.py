@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from nid_dist.code import Code
+from nid_dist.merging import Way
 
 
 class LinearHeads(nn.Module):
@@ -14,12 +15,12 @@ class LinearHeads(nn.Module):
 
     A row of `rows` is one expert: W_j flattened to d*h floats, then the d floats of c_j, so that merging heads is one
     weighted sum of rows and an exchange sends one vector of r = d * (h + 1) floats per signal. Initial values are
-    W ~ N(0, 1/h), c = 0: atoms of unit variance on whitened features.
+    W ~ N(0, 1/h), c = 0: atoms of unit variance on whitened features. They are merged in the given `way`.
     """
 
-    def __init__(self, experts: int, channels: int, width: int, generator: torch.Generator) -> None:
+    def __init__(self, experts: int, channels: int, width: int, generator: torch.Generator, way: Way = "auto") -> None:
         super().__init__()
-        self.num_experts, self.channels, self.width = experts, channels, width
+        self.num_experts, self.channels, self.width, self.way = experts, channels, width, way
         rows = torch.zeros(experts, channels * (width + 1))
         rows[:, : channels * width].normal_(0, width**-0.5, generator=generator)
         self.rows = nn.Parameter(rows)
@@ -46,7 +47,7 @@ class LinearHeads(nn.Module):
 
     def merge(self, code: Code) -> Float[Tensor, "T r"]:
         """The merged heads sum_j alpha_j (W_j, c_j) over the experts held here (indices 0 to E - 1)."""
-        return code.weighted_sum(self.rows)
+        return code.weighted_sum(self.rows, self.way)
 
     def evaluate_merged(
         self, features: Float[Tensor, "*shared C h"], merged: Float[Tensor, "T r"]

@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Float64
 from scipy.sparse import coo_matrix, csr_matrix
+from torch import Tensor
 
+from nid_dist.device import to_device
 from nid_dist.measurements.geometry import Geometry
 
 
@@ -22,15 +26,39 @@ class BackProjection:
     geometry: Geometry  # of the sinograms
     side: int  # of the square, [-1, 1]^2, in pixels
 
-    def __call__(self, measured: Float[np.ndarray, "T M"]) -> Float[np.ndarray, "T S S"]:
-        """Reconstruct sinograms, given view by view, within the disc: images that are not clipped, 0 outside of it."""
+    def __call__(self, measured: Float[Tensor, "T M"]) -> Float[Tensor, "T S S"]:
+        """Reconstruct sinograms, given view by view, within the disc: images that are not clipped, 0 outside of it.
+
+        They are made on the sinograms' device, in their precision, without waiting for it.
+        """
         views, bins = self.geometry.views, self.geometry.bins
-        weighted = measured.reshape(-1, views, bins) * self._cosines
-        length = 2 ** math.ceil(math.log2(2 * bins))
-        spectrum = np.fft.rfft(weighted, length, axis=2) * np.fft.rfft(ramp(bins, length))
-        filtered = np.fft.irfft(spectrum, length, axis=2)[..., :bins] / self.geometry.pitch
-        flat = self._spreading @ filtered.reshape(len(measured), -1).T
-        return flat.T.reshape(-1, self.side, self.side).astype(measured.dtype)
+        cosines, filter_, pixels, lines, shares = self._on(measured.device, measured.dtype)
+        weighted = measured.unflatten(1, (views, bins)) * cosines
+        filtered = torch.fft.irfft(torch.fft.rfft(weighted, self._length) * filter_, self._length)[..., :bins]
+        columns = filtered.flatten(1).t().contiguous()
+        flat = F.embedding_bag(lines, columns, pixels, mode="sum", per_sample_weights=shares, include_last_offset=True)
+        return flat.t().reshape(-1, self.side, self.side)
+
+    def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Cosines, the filter's spectrum, and the sparse rows of `_spreading`, sent once."""
+        if (device, dtype) not in self._sent:
+            spreading, bins = self._spreading, self.geometry.bins
+            spectrum = np.fft.rfft(ramp(bins, self._length)).real / self.geometry.pitch
+            numbers = [torch.from_numpy(each).to(dtype) for each in (self._cosines, spectrum, spreading.data)]
+            places = [torch.from_numpy(each.astype(np.int64)) for each in (spreading.indptr, spreading.indices)]
+            cosines, filter_, shares = (to_device(each, device) for each in numbers)
+            pixels, lines = (to_device(each, device) for each in places)
+            self._sent[device, dtype] = cosines, filter_, pixels, lines, shares
+        return self._sent[device, dtype]
+
+    @cached_property
+    def _sent(self) -> dict[tuple[torch.device, torch.dtype], tuple[Tensor, ...]]:
+        return {}
+
+    @property
+    def _length(self) -> int:
+        """Of the transformed views, so that they do not overlap themselves."""
+        return 2 ** math.ceil(math.log2(2 * self.geometry.bins))
 
     @property
     def _cosines(self) -> Float64[np.ndarray, "B"]:

@@ -1,4 +1,8 @@
-"""Many processes: groups for expert and data parallelism, and what all agree on, over `torch.distributed`."""
+"""Many processes: groups for expert and data parallelism, and what all agree on, over `torch.distributed`.
+
+What all agree on goes from where it is: numbers of the CPU never touch a GPU, so that
+nobody waits for one.
+"""
 
 import functools
 import json
@@ -18,6 +22,7 @@ from nid_dist.parallel.exchange.exchange import LocalExchange
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 
+_HOST_BACKEND = "gloo"
 _T = TypeVar("_T")
 
 
@@ -46,24 +51,22 @@ class ProcessGroupWorld(World):
         shared = topology.expert_parallel_size > 1
         exchange = AllToAllExchange(topology, self.expert_group, library, rows) if shared else LocalExchange()
         super().__init__(topology, exchange, device)
+        # gloo's default group is that of the CPUs already.
+        self._host_group = None if self.device.type == "cpu" else dist.new_group(backend=_HOST_BACKEND)
 
     def all_reduce_mean(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
         """The mean over ranks, equal on all to the last bit; without gradient."""
         return self.all_reduce_sum(values) / self.size
 
-    def agree(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
-        """The mean over ranks of numbers on the CPU."""
-        return self.all_reduce_mean(values)
-
     def all_reduce_sum(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The sum over ranks; without gradient."""
-        summed = values.detach().to(self.device).clone()
-        dist.all_reduce(summed)
-        return summed.to(values.device)
+        summed = values.detach().clone()
+        dist.all_reduce(summed, group=self._group_at(summed))
+        return summed
 
     def all_gather(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "ranks *shape"]:
         """Every rank's values, by rank."""
-        return gathered(values.detach().to(self.device)[None]).to(values.device)
+        return gathered(values[None], self._group_at(values))
 
     def on_rank_zero(self, call: Callable[[], Any]) -> Any:
         """Let the first rank alone do something; its result, or its error, is everyone's."""
@@ -73,7 +76,7 @@ class ProcessGroupWorld(World):
                 answer = {"value": call()}
             except UserError as error:
                 answer = {"error": vars(error)}
-        answer = _broadcast(answer, self.device)
+        answer = self._broadcast(answer)
         if "error" in answer:
             raise UserError(**answer["error"])
         return answer["value"]
@@ -88,7 +91,7 @@ class ProcessGroupWorld(World):
         failed = self.all_gather(torch.tensor(error is not None)).nonzero()[:, 0]
         if len(failed):
             own = None if error is None else vars(error)
-            raise UserError(**_broadcast(own, self.device, int(failed[0])))
+            raise UserError(**self._broadcast(own, int(failed[0])))
         return result
 
     def replicate(self, tensor: Tensor, *, sharded: bool) -> None:
@@ -111,6 +114,19 @@ class ProcessGroupWorld(World):
             leave_process_group()
         else:
             dist.destroy_process_group()
+
+    def _broadcast(self, value: Any, source: int = 0) -> Any:
+        """A JSON value of one rank, on all; nothing is pickled."""
+        text = json.dumps(value).encode() if self.rank == source else b""
+        length = torch.tensor([len(text)])
+        dist.broadcast(length, source, group=self._host_group)
+        data = torch.frombuffer(bytearray(text or int(length)), dtype=torch.uint8)
+        dist.broadcast(data, source, group=self._host_group)
+        return json.loads(bytes(data.tolist()))
+
+    def _group_at(self, values: Tensor) -> Any:
+        """All ranks, as they reach each other from where some values are; None: the default group."""
+        return self._host_group if values.device.type == "cpu" else None
 
     @functools.cached_property
     def _mesh(self) -> Any:
@@ -137,15 +153,3 @@ def _own_groups(topology: Topology) -> tuple[Any, Any]:
     expert_groups = [dist.new_group(list(range(first, first + size))) for first in range(0, world, size)]
     replica_groups = [dist.new_group(list(range(first, world, size))) for first in range(size)]
     return expert_groups[rank // size], replica_groups[rank % size]
-
-
-def _broadcast(value: Any, device: torch.device, source: int = 0) -> Any:
-    """A JSON value of one rank, on all; nothing is pickled."""
-    text = json.dumps(value).encode() if dist.get_rank() == source else b""
-    length = torch.tensor([len(text)], device=device)
-    dist.broadcast(length, source)
-    data = torch.zeros(int(length), dtype=torch.uint8, device=device)
-    if text:
-        data.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-    dist.broadcast(data, source)
-    return json.loads(bytes(data.tolist()))

@@ -100,7 +100,7 @@ def make_engine(config: Config, launch: Launch, world: World) -> Engine:
     if name == "fairscale":
         from nid_dist.parallel.engines.fairscale_engine import FairscaleEngine
 
-        return FairscaleEngine(world)
+        return FairscaleEngine(world, config.optimizer.accumulation)
     from nid_dist.parallel.engines.deepspeed_engine import DeepSpeedEngine
 
     return DeepSpeedEngine(world, config.optimizer.accumulation, parallel.zero_stage, parallel.deepspeed)

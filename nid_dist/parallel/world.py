@@ -1,7 +1,8 @@
 """All the processes of a run, as one of them sees them: who it is, and what all agree on.
 
 Nothing outside `nid_dist/parallel/` knows how that is done: the trainer calls the same methods in one process and in
-many. Every method is called by all ranks, in the same order.
+many. Every method is called by all ranks, in the same order, with values that are all on the CPU or all on the
+ranks' devices; so is what it gives.
 """
 
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class World:
 
     def agree(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
         """The mean over ranks of numbers on the CPU, equal on all to the last bit; no rank waits for its device."""
-        return values
+        return self.all_reduce_mean(values)
 
     def all_reduce_sum(self, values: Shaped[Tensor, "*shape"]) -> Shaped[Tensor, "*shape"]:
         """The sum over ranks; without gradient."""

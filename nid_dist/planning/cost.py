@@ -6,8 +6,8 @@ exactly; only what a solver fetches depends on the codes, and is estimated (`fet
 
 from typing import NamedTuple
 
-from nid_dist.code import product_is_cheaper
 from nid_dist.coding.solvers.sharded import fetching_is_cheaper
+from nid_dist.merging import product_is_cheaper
 from nid_dist.planning.run import Run, expert_layers, merges, parameters, solver_blocks, solves
 
 FLOAT_BYTES = 4

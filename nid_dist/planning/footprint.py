@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from nid_dist.dictionary.evaluation import chunk_bytes
 from nid_dist.planning.cost import FLOAT_BYTES, fetches
 from nid_dist.planning.run import Run, encoding_width, expert_layers, solves, trunk_layers
 from nid_dist.planning.workload import gram_is_cheaper, trained
@@ -77,7 +78,7 @@ def _passing(run: Run, ranks: int, is_warmup: bool) -> int:
     else:
         sums = run.coordinates * run.channels
         # One chunk at a time, with its gradient, and a copy of the experts that are used where not all are.
-        chunk = dictionary.chunk_mb * 2**20 // FLOAT_BYTES
+        chunk = chunk_bytes(dictionary.chunk_mb) // FLOAT_BYTES
         atoms = int(2 * chunk * min(1.0, run.chunks(ranks, is_warmup))) + 2 * used * run.expert_parameters * (
             used < experts
         )

@@ -4,13 +4,13 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from nid_dist.code import product_is_cheaper
 from nid_dist.coding.gates.cost import GateCost
 from nid_dist.coding.solvers.omp import block_sizes
 from nid_dist.config.schema import Config, Encoding
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.encodings import spline_side
-from nid_dist.dictionary.evaluation import cheaper_strategy
+from nid_dist.dictionary.evaluation import cheaper_strategy, chunk_bytes
+from nid_dist.merging import product_is_cheaper
 
 
 def rows(config: Config, world: int) -> int:
@@ -135,12 +135,12 @@ class Run:
         return min(self.config.dictionary.experts // expert_parallel_size, expert_parallel_size * self.signals * slots)
 
     def chunks(self, expert_parallel_size: int, is_warmup: bool) -> float:
-        """How many times over the atoms that are used fill `dictionary.chunk_mb`."""
+        """How many times over the atoms that are used fill a chunk."""
         layers = expert_layers(self.config.dictionary, self.channels, self.in_dim)
         # Of an expert at a coordinate: every layer, before and after its activation.
         floats = self.channels if len(layers) == 1 else 2 * sum(outputs for _, outputs in layers)
         used = self.used(expert_parallel_size, is_warmup)
-        return 4 * used * self.coordinates * floats / (self.config.dictionary.chunk_mb * 2**20)
+        return 4 * used * self.coordinates * floats / chunk_bytes(self.config.dictionary.chunk_mb)
 
     def merges(self, expert_parallel_size: int, is_warmup: bool) -> bool:
         """Whether heads are merged."""

@@ -5,8 +5,8 @@ One multiplication with one addition is two operations. What only fills messages
 
 import itertools
 
-from nid_dist.code import product_is_cheaper
 from nid_dist.config.schema import Config
+from nid_dist.merging import product_is_cheaper
 from nid_dist.planning.cost import fetches
 from nid_dist.planning.run import Run, expert_layers, regresses, solver_blocks, solves, trunk_layers
 

@@ -15,6 +15,7 @@ from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
 from nid_dist.data.sampler import batch_ids, coordinate_subset
 from nid_dist.data.splits import Split
+from nid_dist.device import to_device
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
@@ -57,7 +58,8 @@ class Task(Protocol):
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only; steps count from 0.
 
-        Where there is no signal for this rank, it is one of weight 0.
+        It is on the world's device, which has not been waited for, and so is what its `make_gate_input` makes; its
+        tensors have the same shapes in every step. Where there is no signal for this rank, it is one of weight 0.
 
         Raises:
             UserError: when a signal cannot be read.
@@ -103,18 +105,24 @@ class Draw:
     noise_seeds: Int[Tensor, "T"]
     weight: float  # see `Batch`
 
+    def coordinates(self, total: int) -> Int[Tensor, "c"] | None:
+        """Which of so many coordinates the step draws, where the signals share them; None: all."""
+        training, count = self.config.training, self.config.training.coordinates
+        if count is None or count >= total:
+            return None
+        return coordinate_subset(training.seed, self.step, total, count)
+
     def batch(self, samples: Samples, make_gate_input: Callable[[], Float[Tensor, "T G c"]] | None = None) -> Batch:
         """The batch of what was measured of the signals, on the coordinates that the step draws where they share them.
 
         A gate sees all of the values, unless something else is made for it.
         """
-        training = self.config.training
-        count, total = training.coordinates, samples.coords.shape[-2]
-        if samples.shared and count is not None and count < total:
+        chosen = self.coordinates(samples.coords.shape[-2]) if samples.shared else None
+        if chosen is not None:
             values = samples.values
             make_gate_input = make_gate_input or (lambda: values)
-            samples = samples.at(coordinate_subset(training.seed, self.step, total, count))
-        return Batch(samples, self.ids, self.noise_seeds, self.weight, make_gate_input)
+            samples = samples.at(to_device(chosen, samples.device))
+        return Batch(samples, to_device(self.ids, samples.device), self.noise_seeds, self.weight, make_gate_input)
 
 
 def draw(config: Config, step: int, micro: int, world: World, signals: int) -> Draw:

@@ -1,6 +1,5 @@
 """Where a step's time goes and what it sends, by phase, over all ranks."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,7 +7,8 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from nid_dist.device import Stopwatch
+from nid_dist.device import EventTimer
+from nid_dist.parallel.exchange.exchange import Traffic
 from nid_dist.parallel.world import World
 
 PHASES = ("data", "codes", "forward", "backward", "step", "graph")
@@ -29,39 +29,41 @@ class StepClock:
 
     def reset(self) -> None:
         """Start anew."""
-        self._seconds = dict.fromkeys(PHASES, 0.0)
-        self._waited: dict[str, float] = defaultdict(float)
-        self._bytes: dict[str, int] = defaultdict(int)
+        # Signals are read by the host; all else is the device's work, which the host is far ahead of.
+        self._timers = {name: EventTimer(None if name == "data" else self._world.device) for name in PHASES}
+        self._traffic = Traffic()
         self._steps = 0
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """What happens inside is a step."""
-        traffic = self._world.exchange.traffic
-        traffic.reset()
+        exchange = self._world.exchange
+        outside, exchange.traffic = exchange.traffic, self._traffic
         yield
-        for kind, seconds in traffic.seconds.items():
-            self._waited[kind] += seconds
-            self._bytes[kind] += traffic.bytes[kind]
+        exchange.traffic = outside
         self._steps += 1
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count what happens inside to a phase of the step."""
-        watch = Stopwatch(self._world.device)
+        self._timers[name].start()
         yield
-        self._seconds[name] += watch.seconds()
+        self._timers[name].stop()
 
     def facts(self) -> dict[str, float]:
         """Means per step, over all ranks: `ms/PHASE`, `ms/wait_KIND`, `kB/KIND`; to be called on all ranks."""
         steps = max(1, self._steps)
-        facts = {f"ms/{name}": 1e3 * seconds / steps for name, seconds in self._seconds.items()}
-        facts |= {f"ms/wait_{kind}": 1e3 * seconds / steps for kind, seconds in sorted(self._waited.items())}
-        facts |= {f"kB/{kind}": sent / 1e3 / steps for kind, sent in sorted(self._bytes.items())}
-        mean = self._world.all_reduce_mean(torch.tensor(list(facts.values()), dtype=torch.float64))
+        facts = {f"ms/{name}": 1e3 * timer.seconds() / steps for name, timer in self._timers.items()}
+        facts |= {f"ms/wait_{kind}": 1e3 * seconds / steps for kind, seconds in sorted(self._traffic.seconds.items())}
+        facts |= {f"kB/{kind}": sent / 1e3 / steps for kind, sent in sorted(self._traffic.bytes.items())}
+        mean = self._world.agree(torch.tensor(list(facts.values()), dtype=torch.float64))
         return dict(zip(facts, mean.tolist(), strict=True))
 
     def working_ms(self) -> Float64[Tensor, "ranks"]:
         """Milliseconds per step of each rank without waiting for messages: what a slow rank shows; called on all."""
-        own = 1e3 * (sum(self._seconds.values()) - sum(self._waited.values())) / max(1, self._steps)
+        own = (
+            1e3
+            * (sum(timer.seconds() for timer in self._timers.values()) - sum(self._traffic.seconds.values()))
+            / max(1, self._steps)
+        )
         return self._world.all_gather(torch.tensor(own, dtype=torch.float64))

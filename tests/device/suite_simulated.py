@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from nid_dist.device import EventTimer
 from tests.device.simulated import SimulatedTensor, counted, syncs
 
 SIM = torch.device("sim")
@@ -172,3 +173,15 @@ def test_the_device_draws_from_a_generator_of_its_own() -> None:
     torch.manual_seed(0)
     first = torch.randn(3, device=SIM)
     assert torch.equal(torch.randn(3), expected) and torch.equal(first.cpu(), expected)
+
+
+def test_events_measure_without_a_wait_until_they_are_read() -> None:
+    timer = EventTimer(SIM)
+    with counted() as waits:
+        timer.start()
+        torch.ones(3, device=SIM).sum()
+        timer.stop()
+    assert not waits
+    with counted() as waits:
+        assert timer.seconds() == timer.seconds() > 0
+    assert waits.total() == 1

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from nid_dist.errors import UserError
 from nid_dist.parallel.exchange.topology import Topology
@@ -65,3 +66,31 @@ def test_four_ranks_of_which_two_share_the_experts(tmp_path: Path, library: str)
         assert found["sharded"].tolist() == [[rank % 2, 10.0 + rank % 2]]
         assert found["whole"][:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
         assert found["gathered"][:, 0].tolist() == [0, 0, 0, 0, 1, 1, 1, 1]
+
+
+def messages_of_hosts(rank: int, size: int) -> dict[str, Any]:
+    """As where each process has a GPU, which here nothing may touch."""
+    world = ProcessGroupWorld(Topology(8, size, rank, 2), "fairscale", device=torch.device("cuda", rank))
+    groups = []
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("all_reduce", "broadcast", "all_gather_into_tensor", "all_gather_single"):
+            if hasattr(dist, name):
+                send = getattr(dist, name)
+                patch.setattr(
+                    dist,
+                    name,
+                    lambda *given, send=send, **named: groups.append(named["group"]) or send(*given, **named),
+                )
+        mean = world.agree(torch.tensor([rank, 2.0 * rank], dtype=torch.float64))
+        collected = world.all_gather(torch.tensor(rank))
+        told = caught(lambda: world.on_rank_zero(lambda: fail("first")))
+        both = caught(lambda: world.raise_on_all_ranks(lambda: fail(f"rank {rank}")))
+    assert groups and all(group is not None and group is not dist.group.WORLD for group in groups)
+    return {"mean": mean, "collected": collected, "told": told, "both": both}
+
+
+def test_what_hosts_agree_on_goes_past_their_gpus(tmp_path: Path) -> None:
+    for found in run(messages_of_hosts, 2, tmp_path):
+        assert found["mean"].tolist() == [0.5, 1.0]
+        assert found["collected"].tolist() == [0, 1]
+        assert (found["told"], found["both"]) == ("first: found a, expected b; c", "rank 0: found a, expected b; c")

@@ -10,14 +10,20 @@ from nid_dist.training.telemetry import PHASES, StepClock
 
 
 def test_means_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    ticks = iter([0.0, 0.5, 1.0, 1.25])
+    # Of each step: its phase begins, waits for a message from ... to ..., and ends; then, an evaluation's message.
+    ticks = iter([0.0, 0.1, 0.2, 0.5, 1.0, 8.0, 9.0, 9.05, 9.15, 9.25, 9.5, 9.75])
     monkeypatch.setattr(time, "perf_counter", lambda: next(ticks))
     world = World(Topology(4))
     clock = StepClock(world)
+
+    def send(kind: str, sent: int) -> None:
+        with world.exchange.traffic.message(kind, sent, world.device):
+            pass
+
     for _ in range(2):
         with clock.step(), clock.phase("forward"):
-            world.exchange.traffic.add("codes", 3000, 0.1)
-        world.exchange.traffic.add("atoms", 10**9, 7.0)  # of an evaluation: no part of a step
+            send("codes", 3000)
+        send("atoms", 10**9)  # of an evaluation: no part of a step
     facts = clock.facts()
     assert facts.keys() == {f"ms/{phase}" for phase in PHASES} | {"ms/wait_codes", "kB/codes"}
     assert facts["ms/forward"] == pytest.approx(375.0)

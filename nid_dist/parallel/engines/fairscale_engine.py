@@ -15,15 +15,16 @@ from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from nid_dist.parallel.engines import gradients
+from nid_dist.parallel.engines.buckets import Buckets
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 
 
 class FairscaleEngine:
-    """Several ranks, with fairscale."""
+    """Several ranks, with fairscale; `accumulation` backward passes make a step."""
 
-    def __init__(self, world: ProcessGroupWorld) -> None:
+    def __init__(self, world: ProcessGroupWorld, accumulation: int) -> None:
         self.param_groups: list[dict[str, Any]] = []
-        self._world = world
+        self._world, self._accumulation, self._passes = world, accumulation, 0
 
     def prepare(self, modules: Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> None:
         """Take over modules and optimiser."""
@@ -40,20 +41,27 @@ class FairscaleEngine:
             if groups:
                 self._shares.append(OSS(groups, type(optimizer), group, lr=groups[0]["lr"]))
         self.param_groups = [group for share in self._shares for group in share.param_groups]
+        self._buckets = [
+            Buckets([p for g in share.param_groups for p in reversed(g["params"])], share.group, self._world.size)
+            for share in self._shares
+        ]
 
     def backward(self, loss: Tensor) -> None:
         """Accumulate gradients."""
+        self._passes += 1
+        if self._passes == self._accumulation:
+            for buckets in self._buckets:
+                buckets.expect()
         loss.backward()
 
     def step(self, clip_norm: float | None, loss: Float[Tensor, ""]) -> Float64[Tensor, ""]:
         """Average, clip, step, clear; where loss or norm is not finite nothing is changed."""
         self._follow_freezing()
         gradients.complete(self._names)
-        reduced = []
-        for share in self._shares:
-            some = [p.grad for group in share.param_groups for p in group["params"] if p.grad is not None]
-            gradients.average(some, share.group, self._world.size)
-            reduced.append((some, share.world_size))
+        self._passes = 0
+        reduced = [
+            (buckets.finish(), share.world_size) for buckets, share in zip(self._buckets, self._shares, strict=True)
+        ]
         norm = gradients.global_norm(reduced, loss, self._world)
         for share, (some, _) in zip(self._shares, reduced, strict=True):
             gradients.clip(some, norm, clip_norm)

@@ -1,16 +1,13 @@
-"""Gradients of several ranks: their average, their global norm, and clipping by it."""
+"""Gradients of several ranks: their global norm, and clipping by it."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from jaxtyping import Float, Float64
 from torch import Tensor, nn
 
 from nid_dist.parallel.world import World
-
-_MESSAGE = 2**24  # floats in one message at most, where a single gradient is not larger
 
 
 def complete(parameters: Iterable[Tensor]) -> None:
@@ -21,25 +18,6 @@ def complete(parameters: Iterable[Tensor]) -> None:
     for parameter in parameters:
         if parameter.requires_grad and parameter.grad is None:
             parameter.grad = torch.zeros_like(parameter)
-
-
-def average(gradients: Sequence[Tensor], group: Any, ranks: int, message: int = _MESSAGE) -> None:
-    """Sum gradients over a group and divide by a number of ranks, in few messages.
-
-    Args:
-        gradients: changed in place; of the same shapes, in the same order, on all ranks of the group.
-        group: the process group of those that hold the same parameters; None: all.
-        ranks: the divisor: all ranks, also where only some hold the parameters.
-        message: floats sent at once, at most.
-    """
-    single = dist.get_world_size(group) == 1
-    for some in [[gradient] for gradient in gradients] if single else _messages(gradients, message):
-        flat = torch.cat([gradient.reshape(-1) for gradient in some])
-        if not single:
-            dist.all_reduce(flat, group=group)
-        flat /= ranks
-        for gradient, part in zip(some, flat.split([gradient.numel() for gradient in some]), strict=True):
-            gradient.copy_(part.view_as(gradient))
 
 
 def global_norm(
@@ -79,16 +57,3 @@ def step_if_finite(optimizer: torch.optim.Optimizer, norm: Float64[Tensor, ""], 
     """Let a fused Adam, called by `step`, leave everything as it is where the norm of the gradients is not finite."""
     optimizer.found_inf = (~norm.isfinite()).float()  # type: ignore[attr-defined]
     step()
-
-
-def _messages(gradients: Sequence[Tensor], largest: int) -> list[list[Tensor]]:
-    """Consecutive gradients of one dtype, up to so many floats."""
-    messages: list[list[Tensor]] = []
-    for gradient in gradients:
-        last = messages[-1] if messages else []
-        fits = sum(other.numel() for other in last) + gradient.numel() <= largest
-        if last and last[0].dtype == gradient.dtype and fits:
-            last.append(gradient)
-        else:
-            messages.append([gradient])
-    return messages

@@ -5,9 +5,12 @@ sum per signal: d * (h + 1) floats for merged heads, C * d for evaluated experts
 equal splits, so rows are padded: signals to the largest batch of the group, coefficients to min(k, E), the most that
 one owner can be asked for. So the sizes of all messages follow from the configuration, not from the data, nothing has
 to be agreed on before sending, and nothing is ever dropped for capacity.
+
+Codes travel while the trunk runs forward. On the way back, the gradients of the sums travel while one half of the trunk
+runs backward, those of the codes while the other half does: autograd runs what is ready in the reverse order of its
+numbers, and where these sums' gradients are waited for has the number of the trunk's middle.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -46,6 +49,7 @@ class AllToAllExchange:
         self.first_expert = topology.first_expert
         self.traffic = Traffic()
         self._apply = _operation(transport)
+        self._trunk = 0
 
     def dispatch(self, code: Code) -> Callable[[], Code]:
         """Send each owner its part of the codes; what pads arrives as not `present`, and biases stay at home: zeros."""
@@ -60,9 +64,10 @@ class AllToAllExchange:
                 self._start(_pad_rows(indices, rows, _ABSENT), "codes"),
                 self._start(_pad_rows(values, rows, 0), "codes"),
             ]
-        channels = code.bias.shape[1]
+        channels, begin = code.bias.shape[1], _autograd_number()
 
         def wait() -> Code:
+            self._trunk = (begin + _autograd_number()) // 2
             *places, values = [arrive().flatten(0, 1) for arrive in arriving]
             bias = values.new_zeros(len(values), channels)
             if not places:
@@ -78,15 +83,18 @@ class AllToAllExchange:
 
     def combine(self, partial: Float[Tensor, "S *rest"], signals: int) -> Float[Tensor, "T *rest"]:
         """For this rank's signals, the sum over the group of the partial sums of dispatched codes."""
-        returned = self._send(partial.unflatten(0, (self.ranks, len(partial) // self.ranks)), "sums")
+        back = _Flight(self, "sums")
+        parts: Tensor = _Land.apply(partial.unflatten(0, (self.ranks, len(partial) // self.ranks)), back)
+        if parts.grad_fn is not None:
+            parts.grad_fn._set_sequence_nr(self._trunk)  # type: ignore[attr-defined]
+        self._check(parts)
+        returned: Tensor = _Return.apply(parts, self._exchange(parts.detach(), "sums"), back)
         return returned.sum(0)[:signals]
 
     def gather(self, part: Shaped[Tensor, "E *rest"]) -> Shaped[Tensor, "n *rest"]:
         """What every rank of the group holds for its own experts, in the order of the experts; without gradient."""
-        begin = time.perf_counter()
-        whole = all_gather(part, self.group)
-        self.traffic.add("atoms", part.numel() * part.element_size() * (self.ranks - 1), time.perf_counter() - begin)
-        return whole
+        with self.traffic.message("atoms", part.nbytes * (self.ranks - 1), part.device):
+            return all_gather(part, self.group)
 
     def _agreed(self, signals: int, device: torch.device) -> int:
         if self.rows is not None:
@@ -106,24 +114,20 @@ class AllToAllExchange:
     def _start(self, parts: Shaped[Tensor, "R *rest"], kind: str) -> Callable[[], Tensor]:
         """As `_send`, but returns at once; the function it gives waits."""
         self._check(parts)
-        sending = parts.detach().contiguous()
-        received = torch.empty_like(sending)
-        work = dist.all_to_all_single(received, sending, group=self.group, async_op=True)
+        there, back = _Flight(self, kind), _Flight(self, kind)
+        parts = _Land.apply(parts, back)
+        received = there.start(parts.detach())
 
         def arrive() -> Tensor:
-            begin = time.perf_counter()
-            work.wait()
-            self.traffic.add(kind, self._foreign(sending), time.perf_counter() - begin)
-            arrived: Tensor = _Arrive.apply(self, parts, received, kind)
+            there.land()
+            arrived: Tensor = _Return.apply(parts, received, back)
             return arrived
 
         return arrive
 
     def _exchange(self, parts: Tensor, kind: str) -> Tensor:
-        begin = time.perf_counter()
-        received = self._apply(self.group, parts.contiguous())
-        self.traffic.add(kind, self._foreign(parts), time.perf_counter() - begin)
-        return received
+        with self.traffic.message(kind, self._foreign(parts), parts.device):
+            return self._apply(self.group, parts.contiguous())
 
     def _foreign(self, parts: Tensor) -> int:
         return parts.numel() * parts.element_size() * (self.ranks - 1) // self.ranks
@@ -147,17 +151,52 @@ class _Send(torch.autograd.Function):
         return None, ctx.exchange._exchange(grads[0], ctx.kind), None
 
 
-class _Arrive(torch.autograd.Function):
-    """What has been received, with the way back."""
+class _Flight:
+    """One all-to-all that is on its way."""
+
+    def __init__(self, exchange: AllToAllExchange, kind: str) -> None:
+        self._exchange, self._kind = exchange, kind
+
+    def start(self, parts: Tensor) -> Tensor:
+        """Send; what comes back is complete when `land` has returned."""
+        self._sending = parts.contiguous()
+        received = torch.empty_like(self._sending)
+        self._work = dist.all_to_all_single(received, self._sending, group=self._exchange.group, async_op=True)
+        return received
+
+    def land(self) -> None:
+        """Wait."""
+        sent = self._exchange._foreign(self._sending)
+        with self._exchange.traffic.message(self._kind, sent, self._sending.device):
+            self._work.wait()
+        del self._work, self._sending
+
+
+class _Land(torch.autograd.Function):
+    """The parts themselves; on the way back, here their gradients have to be there."""
 
     @staticmethod
-    def forward(ctx: Any, exchange: AllToAllExchange, parts: Tensor, received: Tensor, kind: str) -> Tensor:
-        ctx.exchange, ctx.kind = exchange, kind
+    def forward(ctx: Any, parts: Tensor, back: _Flight) -> Tensor:
+        ctx.back = back
+        return parts.view_as(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        ctx.back.land()
+        return grads[0], None
+
+
+class _Return(torch.autograd.Function):
+    """What has been received for some parts; on the way back, here their gradients are sent."""
+
+    @staticmethod
+    def forward(ctx: Any, parts: Tensor, received: Tensor, back: _Flight) -> Tensor:
+        ctx.back = back
         return received
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[None, Tensor, None, None]:
-        return None, ctx.exchange._exchange(grads[0], ctx.kind), None, None
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.back.start(grads[0]), None, None
 
 
 def _operation(transport: str) -> Callable[[Any, Tensor], Tensor]:
@@ -167,6 +206,12 @@ def _operation(transport: str) -> Callable[[Any, Tensor], Tensor]:
         from fairscale.nn.moe.moe_layer import _AllToAll
     operation: Callable[[Any, Tensor], Tensor] = _AllToAll.apply
     return operation
+
+
+def _autograd_number() -> int:
+    """That of an operation that were done now; 0 where none is remembered."""
+    node = torch.zeros((), requires_grad=True).view(1).grad_fn
+    return 0 if node is None else int(node._sequence_nr())
 
 
 def _by_owner(values: Tensor, indices: Tensor, topology: Topology) -> tuple[Tensor, Tensor]:

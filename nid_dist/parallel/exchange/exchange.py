@@ -4,37 +4,52 @@ The mathematics calls `dispatch`, `share`, `combine` and `gather` and does not k
 below (all experts here, nothing sent) or one that crosses ranks.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.device import EventTimer
 
 
-@dataclass
 class Traffic:
     """What this rank has sent to others, and how long it waited for what they sent, since the last `reset`.
 
     Kinds: `codes` (to the owners, and their gradients back), `coordinates`, `sums` (back home, and their gradients to
-    the owners) and `atoms` (experts gathered or fetched for a solver). GPUs wait for each other while their processes
-    go on: seconds are those that the process waited.
+    the owners) and `atoms` (experts gathered or fetched for a solver). On GPUs, which wait for each other while their
+    processes go on, seconds are those that the GPU's stream waited; to read them is to wait for the GPU.
+
+    Attributes:
+        bytes: by kind.
     """
 
-    bytes: dict[str, int] = field(default_factory=dict)
-    seconds: dict[str, float] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.bytes: dict[str, int] = {}
+        self._timers: dict[str, EventTimer] = {}
 
-    def add(self, kind: str, sent: int, waited: float) -> None:
-        """Count one message."""
+    @contextmanager
+    def message(self, kind: str, sent: int, device: torch.device) -> Iterator[None]:
+        """Count a message of so many bytes, and the time that what happens inside takes."""
+        timer = self._timers.setdefault(kind, EventTimer(device))
+        timer.start()
+        yield
+        timer.stop()
         self.bytes[kind] = self.bytes.get(kind, 0) + sent
-        self.seconds[kind] = self.seconds.get(kind, 0.0) + waited
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """By kind."""
+        return {kind: timer.seconds() for kind, timer in self._timers.items()}
 
     def reset(self) -> None:
         """Start anew."""
         self.bytes.clear()
-        self.seconds.clear()
+        self._timers.clear()
 
 
 @runtime_checkable

@@ -4,8 +4,6 @@ They are counted as `atoms`. Every function is called by all ranks that share th
 padded to `padded` signals; rows of experts are not padded: each rank gets those it asks for, and each of them once.
 """
 
-import time
-
 import torch
 import torch.distributed as dist
 from jaxtyping import Bool, Float, Int, Shaped
@@ -56,10 +54,10 @@ def from_first(exchange: Exchange, tensor: Shaped[Tensor, "*shape"]) -> Shaped[T
     if exchange.ranks == 1:
         return tensor
     assert isinstance(exchange, AllToAllExchange)
-    begin, received = time.perf_counter(), tensor.contiguous().clone()
-    dist.broadcast(received, dist.get_global_rank(exchange.group, 0), group=exchange.group)
+    received = tensor.contiguous().clone()
     others = exchange.ranks - 1 if exchange.first_expert == 0 else 0
-    exchange.traffic.add("atoms", received.nbytes * others, time.perf_counter() - begin)
+    with exchange.traffic.message("atoms", received.nbytes * others, received.device):
+        dist.broadcast(received, dist.get_global_rank(exchange.group, 0), group=exchange.group)
     return received
 
 
@@ -119,8 +117,8 @@ def _all_to_all(
     assert isinstance(exchange, AllToAllExchange)
     # Where the numbers of rows do not fit, an all-to-all returns garbage or waits for ever.
     assert sum(sends) == len(rows) and len(sends) == len(receives) == exchange.ranks
-    begin, received = time.perf_counter(), rows.new_empty(sum(receives), *rows.shape[1:])
-    dist.all_to_all_single(received, rows.contiguous(), receives, sends, group=exchange.group)
+    received = rows.new_empty(sum(receives), *rows.shape[1:])
     foreign = len(rows) - sends[dist.get_rank(exchange.group)]
-    exchange.traffic.add("atoms", foreign * rows[:1].nbytes, time.perf_counter() - begin)
+    with exchange.traffic.message("atoms", foreign * rows[:1].nbytes, rows.device):
+        dist.all_to_all_single(received, rows.contiguous(), receives, sends, group=exchange.group)
     return received

@@ -36,7 +36,7 @@ def join(launch: Launch, *, timeout_seconds: float, rendezvous_seconds: float, d
     job = _meet(launch, timeout_seconds, rendezvous_seconds)
     _assemble(job, launch, rendezvous_seconds, gpu_identity(device))
     _refuse_shared_gpus(job)
-    if backend == "gloo" and "GLOO_SOCKET_IFNAME" not in os.environ:
+    if "GLOO_SOCKET_IFNAME" not in os.environ:  # of the processes, whatever their GPUs speak
         one_machine = launch.local_size == launch.size
         interface = "lo" if one_machine else interface_towards(launch.address)
         if interface is not None:

@@ -14,7 +14,9 @@ from torch import Tensor
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.cache import ImageCache
 from nid_dist.data.files import existing_folder, split_folder
+from nid_dist.data.resident import Residents
 from nid_dist.data.splits import SPLITS, Split, assign_splits
+from nid_dist.device import to_device
 from nid_dist.errors import UserError
 from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.audio.reading import (
@@ -28,6 +30,8 @@ from nid_dist.tasks.audio.reading import (
     sound_length,
 )
 from nid_dist.tasks.audio.synthetic import RATE, named_sound, sound_names
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -89,27 +93,37 @@ class AudioSignals:
         self._lengths = [self._measure(ref) for ref in self._refs]
         counts = [-(-(length - self._window) // self._stride) + 1 for length in self._lengths]
         self._ends = np.cumsum(counts, dtype=np.int64)
+        self._residents = Residents(self._lengths, section.channels, self._read)
 
     def __len__(self) -> int:
         """Number of windows over all sounds."""
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def values(self, ids: Int[Tensor, "T"]) -> Float[Tensor, "T C d"]:
+    def values(self, ids: Int[Tensor, "T"], device: torch.device = _CPU) -> Float[Tensor, "T C d"]:
         """Read windows, by ids in [0, len(self)): values around the middle of [0, 1].
+
+        Another device than the CPU keeps the sounds, where it has room for all, and cuts them itself.
 
         Raises:
             UserError: a sound cannot be read, or its file has changed.
         """
+        places = np.array([self._place(signal) for signal in ids.tolist()])
+        resident = self._residents.on(device)
+        if resident is not None and resident.require(places[:, 0]):
+            first = to_device(torch.from_numpy(resident.starts(places[:, 0]) + places[:, 1]), device)
+            return resident.rows(first[:, None] + torch.arange(self._window, device=device))
         out = np.empty((len(ids), self._window, self._section.channels), dtype=np.float32)
-        places = [self._place(signal) for signal in ids.tolist()]
         # Sound by sound, so that even a batch larger than the cache reads each one once.
-        order = sorted(range(len(places)), key=lambda position: places[position])
-        for index, positions in groupby(order, key=lambda position: places[position][0]):
-            values = self._cache.get(index, partial(self._load, index))
+        order = sorted(range(len(places)), key=places[:, 0].__getitem__)
+        for index, positions in groupby(order, key=lambda position: int(places[position, 0])):
+            values = self._read(index)
             for position in positions:
-                first = places[position][1]
-                out[position] = values[first : first + self._window]
-        return torch.from_numpy(out)
+                start = int(places[position, 1])
+                out[position] = values[start : start + self._window]
+        return to_device(torch.from_numpy(out), device)
+
+    def _read(self, index: int) -> Float32[np.ndarray, "N d"]:
+        return self._cache.get(index, partial(self._load, index))
 
     def _load(self, index: int) -> Float32[np.ndarray, "N d"]:
         ref = self._refs[index]

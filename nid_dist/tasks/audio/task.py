@@ -4,9 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from torch import Tensor
 
 from nid_dist.config.schema import Config
+from nid_dist.data.resident import Constant
 from nid_dist.data.sampler import batch_ids
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
@@ -22,6 +24,8 @@ from nid_dist.tasks.base import Picture, draw, grid_prior_samples, methods_of, s
 _SOUNDS = 8  # that an evaluation fits
 _SAMPLES = 2**15  # of each, from its middle
 
+_CPU = torch.device("cpu")
+
 
 class AudioTask:
     """The sounds of a configuration, kept apart as train, val and test.
@@ -35,6 +39,7 @@ class AudioTask:
         self.channels, self.grid_shape = self.section.channels, self.section.grid_shape
         self.refs = list_sounds(self.section)
         self.signals = AudioSignals(self.refs["train"], self.section)
+        self._coords = Constant(self.signals.coords)
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these sounds, all its values from the seed."""
@@ -49,7 +54,7 @@ class AudioTask:
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
         chosen = draw(self.config, step, micro, world, len(self.signals))
-        return chosen.batch(self._samples(chosen.ids))
+        return chosen.batch(self._samples(chosen.ids, world.device))
 
     def prefetch(self, step: int, world: World) -> None:
         """Sounds are read once and kept."""
@@ -90,8 +95,8 @@ class AudioTask:
         grey = [np.clip(1 + (levels - shown[0].max()) / 80, 0, 1)[::-1] for levels in shown]
         return {f"{split}/{ref.name}": np.concatenate(grey)[..., None].astype(np.float32)}
 
-    def _samples(self, ids: Tensor) -> Samples:
-        return Samples(self.signals.coords, self.signals.values(ids))
+    def _samples(self, ids: Int[Tensor, "T"], device: torch.device = _CPU) -> Samples:
+        return Samples(self._coords.on(device), self.signals.values(ids, device))
 
     def _middle(self, ref: SoundRef) -> np.ndarray:
         wave = prepared(ref.load(), self.section, ref.name)

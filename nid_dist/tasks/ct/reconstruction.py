@@ -14,7 +14,7 @@ from torch import Tensor
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution
 from nid_dist.coordinate_grid import coordinate_grid
-from nid_dist.device import Stopwatch
+from nid_dist.device import Stopwatch, to_device
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.back_projection import BackProjection
 from nid_dist.measurements.geometry import Geometry
@@ -61,7 +61,7 @@ class Reconstructor:
         self.model, self.geometry, self.dose, self.model_error = model, geometry, dose, model_error
         watch = Stopwatch(model.device)
         self.side = model.grid_shape[0]
-        self.back_projection = BackProjection(geometry, self.side)
+        self._back_projection = BackProjection(geometry, self.side)
         radon = Radon(geometry, nodes_for(self.side), model.device)
         self.measurement = Remembered(radon)
         self.seconds = watch.seconds()
@@ -75,8 +75,17 @@ class Reconstructor:
         self.seconds += watch.seconds()
 
     def gate_input(self, sinograms: Float32[np.ndarray, "T M"]) -> Float[Tensor, "T C 1"]:
-        """What the gate sees of scans: their filtered back-projections."""
-        return as_gate_input(self.back_projection(sinograms))
+        """What the gate sees of scans, on the model's device: their filtered back-projections."""
+        return as_gate_input(self._back_projection(self._on_device(sinograms)))
+
+    def back_projection(self, sinograms: Float32[np.ndarray, "T M"]) -> Float32[np.ndarray, "T S S"]:
+        """Filtered back-projections of scans, not clipped."""
+        images: np.ndarray = self._back_projection(self._on_device(sinograms)).cpu().numpy()
+        return images
+
+    def _on_device(self, sinograms: Float32[np.ndarray, "T M"]) -> Float[Tensor, "T M"]:
+        # A copy: what is kept of scans is not to be written to.
+        return to_device(torch.tensor(sinograms), self.model.device)
 
     def noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
         """Standard deviation of the measurements from what the dictionary can be, of noise and model together."""
@@ -94,10 +103,8 @@ class Reconstructor:
         if not self.measurement.kept:
             self.prepare()
         noise = self.noise(sinograms)
-        device = self.model.device
-        # A copy: what is kept of scans is not to be written to.
-        measured = torch.tensor(sinograms, device=device)[..., None]
-        gate_input = self.gate_input(sinograms).to(device) if any(method.needs_gate for method in methods) else None
+        measured = self._on_device(sinograms)[..., None]
+        gate_input = self.gate_input(sinograms) if any(method.needs_gate for method in methods) else None
         told = [replace(method, noise=noise) if method.name == "map" else method for method in methods]
         return fit_signals(self.model, self.measurement, measured, told, gate_input)
 
@@ -113,6 +120,6 @@ class Reconstructor:
 _POINTS = 2**15  # at which the features are evaluated at a time: 64 MiB for 512 of them
 
 
-def as_gate_input(images: Float32[np.ndarray, "T S S"]) -> Float[Tensor, "T C 1"]:
+def as_gate_input(images: Float[Tensor, "T S S"]) -> Float[Tensor, "T C 1"]:
     """Back-projections as a gate takes signals: no signal leaves [0, 1], as their streaks do."""
-    return torch.from_numpy(images.clip(0, 1)).flatten(1)[..., None]
+    return images.clamp(0, 1).flatten(1)[..., None]

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
+from nid_dist.device import to_device
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.back_projection import BackProjection
@@ -18,7 +19,8 @@ from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch
-from nid_dist.tasks.base import Picture, split_to_evaluate
+from nid_dist.tasks.ahead import Ahead
+from nid_dist.tasks.base import Picture, draw, split_to_evaluate
 from nid_dist.tasks.ct.config import Tomography
 from nid_dist.tasks.ct.reconstruction import Reconstructor, as_gate_input
 from nid_dist.tasks.ct.scans import Scans, doses, within_disc
@@ -49,15 +51,45 @@ class CTTask(ImageTask):
         self.tomography: Tomography = config.tomography
         self.scans = {split: Scans(images, section, self.tomography) for split, images in refs.items()}
         self._back_projections: dict[int, BackProjection] = {}
+        self._measured = Ahead(self._measure, config.optimizer.accumulation, config.training.steps)
+        self._seen = False  # whether a gate looks at scans in this phase of the training
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch; the gate sees a scan of each signal, of drawn views and dose."""
         batch = super().batch(step, micro, world)
         if self.config.coding.gate.kind == "none":
             return batch
+        return replace(batch, make_gate_input=partial(self._gate_input, step, micro, world))
+
+    def prefetch(self, step: int, world: World) -> None:
+        """Start to read this rank's images of a step in the background, and its scans where a gate sees them."""
+        super().prefetch(step, world)
+        if self._seen:
+            self._measured.prefetch(step, world)
+
+    def _scan_of(self, step: int) -> tuple[int, Dose]:
+        """Views and dose of a step's scans."""
         generator = np.random.default_rng(np.random.SeedSequence([self.config.training.seed, step, _SCAN]))
-        views, dose = generator.choice(self.tomography.views), _pick(doses(self.tomography), generator)
-        return replace(batch, make_gate_input=partial(self._gate_input, batch, int(views), dose))
+        views = int(generator.choice(self.tomography.views))
+        return views, _pick(doses(self.tomography), generator)
+
+    def _measure(self, step: int, micro: int, world: World) -> Float[Tensor, "T M"]:
+        """Scans of the signals of a micro-batch, with noise."""
+        chosen, scans = draw(self.config, step, micro, world, len(self.signals)), self.scans["train"]
+        views, dose = self._scan_of(step)
+        sinograms = [
+            dose.measure(scans.sinogram(index, views), np.random.default_rng([seed, _NOISE]))
+            for index, seed in zip(chosen.ids.tolist(), chosen.noise_seeds.tolist(), strict=True)
+        ]
+        return torch.from_numpy(np.stack(sinograms))
+
+    def _gate_input(self, step: int, micro: int, world: World) -> Float[Tensor, "T C 1"]:
+        self._seen, (views, _) = True, self._scan_of(step)
+        if views not in self._back_projections:
+            geometry = self.scans["train"].geometry(views)
+            self._back_projections[views] = BackProjection(geometry, self.grid_shape[0])
+        measured = to_device(self._measured.take(step, micro, world), world.device)
+        return as_gate_input(self._back_projections[views](measured))
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
         """Mean PSNR over a few signals: of OMP on the image (`val/db_omp`), and from few views (`val/db_map_8`)."""
@@ -101,16 +133,6 @@ class CTTask(ImageTask):
         shown = [prepared(ref, self.config), reconstructor.back_projection(sinogram)[0][..., None].clip(0, 1)]
         shown += [reconstructor.render(fits[method.label])[0] for method in methods]
         return {f"{split}/{ref.name}_{views}_views": np.concatenate(shown, 1).astype(np.float32)}
-
-    def _gate_input(self, batch: Batch, views: int, dose: Dose) -> Float[Tensor, "T C 1"]:
-        scans = self.scans["train"]
-        if views not in self._back_projections:
-            self._back_projections[views] = BackProjection(scans.geometry(views), self.grid_shape[0])
-        sinograms = [
-            dose.measure(scans.sinogram(index, views), np.random.default_rng([seed, _NOISE]))
-            for index, seed in zip(batch.ids.tolist(), batch.noise_seeds.tolist(), strict=True)
-        ]
-        return as_gate_input(self._back_projections[views](np.stack(sinograms)))
 
 
 def methods_of(model: Model, blocks: int) -> list[Method]:

@@ -1,15 +1,19 @@
 """Image regression: images as signals, on a grid, whole or in patches."""
 
 from collections.abc import Iterator
+from itertools import product
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32, Int
+from torch import Tensor
 
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
+from nid_dist.data.resident import Constant
 from nid_dist.data.sampler import batch_ids, symmetries
 from nid_dist.data.splits import Split
+from nid_dist.device import to_device
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import error_map
@@ -17,7 +21,8 @@ from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
-from nid_dist.tasks.base import Picture, draw, grid_prior_samples, methods_of, split_to_evaluate
+from nid_dist.tasks.ahead import Ahead
+from nid_dist.tasks.base import Draw, Picture, draw, grid_prior_samples, methods_of, split_to_evaluate
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, fit_image
 from nid_dist.tasks.images.preparation import prepare
@@ -25,6 +30,7 @@ from nid_dist.tasks.images.signals import ImageSignals
 from nid_dist.tasks.images.sources import ImageRef, list_images
 
 _IMAGES = 4  # that an evaluation fits
+_STEPS = 4  # whose images are read ahead for a device, until it has them all
 _SIDE = 512  # of the part of a larger image that it fits: an evaluation takes seconds, whatever the camera
 
 
@@ -49,6 +55,8 @@ class ImageTask:
         self.refs = list_images(section) if refs is None else refs
         self.signals = ImageSignals(self.refs["train"], section, channels=self.channels)
         self.grid_shape = section.grid_shape
+        self._coords = Constant(self.signals.coords)
+        self._ahead = Ahead(self._read, config.optimizer.accumulation, config.training.steps)
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these images, all its values from the seed."""
@@ -62,14 +70,31 @@ class ImageTask:
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
-        chosen, training = draw(self.config, step, micro, world, len(self.signals)), self.config.training
-        turns = symmetries(training.seed, step, training.batch)[chosen.part] if self.section.augment else None
-        return chosen.batch(Samples(self.signals.coords, self.signals.values(chosen.ids, turns)))
+        chosen, device = draw(self.config, step, micro, world, len(self.signals)), world.device
+        if self.signals.cut_on(device):
+            values = self.signals.values(chosen.ids, self._turns(chosen), device)
+        else:
+            values = to_device(self._ahead.take(step, micro, world), device)
+        return chosen.batch(Samples(self._coords.on(device), values))
 
     def prefetch(self, step: int, world: World) -> None:
         """Start to read this rank's images of a step in the background."""
-        for micro in range(self.config.optimizer.accumulation):
-            self.signals.prefetch(draw(self.config, step, micro, world, len(self.signals)).ids)
+        if not self.signals.cut_on(world.device):
+            self._ahead.prefetch(step, world)
+            return
+        if self.signals.all_on(world.device):
+            return
+        steps = 1 if world.device.type == "cpu" else _STEPS
+        for later, micro in product(range(step, step + steps), range(self.config.optimizer.accumulation)):
+            self.signals.prefetch(draw(self.config, later, micro, world, len(self.signals)).ids, world.device)
+
+    def _turns(self, chosen: Draw) -> Int[Tensor, "T"] | None:
+        training = self.config.training
+        return symmetries(training.seed, chosen.step, training.batch)[chosen.part] if self.section.augment else None
+
+    def _read(self, step: int, micro: int, world: World) -> Float[Tensor, "T C d"]:
+        chosen = draw(self.config, step, micro, world, len(self.signals))
+        return self.signals.values(chosen.ids, self._turns(chosen))
 
     def sample(self, count: int) -> Samples:
         """Training signals for data-dependent initial values."""

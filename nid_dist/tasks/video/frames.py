@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Shaped
+from jaxtyping import Bool, Float32, Float64, Shaped, UInt16
 
 from nid_dist.errors import UserError
 from nid_dist.tasks.images.preparation import prepare, resized
@@ -16,6 +16,7 @@ from nid_dist.tasks.video.decoding import Decoded, decode, in_memory
 
 FrameArray = Float32[np.ndarray, "H W d"]
 
+UNIT = np.float32(1 / 65535)
 _UNEVEN = 0.1  # of the usual time between frames, by which an even rate may be missed
 
 
@@ -76,13 +77,17 @@ class Video:
 
     def read(self, frames: Sequence[int]) -> Float32[np.ndarray, "T H W d"]:
         """Read frames: values in [0, 1], zeros where one is missing."""
-        shape = (*self.grid_shape, self.channels)
-        out = np.empty((len(frames), *shape), np.float32)
-        count = int(np.prod(shape))
+        out = np.empty((len(frames), *self.grid_shape, self.channels), np.float32)
         for place, frame in enumerate(frames):
-            read = os.pread(self._file.fileno(), 2 * count, 2 * count * frame)
-            np.multiply(np.frombuffer(read, np.uint16).reshape(shape), np.float32(1 / 65535), out=out[place])
+            np.multiply(self.samples(frame), UNIT, out=out[place])
         return out
+
+    def samples(self, frame: int) -> UInt16[np.ndarray, "H W d"]:
+        """A frame as it is kept: multiples of `UNIT`."""
+        shape = (*self.grid_shape, self.channels)
+        count = int(np.prod(shape))
+        read = os.pread(self._file.fileno(), 2 * count, 2 * count * frame)
+        return np.frombuffer(read, np.uint16).reshape(shape)
 
     def _keep(self, image: FrameArray | None, place: int, signals: VideoSection) -> None:
         """Write a frame into the file, 16 bits a sample."""

@@ -1,11 +1,12 @@
 """Video decomposition: frames as signals, whose codes change with time; the data term forgives what moves."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 from torch import Tensor
 
 from nid_dist.code import Code
@@ -15,19 +16,24 @@ from nid_dist.coding.gates.temporal import TemporalGate
 from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.data.resident import Constant, Residents
 from nid_dist.data.sampler import independent_generator
+from nid_dist.device import to_device
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
 from nid_dist.tasks.base import Picture, draw, grid_prior_samples
 from nid_dist.tasks.video.config import VideoSection
-from nid_dist.tasks.video.frames import Video
+from nid_dist.tasks.video.frames import UNIT, Video
 
 _FRAMES = 8  # that an evaluation looks at
 # The first expert's coefficient at the start; and how much smaller than a gate's usual ones all others' are.
 _LEAD, _REST = 0.5, 0.1
 _LEFT_OUT_PIXELS, _LEFT_OUT_FRAMES = 11, 12  # independent streams of random numbers
+
+_CPU = torch.device("cpu")
+_NOT_LOOKING = ("none", "codebook", "temporal")  # gates, for which no whole frames are read
 
 
 class VideoTask:
@@ -48,6 +54,10 @@ class VideoTask:
         self.kept = kept_frames(config, self.video.present)
         """Whether a frame is fitted: it can be decoded, and is not left out on purpose."""
         self.signals = np.flatnonzero(self.kept).tolist()
+        lengths = [len(self.coords)] * len(self.video)
+        self._coords = Constant(self.coords)
+        self._frames = Residents(lengths, self.channels, self.video.samples)
+        self._kept_pixels = Residents(lengths, 1, self._kept_of)
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these frames, all its values from the seed; the first expert leads every code."""
@@ -63,10 +73,15 @@ class VideoTask:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
         chosen = draw(self.config, step, micro, world, len(self.signals))
         chosen = replace(chosen, ids=torch.tensor(self.signals)[chosen.ids])
-        frames, weights = chosen.ids.tolist(), None
+        frames, device, where = chosen.ids.tolist(), world.device, chosen.coordinates(len(self.coords))
+        coords = self._coords.on(device)
+        values, weights = self.values(frames, device, where), None
         if self.section.video.missing_pixels:
-            weights = torch.from_numpy(self.kept_pixels(frames)).float()
-        return chosen.batch(Samples(self.coords, self.values(frames), weights))
+            weights = self._weights(frames, device, where)
+        if where is None:
+            return chosen.batch(Samples(coords, values, weights))
+        samples, gate = Samples(coords[to_device(where, device)], values, weights), self.config.coding.gate.kind
+        return chosen.batch(samples, None if gate in _NOT_LOOKING else partial(self.values, frames, device))
 
     def prefetch(self, step: int, world: World) -> None:
         """Frames are decoded already."""
@@ -80,9 +95,32 @@ class VideoTask:
         """This rank's part of training frames, from whose codes the prior is learned."""
         return grid_prior_samples(self, count, world)
 
-    def values(self, frames: Sequence[int]) -> Float[Tensor, "T C d"]:
-        """Frames on the grid."""
-        return torch.from_numpy(self.video.read(frames)).flatten(1, 2)
+    def values(
+        self, frames: Sequence[int], device: torch.device = _CPU, where: Int[Tensor, "c"] | None = None
+    ) -> Float[Tensor, "T c d"]:
+        """Frames on the grid, or at some of its places, on a device, which keeps them where it has room."""
+        return self._rows(self._frames, frames, device, where, self.video.samples, UNIT)
+
+    def _weights(self, frames: Sequence[int], device: torch.device, where: Int[Tensor, "c"] | None) -> Tensor:
+        return self._rows(self._kept_pixels, frames, device, where, self._kept_of, np.float32(1))[..., 0]
+
+    def _rows(
+        self,
+        residents: Residents,
+        frames: Sequence[int],
+        device: torch.device,
+        where: Int[Tensor, "c"] | None,
+        load: Callable[[int], Shaped[np.ndarray, "*C d"]],
+        unit: np.float32,
+    ) -> Float[Tensor, "T c d"]:
+        """Multiples of a unit at places of frames, from where they are kept."""
+        count, resident, arrays = len(self.coords), residents.on(device), np.array(frames)
+        if resident is not None and resident.require(arrays):
+            first = to_device(torch.from_numpy(resident.starts(arrays)), device)[:, None]
+            places = torch.arange(count, device=device) if where is None else to_device(where, device)
+            return resident.rows(first + places)
+        read = [load(frame).reshape(count, -1)[... if where is None else where.numpy()] * unit for frame in frames]
+        return to_device(torch.from_numpy(np.stack(read)), device)
 
     def kept_pixels(self, frames: Sequence[int]) -> Bool[np.ndarray, "T C"]:
         """Which pixels are fitted: all but those left out on purpose, which depend on (seed, frame) only."""
@@ -90,6 +128,9 @@ class VideoTask:
         seed = self.config.training.seed
         rows = [independent_generator(seed, _LEFT_OUT_PIXELS, frame).random(count) >= share for frame in frames]
         return np.stack(rows) if rows else np.zeros((0, count), bool)
+
+    def _kept_of(self, frame: int) -> Float32[np.ndarray, "C 1"]:
+        return self.kept_pixels([frame])[0, :, None].astype(np.float32)
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
         """How far, in the middle over the pixels, f with the gate's codes is from a few frames it has been fitted to.
@@ -143,6 +184,10 @@ def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarr
 def _let_first_lead(model: Model) -> None:
     """Start codes with the expert that is the cheapest; the order does the rest."""
     gate = model.gate
+    if isinstance(gate, CodebookGate) and gate.linear is not None:
+        gate.linear.weight.mul_(_REST)
+        gate.linear.bias[0] = _LEAD
+        return
     if isinstance(gate, CodebookGate):
         gate.codes.mul_(_REST)
         gate.codes[:, 0] = _LEAD

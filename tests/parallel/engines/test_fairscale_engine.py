@@ -15,16 +15,16 @@ from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 from nid_dist.parallel.world import World
 from tests.parallel.processes import run
-from tests.parallel.training_runs import N, Numbers, assert_same, continued, whole_run
+from tests.parallel.training_runs import ACCUMULATION, N, Numbers, assert_same, continued, whole_run
 
 
 def train(rank: int, world_size: int, size: int) -> dict[str, Numbers]:
     topology = Topology(N, world_size, rank, size)
     world = ProcessGroupWorld(topology, "fairscale")
-    found = whole_run(lambda: FairscaleEngine(world), world)
-    found["continued"] = continued(lambda: FairscaleEngine(world), world, found["middle"])
+    found = whole_run(lambda: FairscaleEngine(world, ACCUMULATION), world)
+    found["continued"] = continued(lambda: FairscaleEngine(world, ACCUMULATION), world, found["middle"])
     middle = whole_run(LocalEngine, World(Topology(N)))["middle"]
-    found["taken over"] = continued(lambda: FairscaleEngine(world), world, middle, topology)
+    found["taken over"] = continued(lambda: FairscaleEngine(world, ACCUMULATION), world, middle, topology)
     return found
 
 
@@ -46,7 +46,7 @@ from nid_dist.parallel.engines.fairscale_engine import FairscaleEngine
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 from nid_dist.parallel.exchange.topology import Topology
 torch.distributed.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
-net, engine = torch.nn.Linear(2, 1), FairscaleEngine(ProcessGroupWorld(Topology(1), "fairscale"))
+net, engine = torch.nn.Linear(2, 1), FairscaleEngine(ProcessGroupWorld(Topology(1), "fairscale"), 1)
 group = {"params": list(net.parameters()), "name": "experts", "sharded": True}
 engine.prepare([net], torch.optim.Adam([group], lr=0.5, fused=True))
 before = net.weight.detach().clone()
