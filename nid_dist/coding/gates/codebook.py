@@ -6,15 +6,27 @@ from torch import Tensor, nn
 
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.layers import MID_LEVEL
+from nid_dist.dictionary.activations import UnsetLinear
 from nid_dist.errors import UserError
 
 
 class CodebookGate(nn.Module):
-    """Codes in the unit ball, N(0, 1/n) at first, and biases, as rows of two tables."""
+    """Codes in the unit ball, N(0, 1/n) at first, and biases, as rows of two tables.
 
-    def __init__(self, *, experts: int, channels: int, signals: int, generator: torch.Generator) -> None:
+    With a `rank` below n the table holds so many numbers of a signal, which one layer for all makes codes of.
+    """
+
+    def __init__(
+        self, *, experts: int, channels: int, signals: int, generator: torch.Generator, rank: int | None = None
+    ) -> None:
         super().__init__()
-        self.codes = nn.Parameter(torch.empty(signals, experts).normal_(0, experts**-0.5, generator=generator))
+        held, self.linear = experts, None
+        if rank is not None and rank < experts:
+            held, self.linear = rank, UnsetLinear(rank, experts)
+            with torch.no_grad():
+                self.linear.weight.normal_(0, experts**-0.5, generator=generator)
+                self.linear.bias.zero_()
+        self.codes = nn.Parameter(torch.empty(signals, held).normal_(0, held**-0.5, generator=generator))
         self.biases = nn.Parameter(torch.full((signals, channels), MID_LEVEL))
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
@@ -25,7 +37,8 @@ class CodebookGate(nn.Module):
         """
         if ids.device.type == "cpu":
             self.require_known(ids)
-        return GateOutput(_UnitBall.apply(self.codes[ids]), self.biases[ids])
+        codes = self.codes[ids] if self.linear is None else self.linear(self.codes[ids])
+        return GateOutput(_UnitBall.apply(codes), self.biases[ids])
 
     def require_known(self, ids: Int[Tensor, "T"]) -> None:
         """Refuse an id that is not a training signal's; the device is waited for.
