@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 from nid_dist.checkpoints import checkpoint
 from nid_dist.checkpoints.run_folder import CHECKPOINTS, RunFolder
+from nid_dist.checkpoints.writing import write_tensors
 from nid_dist.config import Config, load_config
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
@@ -39,14 +40,14 @@ def export(model: Model, folder: Path) -> Path:
     temporary = folder.with_name(f".{folder.name}.tmp-{os.getpid()}")
     try:
         temporary.mkdir(parents=True)
-        state = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-        save_file(state, temporary / _WEIGHTS)
+        write_tensors(temporary / _WEIGHTS, model.state_dict(), {})
         (temporary / _CONFIG).write_text(model.config.to_yaml())
         write_json(temporary / _FACTS, {**_facts(model), "sha256": _digest(temporary / _WEIGHTS)})
         os.replace(temporary, folder)
-    except (OSError, SafetensorError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(str(folder), found=reason, expected="a writable place", hint="choose another") from error
+    except OSError as error:
+        raise UserError(
+            str(folder), found=error.strerror or str(error), expected="a writable place", hint="choose another"
+        ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder

@@ -24,7 +24,10 @@ class Recorder:
 
     def __init__(self, device: torch.device) -> None:
         self._device, self._module = device, torch.get_device_module(device)
+        if device.type == "cuda":
+            torch.backends.cuda.preferred_linalg_library("cusolver")  # MAGMA's batched solvers wait for the device
         self._stream = self._module.Stream(device)
+        self._pool: Any = None
 
     @contextmanager
     def stream(self) -> Iterator[None]:
@@ -44,19 +47,23 @@ class Recorder:
     ) -> "Recording":
         """Record a call, without running it.
 
+        All recordings share their memory but for what they are given: a replay overwrites the results of the others.
+
         Raises:
             RuntimeError: when the call does what a graph cannot hold.
         """
         held = {name: tensor.clone() for name, tensor in inputs.items()}
         graph = self._module.CUDAGraph()
         synchronise(self._device)
-        with self._module.graph(graph, stream=self._stream):
+        # Threads that read signals ahead may pin memory meanwhile.
+        with self._module.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
             outputs = call(held)
+        self._pool = graph.pool()
         return Recording(graph, held, outputs)
 
 
 class Recording:
-    """A recorded call: its results are in the same memory each time, until the next replay."""
+    """A recorded call; its results stay until the next replay of any."""
 
     def __init__(self, graph: Any, inputs: dict[str, Tensor], outputs: Mapping[str, Tensor]) -> None:
         self._graph, self._inputs, self._outputs = graph, inputs, outputs

@@ -13,6 +13,7 @@ from nid_dist.code import Code
 from nid_dist.coding.fit import Fit
 from nid_dist.coding.gates import make_gate
 from nid_dist.coding.gates.base import GateOutput
+from nid_dist.coding.gates.codebook import CodebookGate
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.method import Method
 from nid_dist.coding.prior import Prior, StoredPrior
@@ -247,6 +248,8 @@ class Model(nn.Module):
     @torch.no_grad()
     def encode(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"] | None = None) -> Code:
         """The gate's code of signals on its grid, with `ids` as for `gate_output`: the instant representation."""
+        if isinstance(self.gate, CodebookGate) and ids is not None:
+            self.gate.require_known(ids)
         output, kind = self.gate_output(values, ids), self.coords.dtype  # in bf16 a gate's output may be of fewer bits
         return signed_top_k(output.logits.to(kind), output.bias.to(kind), self.support)
 

@@ -1,24 +1,25 @@
 """The tensors of a checkpoint in safetensors files, one of each rank, that any other number of ranks can read.
 
 Every rank writes and reads by itself: who writes what follows from the names and shapes, which all ranks know. So
-`torch.distributed.checkpoint` plans for one process at a time, and sends no pickles between the ranks.
+`torch.distributed.checkpoint` plans for one process at a time, and sends no pickles between the ranks. It reads the
+files; to write them it would hold all tensors a second time.
 """
 
-import os
+import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from nid_dist.checkpoints.writing import write_tensors
 from nid_dist.parallel.world import World
-
-_OWN = "shard-00001-model-00001-of-00001.safetensors"  # as torch.distributed.checkpoint names that of one process
 
 
 def shard_name(rank: int) -> str:
-    """The file that a rank writes, if it has anything to write."""
-    return _OWN.replace("00001", f"{rank + 1:05d}", 1)
+    """The file that a rank writes, if it has anything to write, as torch.distributed.checkpoint would call it."""
+    return f"shard-{rank + 1:05d}-model-00001-of-00001.safetensors"
 
 
 def write_shard(folder: Path, tensors: Mapping[str, Tensor], world: World) -> int:
@@ -29,20 +30,21 @@ def write_shard(folder: Path, tensors: Mapping[str, Tensor], world: World) -> in
     Returns:
         The bytes of this rank's file; 0: it has nothing to write, and there is no file.
     """
-    from torch.distributed import checkpoint as dcp  # a second of import that only this needs
-
-    own = folder / f"rank-{world.rank}"
-    own.mkdir()
-    writer = dcp.HuggingFaceStorageWriter(path=str(own), save_distributed=True)
-    _one_process(dcp.save, _storable(_share(tensors, world)), storage_writer=writer)
-    written = sorted(path.name for path in own.iterdir())
-    if written not in ([], [_OWN]):
-        raise RuntimeError(f"torch.distributed.checkpoint wrote {written}, which may be pickles")
-    shard = folder / shard_name(world.rank)
-    for name in written:
-        os.rename(own / name, shard)
-    own.rmdir()
-    return shard.stat().st_size if written else 0
+    parts: dict[str, Tensor] = {}
+    offsets: dict[str, list[int]] = {}
+    tensor: Any
+    for name, tensor in _share(tensors, world).items():
+        if hasattr(tensor, "to_local"):
+            parts[name], (chunk,) = tensor.to_local(), tensor.__create_chunk_list__()
+            offsets[name] = list(chunk.offsets)
+        else:
+            parts[name], offsets[name] = tensor, [0] * tensor.dim()
+    if not parts:
+        return 0
+    # Where each part belongs, as torch.distributed.checkpoint writes it.
+    places = {name: {"saved_offsets": offset} for name, offset in offsets.items()}
+    metadata = {"DCP_SHARDING_INFO": json.dumps(places), "DCP_VERSION": "1.0"}
+    return write_tensors(folder / shard_name(world.rank), parts, metadata)
 
 
 def read_shards(path: Path, into: Mapping[str, Tensor]) -> None:
@@ -50,9 +52,16 @@ def read_shards(path: Path, into: Mapping[str, Tensor]) -> None:
 
     The checkpoint is complete and fits; DTensors take their own part only.
     """
-    from torch.distributed import checkpoint as dcp
+    from torch.distributed import checkpoint as dcp  # a second of import that only this needs
+    from torch.distributed.checkpoint import CheckpointException
 
-    _one_process(dcp.load, dict(into), storage_reader=dcp.HuggingFaceStorageReader(path=str(path)))
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        try:
+            # Without a process group.
+            dcp.load(dict(into), storage_reader=dcp.HuggingFaceStorageReader(path=str(path)), no_dist=True)
+        except CheckpointException as error:
+            raise next(iter(error.failures.values()))[0] from error
 
 
 def _share(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
@@ -67,28 +76,3 @@ def _share(tensors: Mapping[str, Tensor], world: World) -> dict[str, Tensor]:
             if writer == world.rank:
                 mine[name] = tensor
     return mine
-
-
-def _storable(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Safetensors takes neither strided views nor two names for one memory; a DTensor's part is under one name."""
-    storable, seen = {}, set()
-    for name, tensor in tensors.items():
-        tensor = tensor.detach().contiguous()
-        if not hasattr(tensor, "to_local"):
-            memory = tensor.untyped_storage().data_ptr()
-            tensor = tensor.clone() if memory in seen else tensor
-            seen.add(memory)
-        storable[name] = tensor
-    return storable
-
-
-def _one_process(call: Callable[..., object], *args: object, **kwargs: object) -> None:
-    """Calls a function of torch.distributed.checkpoint without a process group, and raises what really happened."""
-    from torch.distributed.checkpoint import CheckpointException
-
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
-        try:
-            call(*args, no_dist=True, **kwargs)
-        except CheckpointException as error:
-            raise next(iter(error.failures.values()))[0] from error

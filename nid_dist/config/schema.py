@@ -105,6 +105,10 @@ class Gate(Section):
     width: PositiveInt = 64
     harmonics: PositiveInt = Field(16, description="`temporal`: waves of 1/2, 1, ... this / 2 periods over the video")
     iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
+    rank: PositiveInt | None = Field(
+        None,
+        description="numbers that the n logits are linear in, for very many experts; null: all that the gate computes",
+    )
     noisy: bool = Field(False, description="noisy top-k while training in mode `gate` (Shazeer et al. 2017)")
 
 
@@ -257,6 +261,8 @@ class Config(Section):
             )
         if self.coding.gate.kind == "none" and any(p.mode != "solve" for p in self.coding.phases):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
+        if self.coding.gate.rank is not None and self.coding.gate.kind == "unrolled":
+            raise ValueError("coding.gate.rank is for gates with a last layer, not for 'unrolled'; leave it out")
         self.signals.check(self.coding.gate.kind, [phase.mode for phase in self.coding.phases])
         if self.tomography is not None:
             self.tomography.check(self.signals, self.coding.gate.kind)

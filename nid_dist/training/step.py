@@ -8,6 +8,7 @@ recorded once for each kind of step and replayed.
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -52,6 +53,7 @@ class TrainingStep:
     ) -> None:
         self._config, self._model, self._engine, self._world = config, model, engine, world
         self._usage, self._clock = usage, clock
+        self._phase: Callable[[str], AbstractContextManager[object]] = clock.phase
         self._number = torch.zeros((), dtype=torch.float64, device=world.device)
         self._failed = torch.full((4,), _NONE, dtype=torch.float64, device=world.device)
         self._launched: Counter[object] = Counter()
@@ -110,24 +112,23 @@ class TrainingStep:
         if recording is None:
             with recorder.stream():
                 return call(inputs)
-        with self._clock.phase("graph"):
+        with self._phase("graph"):
             return recording.replay(inputs)
 
     def _record(
         self, recorder: Recorder, call: Callable[[Mapping[str, Tensor]], Figures], inputs: Mapping[str, Tensor]
     ) -> Recording | None:
-        clock, self._clock = self._clock, StepClock(self._world)  # inside a graph there is nothing to be timed
+        self._phase = nullcontext  # inside a graph nothing is timed
         try:
             return recorder.record(call, inputs)
         except RuntimeError as error:
             for parameter in self._model.parameters():
                 parameter.grad = None
-            self.warnings.append(
-                f"steps are not recorded as a graph, which makes them slower: {str(error).splitlines()[0]}"
-            )
+            reason = str(error).splitlines()[0]
+            self.warnings.append(f"a step cannot be recorded as a graph, and is launched piece by piece: {reason}")
             return None
         finally:
-            self._clock = clock
+            self._phase = self._clock.phase
 
     def _step(self, phase: Phase, batches: Sequence[Batch], *, is_warmup: bool) -> Figures:
         """Gradients of the whole batch, micro-batch by micro-batch, and what the optimiser makes of them."""
@@ -139,13 +140,13 @@ class TrainingStep:
         unsolved = self._failed.new_full((), _NONE)
         # Casts are not remembered: a recording would read them where they were.
         with products_in(config.training.precision, self._world.device, remember_casts=self._recorder is None):
-            with self._clock.phase("codes"):
+            with self._phase("codes"):
                 prepared = [prepare(self._model, b, config, mode, warm=is_warmup, alone=count == 1) for b in batches]
                 shared = average([each.statistics for each in prepared], weights, self._world)
             for each, weight in zip(prepared, weights, strict=True):
-                with self._clock.phase("forward"):
+                with self._phase("forward"):
                     loss = LOSSES[mode](self._model, each, shared, config, self._world)
-                with self._clock.phase("backward"):
+                with self._phase("backward"):
                     self._engine.backward(loss.total * (weight / count))
                 if weight:
                     self._usage.add(loss.code)
@@ -154,7 +155,7 @@ class TrainingStep:
                 for name, value in {"loss": loss.total.detach(), **loss.parts}.items():
                     share = value.double() * (weight / count)
                     figures[name] = figures[name] + share if name in figures else share
-        with self._clock.phase("step"):
+        with self._phase("step"):
             # After a step that failed none counts.
             total = torch.where(self._failed[0] == _NONE, figures["loss"], torch.nan)
             norm = self._engine.step(config.optimizer.clip_norm, total)

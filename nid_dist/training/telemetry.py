@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from nid_dist.device import Stopwatch
+from nid_dist.device import EventTimer
 from nid_dist.parallel.exchange.exchange import Traffic
 from nid_dist.parallel.world import World
 
@@ -29,7 +29,8 @@ class StepClock:
 
     def reset(self) -> None:
         """Start anew."""
-        self._seconds = dict.fromkeys(PHASES, 0.0)
+        # Signals are read by the host; all else is the device's work, which the host is far ahead of.
+        self._timers = {name: EventTimer(None if name == "data" else self._world.device) for name in PHASES}
         self._traffic = Traffic()
         self._steps = 0
 
@@ -45,14 +46,14 @@ class StepClock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Count what happens inside to a phase of the step."""
-        watch = Stopwatch(self._world.device)
+        self._timers[name].start()
         yield
-        self._seconds[name] += watch.seconds()
+        self._timers[name].stop()
 
     def facts(self) -> dict[str, float]:
         """Means per step, over all ranks: `ms/PHASE`, `ms/wait_KIND`, `kB/KIND`; to be called on all ranks."""
         steps = max(1, self._steps)
-        facts = {f"ms/{name}": 1e3 * seconds / steps for name, seconds in self._seconds.items()}
+        facts = {f"ms/{name}": 1e3 * timer.seconds() / steps for name, timer in self._timers.items()}
         facts |= {f"ms/wait_{kind}": 1e3 * seconds / steps for kind, seconds in sorted(self._traffic.seconds.items())}
         facts |= {f"kB/{kind}": sent / 1e3 / steps for kind, sent in sorted(self._traffic.bytes.items())}
         mean = self._world.agree(torch.tensor(list(facts.values()), dtype=torch.float64))
@@ -60,5 +61,9 @@ class StepClock:
 
     def working_ms(self) -> Float64[Tensor, "ranks"]:
         """Milliseconds per step of each rank without waiting for messages: what a slow rank shows; called on all."""
-        own = 1e3 * (sum(self._seconds.values()) - sum(self._traffic.seconds.values())) / max(1, self._steps)
+        own = (
+            1e3
+            * (sum(timer.seconds() for timer in self._timers.values()) - sum(self._traffic.seconds.values()))
+            / max(1, self._steps)
+        )
         return self._world.all_gather(torch.tensor(own, dtype=torch.float64))

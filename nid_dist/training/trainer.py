@@ -297,7 +297,7 @@ class Trainer:
         return not self.world.all_reduce_sum((~good).sum())
 
     def _diverged(self, step: int, found: str) -> NoReturn:
-        self.monitor.scalars(self.step, {}, event="warning", text={"message": f"diverged: {found}"})
+        self.monitor.scalars(step - 1, {}, event="warning", text={"message": f"diverged: {found}"})
         raise divergence(self.config.optimizer, self.folder.checkpoints, step, found)
 
     def _tensors(self, optimizer: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,7 +5,9 @@ import torch
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.coding.gates.codebook import CodebookGate
 from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.errors import UserError
 from tests.device.simulated import counted
 from tests.dictionary import oracle
 from tests.dictionary.test_evaluation import CODES, HUGE, TINY, Strategy
@@ -49,3 +51,15 @@ def test_evaluation_waits_for_nothing(private: int, strategy: str | int, per_sig
     assert not waits
     for one, other in zip(here, there, strict=True):
         torch.testing.assert_close(other, one, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("rank", [None, 3])
+def test_a_training_does_not_wait_for_its_codebook_and_a_user_is_told(rank: int | None) -> None:
+    book = CodebookGate(experts=9, channels=1, signals=4, generator=torch.Generator().manual_seed(0), rank=rank)
+    book.to(SIM)
+    values, ids = torch.zeros(2, 5, 1, device=SIM), torch.tensor([3, 1], device=SIM)
+    with counted() as waits:
+        book(values, ids).logits.square().sum().backward()
+    assert not waits
+    with pytest.raises(UserError, match="asked for signal 4"):
+        book.require_known(ids + 1)

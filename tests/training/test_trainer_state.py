@@ -14,7 +14,7 @@ from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.parallel.world import World
 from nid_dist.tasks.images.task import ImageTask
-from nid_dist.training import trainer as module
+from nid_dist.training import step as steps_module
 from nid_dist.training.run import train
 from nid_dist.training.trainer import Trainer
 from tests.tiny import tiny, write_pictures
@@ -187,7 +187,7 @@ def test_a_checkpoint_of_another_configuration_changes_nothing(
 
 def spoiled(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """From a step on, the loss of mode `solve` is not a number."""
-    original, calls = module.LOSSES["solve"], []
+    original, calls = steps_module.LOSSES["solve"], []
 
     def loss(*args: Any) -> Any:
         calls.append(1)
@@ -195,7 +195,7 @@ def spoiled(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
         factor = math.nan if len(calls) > at else 1.0
         return type(made)(made.total * factor, made.code, made.parts)
 
-    monkeypatch.setitem(module.LOSSES, "solve", loss)
+    monkeypatch.setitem(steps_module.LOSSES, "solve", loss)
 
 
 def test_a_loss_that_is_no_number_stops_with_the_last_good_checkpoint(
@@ -244,7 +244,7 @@ def test_an_unsolvable_first_step_names_its_own_hint(
     def singular(*_: Any, **__: Any) -> Any:
         raise UserError("ridge, signal 0", found="a singular system", expected="another", hint="raise coding.ridge")
 
-    monkeypatch.setattr(module, "prepare", singular)
+    monkeypatch.setattr(steps_module, "prepare", singular)
     with pytest.raises(UserError, match=r"^ridge, signal 0: .*raise coding.ridge$"):
         steps(images, tmp_path / "run")
 

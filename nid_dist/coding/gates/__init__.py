@@ -35,7 +35,7 @@ def make_gate(
         ValueError: for a grid_shape that the gate cannot read (the configuration has been checked for that).
     """
     if config.kind == "codebook":
-        return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator)
+        return CodebookGate(experts=experts, channels=channels, signals=signals, generator=generator, rank=config.rank)
     if config.kind == "temporal":
         from nid_dist.coding.gates.temporal import TemporalGate
 
@@ -46,9 +46,12 @@ def make_gate(
             width=config.width,
             harmonics=config.harmonics,
             generator=generator,
+            rank=config.rank,
         )
     if config.kind == "pointnet":
-        return PointNetGate(experts=experts, channels=channels, width=config.width, generator=generator)
+        return PointNetGate(
+            experts=experts, channels=channels, width=config.width, generator=generator, rank=config.rank
+        )
     if len(grid_shape) > 2:
         raise ValueError(f"the {config.kind} gate reads rows and columns, not a grid of shape {grid_shape}")
     *rows, width = grid_shape
@@ -78,4 +81,11 @@ def make_gate(
                 expected="a gate, as something here needs predicted codes",
                 hint="choose light, unrolled, conv, resnet or codebook, or a solver that needs no gate",
             )
-    return made(experts=experts, channels=channels, grid_shape=(height, width), width=config.width, generator=generator)
+    return made(
+        experts=experts,
+        channels=channels,
+        grid_shape=(height, width),
+        width=config.width,
+        generator=generator,
+        rank=config.rank,
+    )

@@ -5,7 +5,8 @@ are the signals on their shared grid, in [0, 1], rows first; `ids` says which tr
 codebook asks). A gate predicts dense, signed logits; choosing the support from them is `nid_dist/coding/topk.py`.
 
 A gate is made for n `experts`, d `channels`, signals on a `grid_shape` (H, W), layers of some `width`; `signals` is the
-number of training signals, and the `generator` that of its initial values.
+number of training signals, and the `generator` that of its initial values; with a `rank` its logits are linear in so
+many numbers (None: in all that it computes of a signal).
 """
 
 from dataclasses import dataclass

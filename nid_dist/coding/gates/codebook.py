@@ -6,22 +6,45 @@ from torch import Tensor, nn
 
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.layers import MID_LEVEL
+from nid_dist.dictionary.activations import UnsetLinear
 from nid_dist.errors import UserError
 
 
 class CodebookGate(nn.Module):
-    """Codes in the unit ball, N(0, 1/n) at first, and biases, as rows of two tables."""
+    """Codes in the unit ball, N(0, 1/n) at first, and biases, as rows of two tables.
 
-    def __init__(self, *, experts: int, channels: int, signals: int, generator: torch.Generator) -> None:
+    With a `rank` below n the table holds so many numbers of a signal, which one layer for all makes codes of.
+    """
+
+    def __init__(
+        self, *, experts: int, channels: int, signals: int, generator: torch.Generator, rank: int | None = None
+    ) -> None:
         super().__init__()
-        self.codes = nn.Parameter(torch.empty(signals, experts).normal_(0, experts**-0.5, generator=generator))
+        held, self.linear = experts, None
+        if rank is not None and rank < experts:
+            held, self.linear = rank, UnsetLinear(rank, experts)
+            with torch.no_grad():
+                self.linear.weight.normal_(0, experts**-0.5, generator=generator)
+                self.linear.bias.zero_()
+        self.codes = nn.Parameter(torch.empty(signals, held).normal_(0, held**-0.5, generator=generator))
         self.biases = nn.Parameter(torch.full((signals, channels), MID_LEVEL))
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
         """Codes of norm 1 at most, and biases, of training signals 0 to signals - 1; the values are not read.
 
         Raises:
-            UserError: for an id that is not a training signal's.
+            UserError: for an id that is not a training signal's, where it is on the CPU, and to ask costs nothing.
+        """
+        if ids.device.type == "cpu":
+            self.require_known(ids)
+        codes = self.codes[ids] if self.linear is None else self.linear(self.codes[ids])
+        return GateOutput(_UnitBall.apply(codes), self.biases[ids])
+
+    def require_known(self, ids: Int[Tensor, "T"]) -> None:
+        """Refuse an id that is not a training signal's; the device is waited for.
+
+        Raises:
+            UserError: for such an id.
         """
         outside = (ids < 0) | (ids >= len(self.codes))
         if bool(outside.any()):
@@ -31,7 +54,6 @@ class CodebookGate(nn.Module):
                 expected=f"one of the {len(self.codes)} training signals, the only ones a codebook knows",
                 hint="fit new signals with a solver (omp, ridge), or train with a gate that reads the signal (light)",
             )
-        return GateOutput(_UnitBall.apply(self.codes[ids]), self.biases[ids])
 
 
 class _UnitBall(torch.autograd.Function):

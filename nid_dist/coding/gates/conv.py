@@ -17,14 +17,21 @@ class ConvGate(nn.Module):
     """
 
     def __init__(
-        self, *, experts: int, channels: int, grid_shape: tuple[int, int], width: int, generator: torch.Generator
+        self,
+        *,
+        experts: int,
+        channels: int,
+        grid_shape: tuple[int, int],
+        width: int,
+        generator: torch.Generator,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.grid_shape = grid_shape
         self.first = convolution(channels, width, 5, generator)
         self.second = convolution(width, width, 5, generator)
         # He's values keep the root mean square, about 1/2, of a signal in [0, 1].
-        self.head = CodeHead(width, experts, channels, generator, level=0.5)
+        self.head = CodeHead(width, experts, channels, generator, level=0.5, rank=rank)
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
         """Predict codes."""

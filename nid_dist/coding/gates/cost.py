@@ -34,22 +34,30 @@ def gate_cost(
 ) -> GateCost:
     """The cost of the gate that a configuration asks for.
 
-    A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly; and a codebook has
-    one row per signal. `gate_input` are rows and columns of what the gate is given of a signal (None: its values on
-    the grid), `batch` are signals at a time. The kind `none` costs nothing.
+    A gate is affine in n in each of these numbers, so two gates of a few experts tell them exactly. `gate_input` are
+    rows and columns of what the gate is given of a signal (None: its values on the grid), `batch` are signals at a
+    time. The kind `none` costs nothing.
     """
     if config.coding.gate.kind == "none":
         return GateCost()
     gate_input = gate_input or (math.prod(grid_shape), channels)
-    two, three = (_measure(config, experts, channels, grid_shape, gate_input, batch) for experts in (2, 3))
-    at = [a + (config.dictionary.experts - 2) * (b - a) for a, b in zip(two, three, strict=True)]
+    rank, experts = config.coding.gate.rank, config.dictionary.experts
+    few = 2 if rank is None or rank >= experts else rank + 1  # enough for a last layer of that rank
+    sizes = few, few + 1
+    less, more = (_measure(config, size, channels, grid_shape, gate_input, signals, batch) for size in sizes)
+    at = [a + (experts - few) * (b - a) for a, b in zip(less, more, strict=True)]
     buffers, forward, backward, kept = at[:4]
-    tensors = [numbers * (signals if config.coding.gate.kind == "codebook" else 1) for numbers in at[4:]]
-    return GateCost(sum(tensors), buffers, max(tensors), forward, backward, kept)
+    return GateCost(sum(at[4:]), buffers, max(at[4:]), forward, backward, kept)
 
 
 def _measure(
-    config: Config, experts: int, channels: int, grid_shape: tuple[int, ...], gate_input: tuple[int, int], batch: int
+    config: Config,
+    experts: int,
+    channels: int,
+    grid_shape: tuple[int, ...],
+    gate_input: tuple[int, int],
+    signals: int,
+    batch: int,
 ) -> list[int]:
     """Numbers of buffers, operations forward and backward, bytes kept; then the numbers of each parameter."""
     gate = make_gate(
@@ -57,7 +65,7 @@ def _measure(
         experts=experts,
         channels=channels,
         grid_shape=grid_shape,
-        signals=1,
+        signals=signals if config.coding.gate.kind == "codebook" else 1,
         support=1,
         generator=torch.Generator(),
     )

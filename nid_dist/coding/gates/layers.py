@@ -34,7 +34,9 @@ class CodeHead(nn.Module):
     """The last linear layer: features to n logits and d biases.
 
     At the start a code has unit norm, about: logits of standard deviation n^(-1/2), as large for any n, and the biases
-    are constant. `level` is the root mean square of the features at initialisation, which the weights divide out.
+    are constant. `level` is the root mean square of the features at initialisation, which the weights divide out. With
+    a `rank` below the number of features they are first mapped to so many, which the n logits are linear in: very many
+    experts then cost a gate a few numbers each.
     """
 
     def __init__(
@@ -46,9 +48,17 @@ class CodeHead(nn.Module):
         *,
         level: float = 1.0,
         bias: float = MID_LEVEL,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.experts = experts
+        self.reduced: UnsetLinear | None = None
+        if rank is not None and rank < features:
+            self.reduced = UnsetLinear(features, rank)
+            with torch.no_grad():
+                self.reduced.weight.normal_(0, 1 / (level * math.sqrt(features)), generator=generator)
+                self.reduced.bias.zero_()
+            features, level = rank, 1.0
         self.linear = UnsetLinear(features, experts + channels)
         with torch.no_grad():
             self.linear.weight.zero_()
@@ -58,5 +68,5 @@ class CodeHead(nn.Module):
 
     def forward(self, features: Float[Tensor, "T features"]) -> GateOutput:
         """Predict codes from features."""
-        output = self.linear(features)
+        output = self.linear(features if self.reduced is None else self.reduced(features))
         return GateOutput(output[:, : self.experts], output[:, self.experts :])

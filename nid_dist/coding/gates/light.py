@@ -28,7 +28,14 @@ class LightGate(nn.Module):
     """
 
     def __init__(
-        self, *, experts: int, channels: int, grid_shape: tuple[int, int], width: int, generator: torch.Generator
+        self,
+        *,
+        experts: int,
+        channels: int,
+        grid_shape: tuple[int, int],
+        width: int,
+        generator: torch.Generator,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.grid_shape = grid_shape
@@ -41,7 +48,7 @@ class LightGate(nn.Module):
             self.stages.append(nn.Sequential(convolution(inputs, outputs, 3, generator, stride=2), norm, nn.ReLU()))
         grid = math.ceil(grid_shape[0] / 2**stages) * math.ceil(grid_shape[1] / 2**stages)
         features = width * grid + channels * self.view[0] * self.view[1]
-        self.head = CodeHead(features, experts, channels, generator, bias=0.0)
+        self.head = CodeHead(features, experts, channels, generator, bias=0.0, rank=rank)
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
         """Predict codes."""

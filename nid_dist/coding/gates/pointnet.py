@@ -22,12 +22,14 @@ class PointNetGate(nn.Module):
     first layers; the pooled features are eight times as many.
     """
 
-    def __init__(self, *, experts: int, channels: int, width: int, generator: torch.Generator) -> None:
+    def __init__(
+        self, *, experts: int, channels: int, width: int, generator: torch.Generator, rank: int | None = None
+    ) -> None:
         super().__init__()
         self.first = _network([COLUMNS, width, 2 * width], generator)
         self.second = _network([6 * width, 4 * width, 4 * width], generator)
         self.third = _network([8 * width, 4 * width], generator)
-        self.head = CodeHead(4 * width, experts, channels, generator, bias=0.0)
+        self.head = CodeHead(4 * width, experts, channels, generator, bias=0.0, rank=rank)
 
     def forward(self, values: Float[Tensor, "T P c"], ids: Int[Tensor, "T"]) -> GateOutput:
         """Predict codes from points of each shape with their normals, or zeros for these.

@@ -18,7 +18,14 @@ class ResNetGate(nn.Module):
     """
 
     def __init__(
-        self, *, experts: int, channels: int, grid_shape: tuple[int, int], width: int, generator: torch.Generator
+        self,
+        *,
+        experts: int,
+        channels: int,
+        grid_shape: tuple[int, int],
+        width: int,
+        generator: torch.Generator,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         self.grid_shape = grid_shape
@@ -37,7 +44,7 @@ class ResNetGate(nn.Module):
             # positive: weights of mean zero would, half of the time, send all channels below the ReLU that follows.
             self.pool.weight.normal_(1 / pixels, 0.25 * pixels**-0.5, generator=generator)
             self.pool.bias.zero_()
-        self.head = CodeHead(width, experts, channels, generator)
+        self.head = CodeHead(width, experts, channels, generator, rank=rank)
 
     def forward(self, values: Float[Tensor, "T C d"], ids: Int[Tensor, "T"]) -> GateOutput:
         """Predict codes."""

@@ -22,7 +22,15 @@ class TemporalGate(nn.Module):
     waves: Float[Tensor, "harmonics"]
 
     def __init__(
-        self, *, experts: int, channels: int, signals: int, width: int, harmonics: int, generator: torch.Generator
+        self,
+        *,
+        experts: int,
+        channels: int,
+        signals: int,
+        width: int,
+        harmonics: int,
+        generator: torch.Generator,
+        rank: int | None = None,
     ) -> None:
         super().__init__()
         # Evenly spaced until `place` says when they are.
@@ -32,7 +40,7 @@ class TemporalGate(nn.Module):
         initialise_linear(
             self.hidden.weight, self.hidden.bias, activation="gelu", first=True, omega=1.0, generator=generator
         )
-        self.head = CodeHead(width, experts, channels, generator)
+        self.head = CodeHead(width, experts, channels, generator, rank=rank)
 
     def place(self, times: Float[Tensor, "T"]) -> None:
         """Say when the frames are, in any unit, ascending; the first is mapped to -1 and the last to 1."""

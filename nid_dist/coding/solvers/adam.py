@@ -8,7 +8,7 @@ from torch import Tensor
 
 from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
-from nid_dist.coding.solvers.solution import Solution, residual
+from nid_dist.coding.solvers.solution import Log, Solution, residual
 from nid_dist.precision import full_precision
 
 _GATHER_FLOATS = 2**25  # floats gathered at a time
@@ -33,8 +33,8 @@ def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.5) 
     ]
     code = Code.concatenate([part for part, _ in parts])
     error = residual(problem, code)
-    trace = [*torch.cat([part for _, part in parts], 1).mean(1).tolist(), error.mean().item()]
-    return Solution(code, error, [{"step": float(i), "residual": r} for i, r in enumerate(trace) if i])
+    trace = [*torch.cat([part for _, part in parts], 1).mean(1), error.mean()]
+    return Solution(code, error, Log([{"step": float(i), "residual": r} for i, r in enumerate(trace) if i]))
 
 
 def _descend(problem: Problem, start: Code, steps: int, lr: float) -> tuple[Code, Float[Tensor, "steps T"]]:

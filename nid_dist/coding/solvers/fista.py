@@ -8,7 +8,7 @@ from nid_dist.code import Code
 from nid_dist.coding.solvers.omp import inverse_norms
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.ridge import ridge_values
-from nid_dist.coding.solvers.solution import Solution, best_bias, residual
+from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
 from nid_dist.precision import full_precision
 
 _SIGNALS = 2**25  # floats of dense codes at a time
@@ -52,7 +52,7 @@ def solve_fista(
             values = ridge_values(part, chosen, ridge, present=values != 0)
         parts.append(Code(values, best_bias(part, chosen, values), chosen))
     code = Code.concatenate(parts)
-    return Solution(code, residual(problem, code), log)
+    return Solution(code, residual(problem, code), Log(log))
 
 
 def _descend(

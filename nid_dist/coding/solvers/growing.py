@@ -1,7 +1,7 @@
 """Ridge values on supports that grow, without factorising their systems anew (Rubinstein, Zibulevsky and Elad 2008)."""
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nid_dist.coding.solvers.ridge import ROUNDING
@@ -11,40 +11,72 @@ class GrowingRefits:
     """The inverse of each signal's Cholesky factor, to which chosen atoms add rows.
 
     With system = L L^T and M = L^-1 the values are M^T (M right). An atom more is a row more of M, and a refit costs
-    k^2 multiplications instead of k^3. Given are the inner products of all atoms, and of signals and atoms, what is
-    added to the diagonals, and the largest support.
+    k^2 multiplications instead of k^3. Where rounding would decide, a pivot is raised above it: such values still say
+    what a signal lacks, but they are to be computed anew in the end.
+
+    Args:
+        like: any tensor of as many signals, on their device, in the type of the inner products.
+        most: the largest support.
+        added: to the diagonals, of all signals or of each.
     """
 
     def __init__(
-        self, gram: Float[Tensor, "n n"], right: Float[Tensor, "T n"], penalty: Float[Tensor, ""], most: int
+        self, like: Float[Tensor, "T *rest"], most: int, added: Float[Tensor, ""] | Float[Tensor, "T"]
     ) -> None:
-        self._gram, self._right, self._penalty = gram, right, penalty.double()
-        self._inverse = torch.zeros(len(right), most, most, dtype=torch.float64, device=gram.device)
-        self._values = torch.zeros(len(right), most, dtype=torch.float64, device=gram.device)
-        self._limit = ROUNDING[gram.dtype] * gram.diagonal().max().double()
-        self._size = 0
+        self._added = added.double()[..., None]
+        self._inverse = like.new_zeros(len(like), most, most, dtype=torch.float64)
+        self._values = like.new_zeros(len(like), most, dtype=torch.float64)
+        self._largest = like.new_full((len(like),), torch.finfo(torch.float64).tiny, dtype=torch.float64)
+        self._rounding, self._size = ROUNDING[like.dtype], 0
+        self.rough: Bool[Tensor, "T"] = like.new_zeros(len(like), dtype=torch.bool)
+        """Which signals' values are not to be trusted to the last digits."""
 
-    def add(self, indices: Int[Tensor, "T k"]) -> Float[Tensor, "T k"] | None:
-        """The values on larger supports, whose first atoms are those of the last call.
+    def add(
+        self, across: Float[Tensor, "T s k"], system: Float[Tensor, "T s s"], right: Float[Tensor, "T s"]
+    ) -> Float[Tensor, "T total"]:
+        """The values of a larger support, in float64.
 
-        None where rounding would decide, after which this is of no use.
+        Args:
+            across: inner products of the atoms that are new with those before them.
+            system: with each other.
+            right: with the signals.
         """
-        old, new = indices[:, : self._size], indices[:, self._size :]
-        total = indices.shape[1]
-        across = self._gram[new[:, :, None], old[:, None, :]].double()
-        system = self._gram[new[:, :, None], new[:, None, :]].double()
-        system.diagonal(dim1=1, dim2=2).add_(self._penalty)
-        known = self._inverse[:, : self._size, : self._size]
+        across, system, right = across.double(), system.double(), right.double()
+        old, total = self._size, self._size + across.shape[1]
+        diagonal = system.diagonal(dim1=1, dim2=2)
+        torch.maximum(self._largest, diagonal.amax(1), out=self._largest)
+        diagonal.add_(self._added)
+        known = self._inverse[:, :old, :old]
         factor = across @ known.transpose(1, 2)
-        corner, failed = torch.linalg.cholesky_ex(system - factor @ factor.transpose(1, 2))
-        pivots = corner.diagonal(dim1=1, dim2=2).square()
-        if not bool(((failed == 0) & (pivots > self._limit).all(1)).all()):
-            return None
-        right = self._right.gather(1, new).double()[..., None] - across @ self._values[:, : self._size, None]
-        eye = torch.eye(total - self._size, dtype=system.dtype, device=system.device).expand_as(system)
-        rows = torch.linalg.solve_triangular(corner, torch.cat([-(factor @ known), eye], 2), upper=False)
-        step = torch.linalg.solve_triangular(corner, right, upper=False)
-        self._inverse[:, self._size : total, :total] = rows
+        rest = system - factor @ factor.transpose(1, 2)
+        right = right[..., None] - across @ self._values[:, :old, None]
+        if total == old + 1:
+            root = self._root(rest)
+            rows, step = torch.cat([factor @ known, -torch.ones_like(root)], 2) / -root, right / root
+        else:
+            corner = self._corner(rest)
+            eye = torch.eye(total - old, dtype=rest.dtype, device=rest.device).expand_as(rest)
+            rows = torch.linalg.solve_triangular(corner, torch.cat([-(factor @ known), eye], 2), upper=False)
+            step = torch.linalg.solve_triangular(corner, right, upper=False)
+        self._inverse[:, old:total, :total] = rows
         self._values[:, :total] += (rows.transpose(1, 2) @ step)[..., 0]
         self._size = total
-        return self._values[:, :total].to(self._right.dtype)
+        return self._values[:, :total]
+
+    def _root(self, rest: Float[Tensor, "T 1 1"]) -> Float[Tensor, "T 1 1"]:
+        """Of a single pivot."""
+        limit = self._rounding * self._largest
+        self.rough |= ~(rest[:, 0, 0] > limit)
+        return rest.clamp_min(limit[:, None, None]).sqrt()
+
+    def _corner(self, rest: Float[Tensor, "T s s"]) -> Float[Tensor, "T s s"]:
+        """The factor of several."""
+        limit = self._rounding * self._largest
+        corner, failed = torch.linalg.cholesky_ex(rest)
+        rough = (failed > 0) | ~(corner.diagonal(dim1=1, dim2=2).square().amin(1) > limit)
+        self.rough |= rough
+        if rest.device.type == "cpu" and not rough.any():
+            return corner
+        # The rounding of s^2 inner products moves eigenvalues by a few of its size. The other factors are the same.
+        rest.diagonal(dim1=1, dim2=2).add_((4 * limit * rough)[:, None])
+        return torch.linalg.cholesky_ex(rest)[0]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from nid_dist.code import Code
 from nid_dist.coding.solvers.design import KEPT, Design
-from nid_dist.coding.solvers.solution import Solution
+from nid_dist.coding.solvers.solution import Log, Solution
 from nid_dist.coding.solvers.weighted import select_weighted
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
@@ -107,7 +107,7 @@ class _Fit:
     ) -> None:
         self.dictionary, self.measurement, self.measured, self.masks = dictionary, measurement, measured, masks.double()
         self.k, self.blocks, self.ridge = k, blocks, ridge
-        self.log: list[dict[str, float]] = []
+        self.log: list[dict[str, float | Tensor]] = []
 
     def run(
         self, loss: RobustLoss, scale: float | None, indices: Tensor | None, iterations: int, tolerance: float
@@ -127,7 +127,7 @@ class _Fit:
         weights = self.masks * robust_weights(size, delta, shown)
         square = (self.masks * size.square()).sum(1) / self.masks.sum(1).clamp_min(1e-30)
         dtype = self.measured.dtype
-        return RobustSolution(code, square.to(dtype), self.log, weights.to(dtype), delta[:, 0].to(dtype))
+        return RobustSolution(code, square.to(dtype), Log(self.log), weights.to(dtype), delta[:, 0].to(dtype))
 
     def _iterate(
         self,
@@ -153,7 +153,7 @@ class _Fit:
             moved = float("inf") if residuals is None else _largest_move(found, residuals, self.masks)
             residuals = found
             size = self.masks * _size(found)
-            self.log.append({"iteration": float(len(self.log) + 1), "mean_absolute_residual": size.mean().item()})
+            self.log.append({"iteration": float(len(self.log) + 1), "mean_absolute_residual": size.mean()})
             this = _Candidate(code, found, size.sum(1))
             # Among supports, a later one need not be better.
             best = this if best is None or indices is not None else best.or_better(this)

@@ -10,7 +10,7 @@ from nid_dist.code import Code
 from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.omp import solve_omp
 from nid_dist.coding.solvers.problem import Problem
-from nid_dist.coding.solvers.solution import Solution
+from nid_dist.coding.solvers.solution import Log, Solution
 from nid_dist.coding.solvers.statistics import Statistics, gather_statistics
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
@@ -83,7 +83,7 @@ def solve_map(
     problem = _problem_of_heads(dictionary, known.means, known.precision)
     found = solve_omp(problem, k, blocks, ridge)
     error = _residual(dictionary, known.statistics, found.code)
-    return Solution(found.code, error, [{**entry, "residual": error.mean().item()} for entry in found.log[-1:]])
+    return Solution(found.code, error, Log([{"support": float(found.code.values.shape[1]), "residual": error.mean()}]))
 
 
 def _with_constant(known: Statistics) -> tuple[Float[Tensor, "h1 h1"], Float[Tensor, "T h1 d"]]:

@@ -3,67 +3,76 @@
 from itertools import accumulate
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from nid_dist.code import Code
-from nid_dist.coding.solvers.growing import GrowingRefits
 from nid_dist.coding.solvers.problem import Problem
-from nid_dist.coding.solvers.ridge import ridge_values
-from nid_dist.coding.solvers.solution import Solution, best_bias, residual
+from nid_dist.coding.solvers.pursuit import Atoms, best_of, pursue
+from nid_dist.coding.solvers.ridge import penalty, refuse_singular
+from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
+from nid_dist.memory import floats_at_once
 from nid_dist.precision import full_precision
 
-_FLOATS = 2**26  # of the inverse factors of all signals, at most
+_FLOATS = 2**26  # of the inverse factors and of the atoms in the supports of all signals, at most
 
 
 @torch.no_grad()
 @full_precision()
 def solve_omp(
-    problem: Problem, k: int, blocks: int | None = None, ridge: float = 1e-5, tolerance: float = 0.0
+    problem: Problem,
+    k: int,
+    blocks: int | None = None,
+    ridge: float = 1e-5,
+    tolerance: float = 0.0,
+    *,
+    check: bool = True,
 ) -> Solution:
     """Choose atoms by their correlation with the residual, a block at a time, refitting after each (Pati et al. 1993).
 
     One atom per block (blocks = k) is the classical pursuit; fewer blocks are faster and a little worse. A signal whose
     mean squared error is no more than the tolerance gets no further coefficient: the support is smaller than k when all
     signals reach it before; where only some do, their further coefficients are zero.
+
+    With a tolerance a GPU is waited for after each block; with neither tolerance nor `check` it never is, and a signal
+    whose system is singular has values that are not numbers.
+
+    Raises:
+        SingularSystem: when a signal's system is.
     """
-    experts, signals = len(problem.atoms), len(problem.targets)
-    sizes = block_sizes(min(k, experts), blocks)
-    norms = problem.atoms.norm(dim=1)
+    sizes = block_sizes(min(k, len(problem.atoms)), blocks)
+    norms = torch.linalg.vector_norm(problem.atoms, dim=1)
     inverse = inverse_norms(norms, norms.max())
-    correlation = problem.targets @ problem.atoms.t()
     gram = problem.gram
     if gram is None and _gram_is_cheaper(problem, sizes):
         gram = problem.atoms @ problem.atoms.t()
-    taken = torch.zeros(signals, experts, dtype=torch.bool, device=problem.atoms.device)
-    indices = torch.zeros(signals, 0, dtype=torch.long, device=problem.atoms.device)
-    present = torch.zeros(signals, 0, dtype=torch.bool, device=problem.atoms.device)
-    reached = torch.zeros(signals, 1, dtype=torch.bool, device=problem.atoms.device)
-    log: list[dict[str, float]] = []
-    initial = correlation
-    refits = None
-    if gram is not None and tolerance <= 0 and signals * sum(sizes) ** 2 <= _FLOATS:
-        refits = GrowingRefits(gram, initial, ridge * problem.energy, sum(sizes))
-    for block, size in enumerate(sizes):
-        score = (correlation.abs() * inverse).masked_fill_(taken, -1.0)
-        chosen = score.argmax(1, keepdim=True) if size == 1 else score.topk(size, dim=1).indices
-        taken.scatter_(1, chosen, True)
-        indices = torch.cat([indices, chosen], 1)
-        present = torch.cat([present, ~reached.expand_as(chosen)], 1)
-        last = block == len(sizes) - 1
-        values = None if refits is None else refits.add(indices)
-        if values is None:
-            refits = None  # rounding would decide
-            values = ridge_values(problem, indices, ridge, gram, initial, present if tolerance > 0 else None)
-        if last or tolerance > 0:
-            code = Code(values, best_bias(problem, indices, values), indices)
-            error = residual(problem, code)
-            log.append({"support": float(indices.shape[1]), "residual": error.mean().item()})
-            reached = (error <= tolerance)[:, None]
-            if last or bool(reached.all()):
-                break
-        correlation = _correlation(problem, initial, Code(values, problem.target_means, indices), gram)
-    return Solution(code, error, log)
+    added, codes = penalty(problem.energy, ridge), []
+    log: list[dict[str, float | Tensor]] = []
+
+    def part(some: Problem) -> Code:
+        """The codes of signals that are worked on together."""
+
+        def reached(indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"]) -> Bool[Tensor, "T 1"]:
+            error = residual(some, Code(values, best_bias(some, indices, values), indices))
+            log.append({"support": float(indices.shape[1]), "residual": error.mean()})
+            return (error <= tolerance)[:, None]
+
+        atoms: Atoms = _RowsOfAll(some, inverse, sum(sizes)) if gram is None else _InnerProducts(some, inverse, gram)
+        indices, values = pursue(atoms, sizes, added, reached if tolerance > 0 else None, wait=check)
+        return Code(values, best_bias(some, indices, values), indices)
+
+    if tolerance > 0:
+        codes.append(part(problem))  # all signals together, since their supports end together
+    else:
+        each = sum(sizes) * (2 * sum(sizes) + (problem.atoms.shape[1] if gram is None else 0))
+        step = max(1, floats_at_once(problem.atoms.device, _FLOATS) // max(1, each))
+        codes += [part(problem.signals(slice(i, i + step))) for i in range(0, max(1, len(problem.targets)), step)]
+    code = Code.concatenate(codes)
+    if check:
+        refuse_singular(code.values, problem.targets)
+    error, support = residual(problem, code), float(code.values.shape[1])
+    before = [entry for entry in log if entry["support"] != support]
+    return Solution(code, error, Log([*before, {"support": support, "residual": error.mean()}]))
 
 
 def block_sizes(k: int, blocks: int | None) -> list[int]:
@@ -77,12 +86,54 @@ def inverse_norms(norms: Float[Tensor, "n"], largest: Float[Tensor, ""]) -> Floa
     return torch.where(norms > 1e-6 * largest, 1 / norms.clamp_min(1e-30), torch.zeros_like(norms))
 
 
-def _correlation(
-    problem: Problem, initial: Float[Tensor, "T n"], code: Code, gram: Float[Tensor, "n n"] | None
-) -> Float[Tensor, "T n"]:
-    if gram is not None:
-        return initial - code.weighted_sum(gram)
-    return (problem.targets - code.weighted_sum(problem.atoms)) @ problem.atoms.t()
+class _InnerProducts:
+    """The atoms of a problem by their inner products: few atoms, of which each signal asks for many."""
+
+    def __init__(self, problem: Problem, inverse: Float[Tensor, "n"], gram: Float[Tensor, "n n"]) -> None:
+        self.targets, self._atoms, self._inverse, self._gram = problem.targets, problem.atoms, inverse, gram
+        self._initial = problem.targets @ problem.atoms.t()
+        self._score = torch.empty_like(self._initial)
+
+    def choose(self, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"], size: int) -> Int[Tensor, "T size"]:
+        correlation = self._initial
+        if indices.shape[1]:
+            explained = Code(values, values, indices).weighted_sum(self._gram)
+            correlation = torch.sub(self._initial, explained, out=explained)
+        score = torch.mul(correlation, self._inverse, out=self._score).abs_()
+        return best_of(lambda part: score[:, part], score.shape[1], indices, size)
+
+    def products(self, indices: Int[Tensor, "T k"], old: int) -> tuple[Tensor, Tensor, Tensor]:
+        before, new = indices[:, :old], indices[:, old:]
+        across, system = (self._gram[new[:, :, None], others[:, None, :]] for others in (before, new))
+        return across, system, self._initial.gather(1, new)
+
+    def rows_of(self, indices: Int[Tensor, "T k"], some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
+        return self._atoms[indices[some]]
+
+
+class _RowsOfAll:
+    """The atoms of a problem by their rows: of many atoms, those in the supports are fetched once."""
+
+    def __init__(self, problem: Problem, inverse: Float[Tensor, "n"], most: int) -> None:
+        self.targets, self._atoms, self._inverse = problem.targets, problem.atoms, inverse
+        self._rows = problem.atoms.new_empty(len(problem.targets), most, problem.atoms.shape[1])
+
+    def choose(self, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"], size: int) -> Int[Tensor, "T size"]:
+        rest = self.targets - torch.einsum("tk,tkp->tp", values, self._rows[:, : indices.shape[1]])
+
+        def score(part: slice) -> Float[Tensor, "T p"]:
+            return (rest @ self._atoms[part].t()).mul_(self._inverse[part]).abs_()
+
+        return best_of(score, len(self._atoms), indices, size)
+
+    def products(self, indices: Int[Tensor, "T k"], old: int) -> tuple[Tensor, Tensor, Tensor]:
+        new = self._atoms[indices[:, old:]]
+        self._rows[:, old : indices.shape[1]] = new
+        across, system = (new @ others.transpose(1, 2) for others in (self._rows[:, :old], new))
+        return across, system, torch.einsum("tkp,tp->tk", new, self.targets)
+
+    def rows_of(self, indices: Int[Tensor, "T k"], some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
+        return self._rows[some, : indices.shape[1]]
 
 
 def _gram_is_cheaper(problem: Problem, sizes: list[int]) -> bool:

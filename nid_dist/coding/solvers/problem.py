@@ -55,7 +55,8 @@ class Problem:
         if self.constant is None:
             object.__setattr__(self, "constant", self.atoms.new_ones(()))
         if self.energy is None:
-            object.__setattr__(self, "energy", self.atoms.square().sum(1).mean())
+            norms = torch.linalg.vector_norm(self.atoms, dim=1)
+            object.__setattr__(self, "energy", norms.square().mean())
 
     def signals(self, part: slice) -> "Problem":
         """The problem of some of the signals."""
@@ -75,6 +76,8 @@ def reduce_problem(
     measured: Float[Tensor, "T M d"],
     through: Literal["auto", "atoms"] = "auto",
     weights: Float[Tensor, "M"] | None = None,
+    *,
+    wait: bool = True,
 ) -> Problem:
     """Reduce measured signals and a frozen dictionary to a `Problem`.
 
@@ -82,7 +85,8 @@ def reduce_problem(
     the measurements' squares, the same for all signals; None: all alike.
 
     Returns:
-        The problem, with D = min(M, h) * d for linear heads and min(M * d, n) for deep experts.
+        The problem, with D = min(M, h) * d for linear heads and min(M * d, n) for deep experts. With `wait` directions
+        that the measurements do not determine are left out, for which a GPU is waited for.
 
     Raises:
         ValueError: when the experts are sharded.
@@ -94,9 +98,9 @@ def reduce_problem(
         return _through_atoms(dictionary, measurement, measured, weights)
     if isinstance(heads, LinearHeads):
         if measurement.size > heads.width:
-            return _through_features(dictionary, heads, measurement, measured, weights)
+            return _through_features(dictionary, heads, measurement, measured, weights, wait=wait)
     elif measurement.size * dictionary.channels > dictionary.num_experts:
-        return _through_gram(dictionary, measurement, measured, weights)
+        return _through_gram(dictionary, measurement, measured, weights, wait=wait)
     return _through_atoms(dictionary, measurement, measured, weights)
 
 
@@ -159,9 +163,11 @@ def _through_features(
     measurement: Measurement,
     measured: Tensor,
     weights: Tensor | None = None,
+    *,
+    wait: bool = True,
 ) -> Problem:
     known = gather_statistics(dictionary.trunk, measurement, measured, weights)
-    factor, inverse = factorise(known.gram, dictionary.exchange)
+    factor, inverse = factorise(known.gram, dictionary.exchange) if wait else _triangle(known.gram)
     return problem_of(heads, known, factor, torch.einsum("hj,thd->tdj", inverse.t(), known.cross))
 
 
@@ -184,7 +190,12 @@ def problem_of(
 
 
 def _through_gram(
-    dictionary: Dictionary, measurement: Measurement, measured: Tensor, weights: Tensor | None = None
+    dictionary: Dictionary,
+    measurement: Measurement,
+    measured: Tensor,
+    weights: Tensor | None = None,
+    *,
+    wait: bool = True,
 ) -> Problem:
     experts, channels = dictionary.num_experts, dictionary.channels
     double = partial(torch.zeros, dtype=torch.float64, device=measured.device)
@@ -208,7 +219,8 @@ def _through_gram(
         energy += signals.square().sum((1, 2))
     assert shift is not None
     means = sums / square.clamp_min(1e-300)
-    factor, inverse = factorise(gram - square * (means @ means.t()))
+    gram = gram - square * (means @ means.t())
+    factor, inverse = factorise(gram) if wait else _triangle(gram)
     reduced = cross @ inverse.t()
     residual_floor = (energy - reduced.square().sum(1)).clamp_min(0)
     return Problem(
@@ -233,3 +245,24 @@ def factorise(
     keep = values > 1e-12 * values[-1].clamp_min(1e-300)
     values, vectors = values[keep], vectors[:, keep]
     return vectors * values.sqrt(), (vectors / values.sqrt()).t()
+
+
+def _triangle(gram: Float[Tensor, "p p"]) -> tuple[Float[Tensor, "p p"], Float[Tensor, "p p"]]:
+    """L with gram = L L^T, and its inverse, by what does not wait."""
+    factor = cholesky_factor(gram)
+    eye = torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return factor, torch.linalg.solve_triangular(factor, eye, upper=False)
+
+
+def cholesky_factor(gram: Float[Tensor, "*T p p"]) -> Float[Tensor, "*T p p"]:
+    """L with gram = L L^T, a triangle, in float64: sooner found than by eigenvectors, and without waiting for a GPU.
+
+    Directions that nothing determines are given a little weight rather than left out, of the size of the rounding.
+    """
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(1e-280)[..., None, None]
+    eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
+    factor, failed = torch.linalg.cholesky_ex(gram + 1e-14 * trace * eye)
+    if gram.device.type == "cpu" and not failed.any():
+        return factor
+    more = torch.where(failed > 0, 1e-11, 1e-14)[..., None, None]
+    return torch.linalg.cholesky_ex(gram + more * trace * eye)[0]

@@ -14,8 +14,8 @@ from torch import Tensor
 from nid_dist.code import Code
 from nid_dist.coding.solvers.omp import block_sizes, inverse_norms
 from nid_dist.coding.solvers.problem import Problem, reduce_owned
-from nid_dist.coding.solvers.ridge import SingularSystem, ridge_values
-from nid_dist.coding.solvers.solution import Solution, best_bias, residual
+from nid_dist.coding.solvers.ridge import SingularSystem, first_singular, ridge_values
+from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
 from nid_dist.parallel.exchange.exchange import Exchange
@@ -35,6 +35,8 @@ def solve_omp_sharded(
     k: int,
     blocks: int | None = None,
     ridge: float = 1e-5,
+    *,
+    check: bool = True,
 ) -> Solution:
     """`solve_omp` with every owner scoring its own atoms; deep experts need M * d numbers of memory per atom.
 
@@ -55,7 +57,7 @@ def solve_omp_sharded(
     inverse = inverse_norms(norms, exchange.gather(norms.max()[None]).max())
     taken = torch.zeros(exchange.ranks * padded, len(norms), dtype=torch.bool, device=norms.device)
     indices = torch.zeros(len(measured), 0, dtype=torch.long, device=norms.device)
-    rest, failed = owned.targets, None
+    rest = owned.targets
     for size in block_sizes(min(k, dictionary.num_experts), blocks):
         correlation = to_all(exchange, rest, padded) @ owned.atoms.t()
         scores = (correlation.abs() * inverse).masked_fill_(taken, -1.0)
@@ -63,17 +65,14 @@ def solve_omp_sharded(
         taken |= table.fetch(chosen)
         indices = torch.cat([indices, chosen], 1)
         problem, places = _fetched(owned, table), table.places(indices)
-        values = owned.targets.new_zeros(indices.shape)
-        try:
-            values = ridge_values(problem, places, ridge)
-        except SingularSystem as error:
-            # The others wait for this rank's messages: it goes on, and all raise in the end.
-            failed = failed or error
+        # The others wait for this rank's messages: where a system is singular it goes on, and all raise in the end.
+        values = ridge_values(problem, places, ridge, wait=check)
         code = Code(values, best_bias(problem, places, values), places)
         rest = owned.targets - code.weighted_sum(problem.atoms)
-    raise_together(exchange, failed, measured.device)
+    if check:
+        refuse_together(exchange, code.values, owned.targets)
     errors = residual(problem, code)
-    log = [{"support": float(indices.shape[1]), "residual": errors.mean().item()}]
+    log = Log([{"support": float(indices.shape[1]), "residual": errors.mean()}])
     return Solution(replace(code, indices=indices), errors, log)
 
 
@@ -148,12 +147,11 @@ def _fetched(owned: Problem, table: FetchedRows) -> Problem:
     return replace(owned, atoms=table.rows[:, :dim].contiguous(), atom_means=table.rows[:, dim:].contiguous())
 
 
-def raise_together(exchange: Exchange, error: SingularSystem | None, device: torch.device) -> None:
-    """Raise on all ranks what failed on one: a rank that went on alone would wait for ever."""
-    if exchange.ranks == 1:
-        if error is not None:
-            raise error
-        return
-    failed = exchange.gather(torch.tensor([-1 if error is None else error.signal], device=device))
-    if bool((failed >= 0).any()):
-        raise error or SingularSystem(int(failed.max()))
+def refuse_together(exchange: Exchange, values: Float[Tensor, "T k"], targets: Float[Tensor, "T *rest"]) -> None:
+    """`refuse_singular` on all ranks of what failed on one: a rank that went on alone would wait for ever."""
+    signal = first_singular(values, targets)
+    if exchange.ranks > 1:
+        signals = exchange.gather(torch.tensor([-1 if signal is None else signal], device=values.device))
+        signal = int(signals.max()) if signal is None else signal
+    if signal is not None and signal >= 0:
+        raise SingularSystem(signal)

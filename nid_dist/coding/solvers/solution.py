@@ -1,6 +1,9 @@
 """What a solver returns: the codes, how well they fit, and how it went."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import overload
 
 import torch
 from jaxtyping import Float, Int
@@ -10,6 +13,35 @@ from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 
 
+class Log:
+    """How an iteration went: its figures stay on the device until somebody reads one, and then all are fetched."""
+
+    def __init__(self, entries: Sequence[Mapping[str, float | Tensor]] = ()) -> None:
+        self._entries = entries
+
+    @cached_property
+    def _read(self) -> list[dict[str, float]]:
+        waiting = [value.double() for entry in self._entries for value in entry.values() if isinstance(value, Tensor)]
+        known = iter(torch.stack(waiting).tolist() if waiting else [])
+        return [
+            {name: next(known) if isinstance(value, Tensor) else value for name, value in entry.items()}
+            for entry in self._entries
+        ]
+
+    def __iter__(self) -> Iterator[dict[str, float]]:
+        return iter(self._read)
+
+    @overload
+    def __getitem__(self, which: int) -> dict[str, float]: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[dict[str, float]]: ...
+    def __getitem__(self, which: int | slice) -> dict[str, float] | list[dict[str, float]]:
+        return self._read[which]
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+
 @dataclass(frozen=True)
 class Solution:
     """Codes with their residuals."""
@@ -17,7 +49,7 @@ class Solution:
     code: Code  # at most k non-zeros per signal
     residual: Float[Tensor, "T"]  # mean squared error of each signal over measurements and channels
     # one entry per iteration: what it did, and the mean residual after it
-    log: list[dict[str, float]] = field(default_factory=list)
+    log: Log = field(default_factory=Log)
     # for all signals together, the reduction of the signals included, where they were counted
     seconds: float = field(default=0.0, kw_only=True)
 

@@ -184,6 +184,10 @@ def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarr
 def _let_first_lead(model: Model) -> None:
     """Start codes with the expert that is the cheapest; the order does the rest."""
     gate = model.gate
+    if isinstance(gate, CodebookGate) and gate.linear is not None:
+        gate.linear.weight.mul_(_REST)
+        gate.linear.bias[0] = _LEAD
+        return
     if isinstance(gate, CodebookGate):
         gate.codes.mul_(_REST)
         gate.codes[:, 0] = _LEAD

@@ -76,3 +76,13 @@ def test_unknown_signals_are_refused(ids, wrong):
 
 def test_number_of_parameters():
     assert sum(p.numel() for p in gate(6, 5).parameters()) == 6 * (5 + 2)
+
+
+def test_codes_of_a_low_rank_start_like_others_and_learn():
+    book = CodebookGate(experts=900, channels=2, signals=40, generator=torch.Generator().manual_seed(0), rank=30)
+    assert sum(p.numel() for p in book.parameters()) == 40 * (30 + 2) + 900 * 31
+    codes = book(torch.zeros(40, 4, 2), torch.arange(40)).logits
+    torch.testing.assert_close(codes.norm(dim=1), torch.ones(40), atol=0.4, rtol=0)
+    assert torch.linalg.matrix_rank(codes) == 30
+    codes.square().sum().backward()
+    assert book.codes.grad.any(1).all() and book.linear.weight.grad.any()

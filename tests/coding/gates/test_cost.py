@@ -13,15 +13,17 @@ from nid_dist.model import Model
 KINDS = ("light", "conv", "resnet", "codebook", "unrolled")
 
 
-def configuration(kind: str, experts: int) -> Config:
-    gate = {"kind": kind, "width": 6, "iterations": 3}
+def configuration(kind: str, experts: int, rank: int | None = None) -> Config:
+    gate = {"kind": kind, "width": 6, "iterations": 3, "rank": rank}
     return Config.model_validate({"coding": {"gate": gate, "support": 4}, "dictionary": {"experts": experts}})
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "rank"), [*((kind, None) for kind in KINDS), ("light", 5), ("resnet", 4), ("codebook", 5), ("conv", 99)]
+)
 @pytest.mark.parametrize("experts", [4, 37])
-def test_it_is_the_gates_own(kind: str, experts: int) -> None:
-    config = configuration(kind, experts)
+def test_it_is_the_gates_own(kind: str, rank: int | None, experts: int) -> None:
+    config = configuration(kind, experts, rank)
     gate = Model(config, channels=3, grid_shape=(8, 8), signals=11).gate
     assert gate is not None
     cost = gate_cost(config, channels=3, grid_shape=(8, 8), signals=11, batch=5)

@@ -119,3 +119,21 @@ def test_only_a_codebook_takes_other_grids_than_images(kind, grid_shape):
         make(kind, grid_shape)
     output = make("codebook", grid_shape)(torch.rand(3, 64, 3), torch.tensor([2, 0, 9]))
     assert output.logits.shape == (3, 12)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "temporal", "pointnet"])
+def test_every_gate_with_a_last_layer_takes_a_rank(kind):
+    made = make_gate(
+        GateConfig(kind=kind, width=8, rank=3),
+        experts=50,
+        channels=1,
+        grid_shape=(8, 8),
+        signals=10,
+        support=4,
+        generator=torch.Generator().manual_seed(0),
+    )
+    values = torch.rand(20, 64, 6 if kind == "pointnet" else 1)
+    logits = made(values, torch.arange(20) % 10).logits
+    centred = logits - logits.mean(0)
+    # Contrast scales, and the unit ball cuts, a code as a whole.
+    assert torch.linalg.matrix_rank(centred) <= 4 and logits.shape == (20, 50)

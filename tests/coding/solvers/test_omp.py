@@ -1,4 +1,4 @@
-from dataclasses import replace
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -6,9 +6,10 @@ import torch
 from sklearn.linear_model import orthogonal_mp
 
 from nid_dist.coding.solvers import omp as module
-from nid_dist.coding.solvers import reduce_problem, solve_omp, solve_ridge
+from nid_dist.coding.solvers import pursuit, reduce_problem, solve_omp, solve_ridge
 from nid_dist.coding.solvers.growing import GrowingRefits
 from nid_dist.coding.solvers.problem import Problem
+from nid_dist.coding.solvers.ridge import solve_again
 from nid_dist.errors import UserError
 
 
@@ -125,25 +126,71 @@ def test_no_signals():
     assert solve_omp(orthonormal(torch.zeros(0, 4)), 2).code.values.shape == (0, 2)
 
 
-@pytest.mark.parametrize("blocks", [4, None])
-def test_refits_that_grow_are_those_made_anew(setting, monkeypatch, blocks):
-    monkeypatch.setattr(module, "_gram_is_cheaper", lambda *_: True)
+@pytest.mark.parametrize("sizes", [[1] * 6, [2, 2, 2], [6], [1, 5]])
+@pytest.mark.parametrize("each", [False, True])
+def test_refits_that_grow_are_those_made_anew(sizes, each):
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.randn(3, 6, 8, generator=generator, dtype=torch.float64)
+    targets = torch.randn(3, 8, generator=generator, dtype=torch.float64)
+    added = torch.tensor([0.1, 0.2, 0.3]).double() if each else torch.tensor(0.1).double()
+    growing, old = GrowingRefits(targets, 6, added), 0
+    for total in accumulate(sizes):
+        new, known = atoms[:, old:total], atoms[:, :total]
+        right = torch.einsum("tkp,tp->tk", new, targets)
+        found = growing.add(new @ atoms[:, :old].transpose(1, 2), new @ new.transpose(1, 2), right)
+        system = known @ known.transpose(1, 2) + added.expand(3)[:, None, None] * torch.eye(total)
+        expected = torch.linalg.solve(system, torch.einsum("tkp,tp->tk", known, targets))
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
+        old = total
+    assert not growing.rough.any()
+
+
+@pytest.mark.parametrize("blocks", [None, 2])
+@pytest.mark.parametrize("gram", [False, True])
+def test_a_pivot_that_is_all_rounding_is_found_out_and_solved_anew(monkeypatch, blocks, gram):
+    """Two atoms nearly the same: in float32 their inner products say nothing of the difference."""
+    monkeypatch.setattr(module, "_gram_is_cheaper", lambda *_: gram)
+    generator = torch.Generator().manual_seed(0)
+    atoms = torch.randn(6, 8, generator=generator)
+    atoms[3] = atoms[0] + 1e-4 * atoms[1]
+    # The first signal lies in the two atoms' plane.
+    targets = torch.stack([atoms[0] + 3 * atoms[1], atoms[2] + 0.5 * atoms[5]])
+    problem = Problem(atoms, targets, atoms.new_zeros(6, 1), atoms.new_zeros(2, 1), atoms.new_zeros(2))
+    again = []
+
+    def seen(values, failed, *given, **more):
+        again.append(failed)
+        return solve_again(values, failed, *given, **more)
+
+    monkeypatch.setattr(pursuit, "solve_again", seen)
+    for check in (True, False):
+        found = solve_omp(problem, 6, blocks, 1e-9, check=check)
+        assert bool(again[-1].any())
+        rows, known = atoms.double()[found.code.indices], targets.double()
+        system = rows @ rows.transpose(1, 2) + 1e-9 * problem.energy.double() * torch.eye(6)
+        expected = torch.linalg.solve(system, torch.einsum("tkp,tp->tk", rows, known))
+        torch.testing.assert_close(found.code.values[again[-1]].double(), expected[again[-1]], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("tile", [1, 10, 40])
+@pytest.mark.parametrize("blocks", [1, 3, None])
+def test_tiles_of_atoms_change_nothing(setting, monkeypatch, tile, blocks):
+    monkeypatch.setattr(module, "_gram_is_cheaper", lambda *_: False)
     problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
-    grown = solve_omp(problem, 8, blocks)
-    monkeypatch.setattr(module, "_FLOATS", 0)
-    anew = solve_omp(problem, 8, blocks)
-    assert torch.equal(grown.code.indices, anew.code.indices)
-    torch.testing.assert_close(grown.code.values, anew.code.values, rtol=1e-10, atol=1e-12)
+    # A large ridge leaves those taken correlated with what is left.
+    for k, ridge in ((7, 1e-5), (12, 1.0), (20, 1.0)):
+        whole = solve_omp(problem, k, blocks, ridge)
+        with monkeypatch.context() as patch:
+            patch.setattr(pursuit, "_TILE", tile)
+            parts = solve_omp(problem, k, blocks, ridge)
+        assert torch.equal(parts.code.indices, whole.code.indices)
+        torch.testing.assert_close(parts.code.values, whole.code.values)
 
 
-def test_dependent_atoms_are_refitted_anew_from_where_they_were_met():
-    atoms = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
-    problem = orthonormal(torch.zeros(2, 5))
-    targets = torch.randn(2, 5, generator=torch.Generator().manual_seed(1)).double()
-    atoms[3] = atoms[0] + 1e-9 * atoms[1]
-    gram = (atoms @ atoms.t()).double()
-    growing = GrowingRefits(gram, targets @ atoms.double().t(), torch.zeros(()), 4)
-    assert growing.add(torch.tensor([[0], [0]])) is not None
-    assert growing.add(torch.tensor([[0, 2], [0, 1]])) is not None
-    assert growing.add(torch.tensor([[0, 2, 3], [0, 1, 4]])) is None
-    assert solve_omp(replace(problem, atoms=atoms.double(), targets=targets), 4).residual.isfinite().all()
+def test_parts_of_the_signals_change_nothing(setting, monkeypatch):
+    problem = reduce_problem(setting.dictionary, setting.measurement, setting.signals)
+    whole = solve_omp(problem, 5, 3)
+    monkeypatch.setattr(module, "_FLOATS", 1)
+    parts = solve_omp(problem, 5, 3)
+    assert torch.equal(parts.code.indices, whole.code.indices) and len(parts.log) == len(whole.log)
+    torch.testing.assert_close(parts.code.values, whole.code.values)

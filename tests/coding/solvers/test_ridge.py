@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -43,12 +45,12 @@ def test_dependent_atoms_without_ridge_name_the_signal(monkeypatch, dtype, gram)
     atoms[4] = atoms[1] * 0.3
     atoms[5] = 0
     problem = made(atoms, torch.randn(3, 5, dtype=dtype))
-    known = (atoms @ atoms.t(), problem.targets @ atoms.t()) if gram else (None, None)
+    problem = replace(problem, gram=atoms @ atoms.t() if gram else None)
     for at_a_time in (1, 10**9):
         monkeypatch.setattr(module, "_GATHER_FLOATS", at_a_time)
         for indices, signal in (([[0, 1], [1, 4], [2, 3]], 1), ([[0, 1], [1, 2], [0, 5]], 2)):
             with pytest.raises(UserError, match=rf"signal {signal}: found a singular system .* raise coding\.ridge"):
-                module.ridge_values(problem, torch.tensor(indices), 0.0, *known)
+                solve_ridge(problem, torch.tensor(indices), 0.0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -1,0 +1,125 @@
+"""The greedy search itself: supports that grow by the atoms that correlate best with what is left, refitted each time.
+
+Nothing is asked of a GPU, and where inner products of all atoms are not kept no [T, n] array is: correlations are
+looked through a tile of atoms after the other.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nid_dist.coding.solvers.growing import GrowingRefits
+from nid_dist.coding.solvers.ridge import solve_again
+from nid_dist.memory import floats_at_once
+
+_TILE = 2**22  # correlations at a time
+
+Reached = Callable[[Int[Tensor, "T k"], Float[Tensor, "T k"]], Bool[Tensor, "T 1"]]
+"""Which signals need no further atom, given supports and values."""
+
+
+@runtime_checkable
+class Atoms(Protocol):
+    """What is asked of T signals and the n atoms that they may choose, on a support of which `old` are not new."""
+
+    targets: Float[Tensor, "T D"]
+
+    def choose(self, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"], size: int) -> Int[Tensor, "T size"]:
+        """The atoms that correlate best with what is left of the signals, none of a support again."""
+        ...
+
+    def products(self, indices: Int[Tensor, "T k"], old: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Inner products of the new atoms with the old ones, with each other and with the signals."""
+        ...
+
+    def rows_of(self, indices: Int[Tensor, "T k"], some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
+        """The atoms in the supports of some signals."""
+        ...
+
+
+def pursue(
+    atoms: Atoms,
+    sizes: Sequence[int],
+    added: Float[Tensor, ""] | Float[Tensor, "T"],
+    reached: Reached | None = None,
+    *,
+    wait: bool,
+) -> tuple[Int[Tensor, "T k"], Float[Tensor, "T k"]]:
+    """Supports, and their values.
+
+    Args:
+        sizes: how many atoms each block chooses.
+        added: to the diagonals of systems.
+        reached: asked after every block; it ends when all signals have reached it, for which a GPU is waited for.
+        wait: as of `solve_again`.
+    """
+    targets, signals = atoms.targets, len(atoms.targets)
+    indices = torch.zeros(signals, 0, dtype=torch.long, device=targets.device)
+    values, done, present = targets.new_zeros(signals, 0), None, None
+    if reached is not None:
+        done = torch.zeros(signals, 1, dtype=torch.bool, device=targets.device)
+        present = done[:, :0]
+    refits = GrowingRefits(targets, sum(sizes), added)
+    for block, size in enumerate(sizes):
+        chosen = atoms.choose(indices, values, size)
+        indices = torch.cat([indices, chosen], 1)
+        across, system, right = atoms.products(indices, indices.shape[1] - size)
+        if done is not None and present is not None:
+            # An atom beside the others, with nothing to fit, gets the value 0 and changes no other.
+            present = torch.cat([present, ~done.expand_as(chosen)], 1)
+            across, right = across.masked_fill(done[..., None], 0.0), right.masked_fill(done, 0.0)
+            alone = torch.diag_embed(system.diagonal(dim1=1, dim2=2).clamp_min(1e-30))
+            system = torch.where(done[..., None], alone, system)
+        values = refits.add(across, system, right).to(targets.dtype)
+        if reached is not None and block < len(sizes) - 1:
+            done = reached(indices, values)
+            if bool(done.all()):
+                break
+
+    def rows_of(some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
+        return atoms.rows_of(indices, some)
+
+    return indices, solve_again(values, refits.rough, rows_of, targets, added, present, wait=wait)
+
+
+def best_of(
+    score: Callable[[slice], Float[Tensor, "T p"]], experts: int, taken: Int[Tensor, "T k"], size: int
+) -> Int[Tensor, "T size"]:
+    """The atoms of the largest scores that are not taken.
+
+    Args:
+        score: makes the scores, not negative, of some of the n atoms; may be written to.
+    """
+    tile = max(size, floats_at_once(taken.device, _TILE) // max(1, len(taken)))
+    values, indices = None, taken[:, :0]
+    for first in range(0, experts, tile):
+        scores = score(slice(first, min(first + tile, experts)))
+        _leave_out(scores, taken, None if tile >= experts else first)
+        found, places = _largest(scores, size)
+        if values is not None:
+            found, order = _largest(torch.cat([values, found], 1), size)
+            places = torch.cat([indices, places + first], 1).gather(1, order)
+        values, indices = found, places
+    return indices
+
+
+def _leave_out(scores: Float[Tensor, "T p"], taken: Int[Tensor, "T k"], first: int | None) -> None:
+    """Mark what is taken in the scores of the atoms from the first on; None: of all."""
+    if first is None:
+        scores.scatter_(1, taken, -1.0)
+        return
+    local, width = taken - first, scores.shape[1]
+    marks = torch.where((local >= 0) & (local < width), -1.0, torch.inf).to(scores.dtype)
+    scores.scatter_reduce_(1, local.clamp(0, width - 1), marks, "amin")
+
+
+def _largest(scores: Float[Tensor, "T p"], size: int) -> tuple[Float[Tensor, "T size"], Int[Tensor, "T size"]]:
+    """The largest numbers, and where they are."""
+    if size == 1:
+        found = scores.max(1, keepdim=True)
+        return found.values, found.indices
+    top = scores.topk(min(size, scores.shape[1]), dim=1)
+    return top.values, top.indices
