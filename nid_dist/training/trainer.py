@@ -204,7 +204,12 @@ class Trainer:
         Raises:
             UserError: the same on all ranks.
         """
+        begin = time.perf_counter()
         failure = self._steps.failure()
+        if self.world.device.type != "cpu":
+            # What the host was ahead of its GPU belongs to the steps.
+            waited = torch.tensor(time.perf_counter() - begin, dtype=torch.float64)
+            self.progress.seconds += self.world.agree(waited).item()
         if failure is None:
             return
         # The norm, and so whether there was a failure and where, is the same on all ranks.
