@@ -169,7 +169,8 @@ class _FeatureSpace:
         """Coordinates, D = d * rank, of signals less their means."""
         parts = []
         for part in signals.split(max(1, _FLOATS // max(1, signals[:1].numel()))):
-            centred = part.double() - part.double().mean(1, keepdim=True)
+            double = part.double()
+            centred = double - double.mean(1, keepdim=True)
             parts.append(torch.einsum("qc,scd->sdq", self.functions, centred).flatten(1))
         return torch.cat(parts)
 
