@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from nid_dist.checkpoints import checkpoint
 from nid_dist.checkpoints.run_folder import CHECKPOINTS, RunFolder
@@ -136,9 +138,17 @@ def _facts(model: Model) -> dict[str, Any]:
 
 
 def _build(config: Config, facts: dict[str, Any]) -> Model:
-    model = Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
+    with _Undrawn():
+        model = Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
     model.fitter = fitter_of(config)
     return model
+
+
+class _Undrawn(TorchFunctionMode):
+    """Parameters without initial values, which others replace: those of a million experts take minutes to draw."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return args[0] if func in (Tensor.normal_, Tensor.uniform_) else func(*args, **(kwargs or {}))
 
 
 def _digest(path: Path) -> str:

@@ -55,7 +55,8 @@ class Recorder:
         held = {name: tensor.clone() for name, tensor in inputs.items()}
         graph = self._module.CUDAGraph()
         synchronise(self._device)
-        with self._module.graph(graph, pool=self._pool, stream=self._stream):
+        # Threads that read signals ahead may pin memory meanwhile.
+        with self._module.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
             outputs = call(held)
         self._pool = graph.pool()
         return Recording(graph, held, outputs)

@@ -90,7 +90,7 @@ def ordered_sparsity(
 
 def order_weights(experts: int, order: float, like: Tensor) -> Float[Tensor, "n"]:
     """The weights of `ordered_sparsity`, of the type and on the device of another tensor."""
-    place = torch.linspace(0, 1, experts, dtype=torch.float64) if experts > 1 else torch.zeros(1, dtype=torch.float64)
+    place = torch.linspace(0, 1, experts, dtype=torch.float64, device=like.device)  # of one expert: 0
     # Relative to the largest: nothing overflows, however steep the order.
     weights = torch.exp(order * (place - 1))
     return (weights / weights.mean()).to(like)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
 
 import nid_dist
 from nid_dist.errors import UserError
@@ -41,6 +42,25 @@ def test_export_of_a_run_is_the_run_s_model(run: Path, exported: Path) -> None:
 def test_a_loaded_model_is_frozen(exported: Path) -> None:
     model = nid_dist.load(str(exported))
     assert not model.training and not any(parameter.requires_grad for parameter in model.parameters())
+
+
+class Draws(TorchFunctionMode):
+    """Counts what is filled with random numbers."""
+
+    count = 0
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.count += func in (torch.Tensor.normal_, torch.Tensor.uniform_)
+        return func(*args, **(kwargs or {}))
+
+
+def test_what_is_loaded_is_not_drawn_before(run: Path, exported: Path) -> None:
+    with Draws() as draws:
+        for path in (run, exported):
+            load(path)
+        assert not draws.count
+        load(run).dictionary.trunk.layers[0].weight.data.normal_()
+        assert draws.count == 1
 
 
 @pytest.mark.parametrize("kind", ["light", "conv", "resnet", "codebook", "none"])

@@ -4,8 +4,10 @@ The dense reference evaluates all n experts at all C coordinates, [C, n*d], and 
 Both start from the same trunk, weights and codes, in one process, and take turns.
 """
 
+import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +15,7 @@ from tqdm import tqdm
 
 from nid_dist.benchmarks.harness import alternate
 from nid_dist.benchmarks.sharded import SHARED_LAYERS, ShardedCase, Size
+from nid_dist.code import Code
 from nid_dist.device import resolve_device
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.evaluation.measuring import peak_bytes
@@ -38,8 +41,18 @@ _COLUMNS = [
 class StepCase(ShardedCase):
     """One size in one process, and both ways to make a gradient step's gradients: `step`, and the dense one."""
 
-    def __init__(self, experts: int, support: int, width: int) -> None:
-        super().__init__(None, Size(experts, support, COORDINATES, SIGNALS, width, CHANNELS))
+    def __init__(
+        self, experts: int, support: int, width: int, signals: int = SIGNALS, coordinates: int = COORDINATES
+    ) -> None:
+        super().__init__(None, Size(experts, support, coordinates, signals, width, CHANNELS))
+
+    def first(self, signals: int) -> "StepCase":
+        """The same experts and the first signals."""
+        case, part = copy.copy(self), self.code.detach().rows(slice(signals))
+        case.size = replace(self.size, signals=signals)
+        case.code = Code(part.values.requires_grad_(), part.bias.requires_grad_(), part.indices)
+        case.upstream = self.upstream[:signals]
+        return case
 
     def dense(self) -> torch.Tensor:
         """Evaluate f by all outputs and a matrix product, and all gradients."""
@@ -49,15 +62,15 @@ class StepCase(ShardedCase):
         outputs = features @ heads.weight.flatten(0, 1).t() + heads.offset.flatten()
         outputs = outputs.unflatten(1, (heads.num_experts, CHANNELS)).transpose(0, 1).flatten(1)
         combined = self.code.dense(heads.num_experts) @ outputs
-        return self.backward(combined.unflatten(1, (COORDINATES, CHANNELS)) + self.code.bias[:, None])
+        return self.backward(combined.unflatten(1, (self.size.coordinates, CHANNELS)) + self.code.bias[:, None])
 
     def flops(self) -> float:
         """Operations of `step`, forward and backward: products of the trunk, the merge and the merged heads."""
-        support, width = self.size.support, self.size.width
+        support, width, signals = self.size.support, self.size.width, self.size.signals
         trunk = (SHARED_LAYERS - 1) * 3 * width * width + 2 * 2 * width  # the first layer needs no input gradient
-        head = 3 * SIGNALS * CHANNELS * width
-        merge = 3 * SIGNALS * support * CHANNELS * (width + 1)
-        return 2.0 * (COORDINATES * (trunk + head) + merge)
+        head = 3 * signals * CHANNELS * width
+        merge = 3 * signals * support * CHANNELS * (width + 1)
+        return 2.0 * (self.size.coordinates * (trunk + head) + merge)
 
     def peak_memory(self) -> dict[str, float]:
         """Bytes that one step of each needs beyond the parameters, gradients included."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from nid_dist.benchmarks import ct, engines, exchange, fit, quality, scaling, shapes, step, video
+from nid_dist.benchmarks import ct, engines, exchange, fit, gpu, precision, quality, scaling, shapes, step, video
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
@@ -17,7 +17,9 @@ from nid_dist.memory import keep_freed_memory
 
 BENCHMARKS = {
     "step": step.run,
+    "gpu": gpu.run,
     "quality": quality.run,
+    "precision": precision.run,
     "exchange": exchange.run,
     "fit": fit.run,
     "scaling": scaling.run,
@@ -46,7 +48,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
-    print(chosen_device(options), file=sys.stderr)
+    device = chosen_device(options)
+    if options.name == "gpu":
+        gpu.require_card()
+    print(device, file=sys.stderr)
     keep_freed_memory()
     figures, table = BENCHMARKS[options.name](options.quick)
     facts, beside = {"name": options.name, "figures": figures}, options.json.with_suffix(".md")

@@ -89,6 +89,10 @@ def guarded(program: str, command: Command, *, together: bool = False) -> Comman
             if launch.rank == 0:
                 print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
+        if launch.size > 1:
+            from nid_dist.parallel.launch import failures
+
+            failures.let_say(lambda error: _end_together(program, error))
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = show_warning
@@ -131,6 +135,7 @@ def _end_together(program: str, error: BaseException) -> NoReturn:
     """Say what has failed, unless another process of the job does, and end this one."""
     from nid_dist.parallel.launch import failures
 
+    failures.claim_the_end()
     joined = failures.joined()
     if joined:
         # The launcher, too, notices a process that has ended, and would end this one before it has said why.

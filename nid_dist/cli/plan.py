@@ -18,13 +18,15 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Cell, Column, Table
 from nid_dist.files import write_json
 from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
+from nid_dist.planning.card import Card, read_card
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
 from nid_dist.planning.run import Run, rows
 from nid_dist.tasks.registry import make_task
 
 _MIB = 2**20
-# Attained, not peak, by an A100 or better; float32 is not TF32.
-_TFLOPS = {"fp32": 15.0, "bf16": 150.0}
+# Attained, not peak, by an A100 or better.
+_TFLOPS = {"fp32": 15.0, "tf32": 60.0, "bf16": 150.0}
+_GB = 80.0
 _KINDS = ("codes", "coordinates", "sums", "atoms", "gradients")
 
 
@@ -42,9 +44,12 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--latency", type=float, default=10.0, metavar="us", help="of a message (default 10)")
     parser.add_argument(
-        "--flops", type=float, metavar="TFLOP/s", help="that a rank attains (default 15; 150 with precision bf16)"
+        "--flops", type=float, metavar="TFLOP/s", help="that a rank attains (default 15, with tf32 60, with bf16 150)"
     )
-    parser.add_argument("--memory", type=float, default=80.0, metavar="GB", help="of a rank (default 80)")
+    parser.add_argument("--memory", type=float, metavar="GB", help="of a rank (default 80)")
+    parser.add_argument(
+        "--card", type=Path, metavar="FILE", help="of nid-benchmark gpu --json: the rates of a rank, as measured"
+    )
     parser.add_argument("--signals", type=int, help="number of training signals, for a codebook without its signals")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, in bytes and seconds")
     add_overrides(parser)
@@ -101,7 +106,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     _check_ranges(options)
     config = load_config(options.config, options.overrides)
-    options.flops = options.flops or _TFLOPS[config.training.precision]
+    card = None if options.card is None else read_card(options.card, config.training.precision)
+    options.flops = options.flops or (_TFLOPS[config.training.precision] if card is None else card.rate / 1e12)
+    options.memory = options.memory or (_GB if card is None else card.memory / 1e9)
     machine = Machine(
         options.gpus_per_node,
         within=1e9 * options.node_bandwidth,
@@ -109,6 +116,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         latency=1e-6 * options.latency,
         rate=1e12 * options.flops,
         memory=1e9 * options.memory,
+        copies=math.inf if card is None else card.copies,
     )
     run = describe_run(config, options.nodes * options.gpus_per_node, options.signals)
     estimates = plan(run, machine)
@@ -122,7 +130,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         mode = f"{step.mode}, while it warms up" if step.is_warmup else step.mode
         print(f"\nA step of mode {mode} ({step.share:.3g} of the steps): what a rank sends, and how long it takes:")
         print(_step_table([(each.expert_parallel_size, each.steps[number]) for each in estimates]).text())
-    print(f"\n{why}\n\n{_assumptions(options)}")
+    print(f"\n{why}\n\n{_assumptions(options, card)}")
     if options.json is not None:
         write_json(options.json, _as_json(options, run, estimates, best, used, why))
         print(f"wrote {options.json}")
@@ -200,16 +208,18 @@ def _why(best: Estimate | None, estimates: list[Estimate], machine: Machine) -> 
     )
 
 
-def _assumptions(options: argparse.Namespace) -> str:
+def _assumptions(options: argparse.Namespace, card: Card | None) -> str:
+    measured = "" if card is None else f"as of {card.name} in {options.card} unless told otherwise: "
+    update = "update of parameters" if card is None else "update but at the rate at which the card copies"
     rank = (
-        f"{options.flops:g} TFLOP/s (--flops), {options.memory:g} GB (--memory), {options.node_bandwidth:g} GB/s in "
-        f"its node (--node-bandwidth), {options.bandwidth:g} GB/s to other nodes (--bandwidth), {options.latency:g} us "
-        "per message (--latency)"
+        f"{measured}{options.flops:.4g} TFLOP/s (--flops), {options.memory:.4g} GB (--memory), "
+        f"{options.node_bandwidth:g} GB/s in its node (--node-bandwidth), {options.bandwidth:g} GB/s to other nodes "
+        f"(--bandwidth), {options.latency:g} us per message (--latency)"
     )
     return textwrap.fill(
         f"Assumed of a rank: {rank}. Exact: parameters, gradients, the optimiser's state; bytes of codes, coordinates, "
         "sums and atoms, in fp32, except rows that a solver fetches. Models: gradients sent (a ring), activations, and "
-        "time, which counts matrix products and messages one after the other, but no update of parameters, no reading "
+        f"time, which counts matrix products and messages one after the other, but no {update}, no reading "
         "and no start of kernels: it compares ways to spread experts, and is no promise.",
         110,
     )

@@ -5,17 +5,20 @@ mean. Started on a basis and on pieces of signals, all atoms differ and the rank
 """
 
 import math
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.encodings import Cosines
 from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.memory import floats_at_once
 
 _SMALLEST = 1e-6  # share of the largest variance; a smaller one is amplified no more than one at it
+_TINY = 1e-6  # of norms: below it there is nothing
 _FLOATS = 2**24  # of windowed signals at a time: bounds memory
 # Of the waves in a cube of frequencies, the share 1 / 2.7 comes first in three dimensions; fewer waves in lower ones.
 _CANDIDATES = 3
@@ -104,18 +107,45 @@ def initialise_heads(
     exchange, count = dictionary.exchange, dictionary.num_experts - len(chosen)
     owned = slice(exchange.first_expert, exchange.first_expert + heads.num_experts)
     part = slice(max(0, owned.start - len(chosen)), max(0, owned.stop - len(chosen)))
-    pieces = _pieces(space, signals, coords, count, part, generator)
-    norms = pieces.norm(dim=1, keepdim=True)
+    place = len(chosen[owned])  # of the first piece
+    _set(heads, space, torch.arange(place), chosen[owned])
+    # Of so many experts there may be that a second copy of them, in double precision, would not fit.
+    parts, first = [space.mean.new_zeros(place)], place
+    for pieces in _pieces(space, signals, coords, count, part, generator):
+        norms = pieces.norm(dim=1)
+        _set(heads, space, torch.arange(first, first + len(norms)), pieces / norms[:, None].clamp_min(_TINY))
+        first += len(norms)
+        parts.append(norms)
+    norms = torch.cat(parts)
     # A piece of a flat part of a signal is nothing but rounding: take noise instead.
-    all_norms = exchange.gather(torch.cat([norms.new_zeros(heads.num_experts - len(norms)), norms[:, 0]]))
-    flat = norms <= max(1e-2 * all_norms.sum().item() / max(1, count), 1e-6)
-    if bool(flat.any()):
-        random = torch.randn(count, pieces.shape[1], generator=generator, dtype=pieces.dtype)[part].to(pieces.device)
-        pieces = torch.where(flat, random, pieces)
-    points = torch.cat([chosen[owned], pieces / pieces.norm(dim=1, keepdim=True)])
-    weight = space.heads(points.unflatten(1, (heads.channels, space.rank)))
-    heads.weight.copy_(weight.to(heads.rows.dtype))
-    heads.offset.copy_(-(heads.weight @ space.mean.to(heads.rows.dtype)))
+    flat = norms <= max(1e-2 * exchange.gather(norms).sum().item() / max(1, count), _TINY)
+    flat[:place] = False
+    places = flat.nonzero()[:, 0].cpu()
+    for where, noise in _noise(count, heads.channels * space.rank, places - place + part.start, generator):
+        points = noise.to(coords.device)
+        _set(heads, space, where - part.start + place, points / points.norm(dim=1, keepdim=True))
+
+
+def _set(heads: LinearHeads, space: "_FeatureSpace", places: Int[Tensor, "N"], points: Float[Tensor, "N D"]) -> None:
+    """Make some heads, whose places ascend, the functions with these coordinates."""
+    weight = space.heads(points.unflatten(1, (heads.channels, space.rank))).to(heads.rows.dtype)
+    offset = -(weight @ space.mean.to(heads.rows.dtype))
+    heads.rows[places.to(heads.rows.device)] = torch.cat([weight.flatten(1), offset], 1)
+
+
+def _noise(
+    count: int, size: int, wanted: Int[Tensor, "W"], generator: torch.Generator
+) -> Iterator[tuple[Int[Tensor, "V"], Float[Tensor, "V D"]]]:
+    """Some of `count` rows of normal numbers, a few at a time: their numbers, ascending as asked for, and the rows."""
+    # A multiple of 16 rows at a time is drawn as all of them together are; so is what is left over, with the last.
+    step = max(16, _FLOATS // size // 16 * 16)
+    blocks = max(1, count // step)
+    for block in range(blocks if len(wanted) else 0):
+        first, last = block * step, count if block == blocks - 1 else (block + 1) * step
+        drawn = torch.randn(last - first, size, generator=generator, dtype=torch.float64)
+        inside = wanted[(wanted >= first) & (wanted < last)]
+        if len(inside):
+            yield inside, drawn[inside - first]
 
 
 class _FeatureSpace:
@@ -139,7 +169,8 @@ class _FeatureSpace:
         """Coordinates, D = d * rank, of signals less their means."""
         parts = []
         for part in signals.split(max(1, _FLOATS // max(1, signals[:1].numel()))):
-            centred = part.double() - part.double().mean(1, keepdim=True)
+            double = part.double()
+            centred = double - double.mean(1, keepdim=True)
             parts.append(torch.einsum("qc,scd->sdq", self.functions, centred).flatten(1))
         return torch.cat(parts)
 
@@ -197,17 +228,15 @@ def _pieces(
     count: int,
     wanted: slice,
     generator: torch.Generator,
-) -> Float[Tensor, "N D"]:
-    """Some of `count` random pieces."""
+) -> Iterator[Float[Tensor, "N D"]]:
+    """Some of `count` random pieces, as many at a time as memory is for."""
     chosen = torch.randint(len(signals), (count,), generator=generator).to(coords.device)
     centres = coords[torch.randint(len(coords), (count,), generator=generator).to(coords.device)]
     widths = 0.2 + 0.3 * torch.rand(count, 1, generator=generator).to(coords.device)
-    parts = [space.project(signals[:0])]
-    step = max(1, _FLOATS // max(1, signals[:1].numel()))
+    step = max(1, floats_at_once(coords.device, _FLOATS) // max(1, signals[:1].numel()))
     for first in range(wanted.start, wanted.stop, step):
         part = slice(first, min(first + step, wanted.stop))
         distance = (coords[None] - centres[part, None]).square().sum(-1)
         window = torch.exp(-distance / (2 * widths[part].square()))
         picked = signals[chosen[part]]
-        parts.append(space.project((picked - picked.mean(1, keepdim=True)) * window[..., None]))
-    return torch.cat(parts)
+        yield space.project((picked - picked.mean(1, keepdim=True)) * window[..., None])

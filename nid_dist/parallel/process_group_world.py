@@ -20,6 +20,7 @@ from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
 from nid_dist.parallel.exchange.collectives import all_gather as gathered
 from nid_dist.parallel.exchange.exchange import LocalExchange
 from nid_dist.parallel.exchange.topology import Topology
+from nid_dist.parallel.launch import watching
 from nid_dist.parallel.world import World
 
 _HOST_BACKEND = "gloo"
@@ -110,6 +111,9 @@ class ProcessGroupWorld(World):
 
     def close(self) -> None:
         """Leave the other processes: without this a gloo run now and then aborts at exit."""
+        if self._host_group is not None:
+            dist.barrier(self._host_group)  # nobody is missed before all are done
+        watching.stop()
         if self.library == "deepspeed":
             leave_process_group()
         else:

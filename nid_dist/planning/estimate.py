@@ -1,8 +1,9 @@
 """How long a step takes, on paper, and with which R it is fastest: the alpha-beta model.
 
-Time is operations / rate + the sum over messages of (latency + bytes / bandwidth); nothing overlaps. In an all-to-all
-or a gathering a rank sends to all others of its group at once, over the link that leads to each. Gradients go twice
-around a ring, whose slowest link counts, or, as far as latency counts, up and down a tree.
+Time is operations / rate (and, where it is known, what the optimiser reads and writes / the memory's rate) + the sum
+over messages of (latency + bytes / bandwidth); nothing overlaps. In an all-to-all or a gathering a rank sends to all
+others of its group at once, over the link that leads to each. Gradients go twice around a ring, whose slowest link
+counts, or, as far as latency counts, up and down a tree.
 """
 
 import math
@@ -26,6 +27,7 @@ class Machine:
     latency: float  # of a message, s
     rate: float  # operations per second that a rank attains
     memory: float  # of a rank, bytes
+    copies: float = math.inf  # bytes per second that a rank reads and writes in its memory
 
     def fits(self, needed: Memory) -> bool:
         """Whether a rank has the memory."""
@@ -109,6 +111,13 @@ def gradient_bytes(run: Run, expert_parallel_size: int, mode: str) -> list[tuple
     return [(ranks, FLOAT_BYTES * floats) for ranks, floats in groups if ranks > 1 and floats]
 
 
+def update_bytes(run: Run, expert_parallel_size: int, mode: str) -> int:
+    """What Adam reads and writes on a rank: parameters, gradients and two moments; parameters and moments."""
+    dictionary, gate = trained(run.config, mode)
+    local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
+    return 7 * FLOAT_BYTES * ((local + run.trunk_parameters) * dictionary + run.gate.parameters * gate)
+
+
 def peers_in_node(expert_parallel_size: int, world: int, per_node: int) -> int:
     """How many of the R - 1 others of its group are in a rank's own node, at least."""
     size = expert_parallel_size
@@ -137,4 +146,5 @@ def _step(run: Run, machine: Machine, ranks: int, mode: str, is_warmup: bool, sh
     for group, size in gradient_bytes(run, ranks, mode):
         passed = 2 * (group - 1) * size // group
         count("gradients", 2 * math.ceil(math.log2(group)), passed * (not spread), passed * spread)
-    return Step(mode, is_warmup, share, sent, step_flops(run, ranks, mode, is_warmup) / machine.rate, seconds)
+    compute = step_flops(run, ranks, mode, is_warmup) / machine.rate + update_bytes(run, ranks, mode) / machine.copies
+    return Step(mode, is_warmup, share, sent, compute, seconds)

@@ -211,4 +211,4 @@ def _solve(model: Model, samples: Samples, config: Config) -> Code:
     coding = config.coding
     # Where a system has no solution the code is not a number, and so is the loss: the step changes nothing, and nobody
     # has to wait for the answer.
-    return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge).code
+    return solve_codes(model.dictionary, samples, model.support, coding.blocks, coding.ridge, check=False).code

@@ -1,18 +1,17 @@
 """Batches on the device: the CPU's values, without a wait, whatever the task; those of a step have its shapes."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from nid_dist.config import Config
+from nid_dist.config import Config, load_config
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
 from nid_dist.tasks.registry import make_task
+from tests.cli.test_reconstruct import SIZES as SHAPES
 from tests.device.simulated import counted
 from tests.tasks.audio import conftest as audio
 from tests.tasks.video.decomposition.conftest import configured
@@ -72,12 +71,34 @@ def test_images_and_scans_of_them(tmp_path: Path, given: list[str]) -> None:
     assert_alike(tiny_ct(tmp_path, *given))
 
 
+def shapes(folder: Path, *given: str) -> Config:
+    (folder / "shapes.yaml").write_text(SHAPES)
+    return load_config(folder / "shapes.yaml", ["training.batch=6", f"logging.run_dir={folder / 'run'}", *given])
+
+
+@pytest.mark.parametrize("gate", ["codebook", "pointnet"])
+def test_procedural_shapes(tmp_path: Path, gate: str) -> None:
+    given = ["signals.augment=false", "signals.shapes=12", f"coding.gate.kind={gate}"]
+    assert_alike(shapes(tmp_path, *given), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["signals.augment=false"],
+        ["signals.turn=20", "signals.near_surface=0.3"],
+        ["signals.procedural=9", "signals.turn=20", "training.coordinates=60"],
+    ],
+)
+@pytest.mark.parametrize("gate", ["none", "pointnet"])
+def test_prepared_shapes(chain: Path, tmp_path: Path, given: list[str], gate: str) -> None:
+    given = [f"signals.path={chain / 'prepared'}", f"coding.gate.kind={gate}", *given]
+    assert_alike(shapes(tmp_path, *given), 1e-5)
+
+
 @pytest.fixture
 def little_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nid_dist.data.resident.room_for_data", lambda device: 100)
-
-
-Make = Callable[..., Any]
 
 
 @pytest.mark.usefixtures("little_room")
@@ -85,3 +106,4 @@ def test_what_the_device_has_no_room_for(images: Path, video_run: Path, tmp_path
     assert_alike(tiny(images, tmp_path, "signals.augment=true"))
     assert_alike(audio.configured(tmp_path))
     assert_alike(configured(video_run, f"logging.run_dir={tmp_path}"))
+    assert_alike(shapes(tmp_path, "signals.augment=false", "signals.shapes=12"), 1e-5)

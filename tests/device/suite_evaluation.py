@@ -62,4 +62,4 @@ def test_a_training_does_not_wait_for_its_codebook_and_a_user_is_told(rank: int 
         book(values, ids).logits.square().sum().backward()
     assert not waits
     with pytest.raises(UserError, match="asked for signal 4"):
-        book.eval()(values, ids + 1)
+        book.require_known(ids + 1)

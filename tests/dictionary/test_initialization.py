@@ -5,6 +5,7 @@ import torch
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.dictionary import initialization
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.initialization import initialise_heads, principal_features, whiten_features
 
@@ -229,3 +230,17 @@ def test_features_without_a_choice_stay():
         before = dictionary.trunk(coords).detach()
         assert not principal_features(dictionary, coords, signals(9, coords, 1))
         assert torch.equal(dictionary.trunk(coords).detach(), before)
+
+
+@pytest.mark.parametrize("flat", [1, 3], ids=["all signals flat", "some"])
+def test_values_do_not_depend_on_how_many_are_made_at_a_time(monkeypatch: pytest.MonkeyPatch, flat: int) -> None:
+    coords, made = coordinate_grid((8, 8)), []
+    sample = signals(9, coords, 1)
+    sample[::flat] = 0.3
+    for floats in (2**24, 1):  # at least 16 rows of noise, and one piece, at a time
+        monkeypatch.setattr(initialization, "_FLOATS", floats)
+        dictionary = make(experts=300)
+        whiten_features(dictionary, coords)
+        initialise_heads(dictionary, coords, sample, "principal", torch.Generator().manual_seed(4))
+        made.append(dictionary.experts.rows.detach())
+    torch.testing.assert_close(*made, rtol=1e-5, atol=1e-5)

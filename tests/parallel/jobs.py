@@ -5,6 +5,7 @@ As a program, `jobs.py SCENARIO RANK` is one process of a job under a launcher, 
 """
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -27,7 +28,8 @@ _AT_ONCE = 5
 class Job:
     """What to run: `size` processes, without those in `missing`, of which `wrong` goes wrong as `scenario` says.
 
-    With `machines`, they take themselves for processes of so many, which share no folder for temporary files.
+    With `machines`, they take themselves for processes of so many, which share no folder for temporary files. When
+    they are `deaf`, those that go right hear nothing of it, as if they waited for their GPUs.
     """
 
     scenario: str
@@ -39,6 +41,7 @@ class Job:
     missing: Sequence[int] = ()
     machines: int = 1
     address: str = "127.0.0.1"
+    deaf: bool = False
 
 
 @dataclass
@@ -170,7 +173,7 @@ def _take_part(job: Job) -> None:
     import torch.distributed as dist
 
     from nid_dist.errors import UserError
-    from nid_dist.parallel.launch import failures
+    from nid_dist.parallel.launch import failures, watching
     from nid_dist.parallel.launch.launching import detect_launch
     from nid_dist.parallel.launch.rendezvous import join
 
@@ -183,6 +186,14 @@ def _take_part(job: Job) -> None:
     alone = [dist.new_group([rank]) for rank in range(launch.size)][launch.rank]
     total = torch.ones(1)
     dist.all_reduce(total)
+    if job.deaf:  # what waits for a GPU hears nothing
+        silent_from = time.monotonic() + job.timeout if job.scenario == "hung" else math.inf
+        if launch.rank != job.wrong:
+            watching.nccl_error = lambda: "NCCL: operation timeout" if time.monotonic() > silent_from else None
+        assert failures._job is not None
+        watching.start(failures._job)
+        if launch.rank != job.wrong:
+            time.sleep(_PATIENCE)
     if job.scenario == "all":
         raise error
     if launch.rank == job.wrong:
@@ -191,7 +202,7 @@ def _take_part(job: Job) -> None:
         if job.scenario == "stopped":
             os.kill(os.getpid(), signal.SIGSTOP)
         if job.scenario == "hung":
-            time.sleep(job.timeout + 6.0)
+            time.sleep(_PATIENCE if job.deaf else job.timeout + 6.0)
         if job.scenario == "error":
             raise error
         if job.scenario == "mistake":

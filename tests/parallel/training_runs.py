@@ -83,6 +83,10 @@ def train(model: SmallModel, engine: Engine, world: World, steps: Iterable[int],
         if step == DIVERGED:
             micro_batches(model, engine, world, step, coords, float("inf"))
             assert not engine.step(clip, torch.tensor(1.0)).isfinite()
+            # Nor does a step count where one rank's loss is not finite, though all gradients are.
+            micro_batches(model, engine, world, step, coords, 1.0)
+            lost = torch.tensor(float("inf") if world.rank == world.size - 1 else 1.0)
+            assert not engine.step(clip, lost).isfinite()
         losses.append(micro_batches(model, engine, world, step, coords, 1.0))
         norms.append(engine.step(clip, torch.tensor(1.0)).item())
     return {"losses": world.all_reduce_mean(torch.tensor(losses, dtype=torch.float64)), "norms": torch.tensor(norms)}

@@ -47,8 +47,7 @@ class CodebookGate(nn.Module):
             UserError: for such an id.
         """
         outside = (ids < 0) | (ids >= len(self.codes))
-        # A training knows its signals, and does not wait for a GPU to say so.
-        if not (self.training and ids.device.type != "cpu") and bool(outside.any()):
+        if bool(outside.any()):
             raise UserError(
                 "coding.gate.kind",
                 found=f"codebook, asked for signal {int(ids[outside][0])}",

@@ -60,18 +60,17 @@ def _measure(
     batch: int,
 ) -> list[int]:
     """Numbers of buffers, operations forward and backward, bytes kept; then the numbers of each parameter."""
-    gate = make_gate(
-        config.coding.gate,
-        experts=experts,
-        channels=channels,
-        grid_shape=grid_shape,
-        signals=signals if config.coding.gate.kind == "codebook" else 1,
-        support=1,
-        generator=torch.Generator(),
-    )
-    # Shapes are enough, but for a codebook, which looks at its ids.
-    device = "cpu" if config.coding.gate.kind == "codebook" else "meta"
-    gate = gate.to(device)
+    device = torch.device("meta")  # shapes are enough
+    with device:
+        gate = make_gate(
+            config.coding.gate,
+            experts=experts,
+            channels=channels,
+            grid_shape=grid_shape,
+            signals=signals,
+            support=1,
+            generator=torch.Generator(),
+        )
     known = {tensor.untyped_storage()._cdata for tensor in (*gate.parameters(), *gate.buffers())}
     kept: dict[int, Tensor] = {}
 

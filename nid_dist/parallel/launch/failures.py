@@ -4,7 +4,8 @@ import os
 import re
 import socket
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import NoReturn
 
@@ -42,10 +43,53 @@ _GONE = (
 
 _job: Job | None = None
 _without_first = False
+_ending = threading.RLock()
 
 
 class LostRank(UserError):
     """Other processes of the job have ended or do not answer."""
+
+
+class ErrorOfOthers(RuntimeError):
+    """What a thread has noticed that this process itself may be deaf to, for `diagnose`.
+
+    Args:
+        noticed: whether others have noticed it before, and say who is lost.
+    """
+
+    def __init__(self, text: str, *, noticed: bool = False) -> None:
+        super().__init__(text)
+        self.noticed = noticed
+
+
+def _say_and_end(error: BaseException) -> NoReturn:
+    claim_the_end()
+    lost = diagnose(error)
+    if speak_first():
+        print(f"error: {lost}", file=sys.stderr)
+    end(2)
+
+
+_said_by: Callable[[BaseException], NoReturn] = _say_and_end
+
+
+def let_say(say_and_end: Callable[[BaseException], NoReturn]) -> None:
+    """How a command says what has failed; it is called in whatever thread notices it, and ends the process."""
+    global _said_by
+    _said_by = say_and_end
+
+
+def give_up(error: ErrorOfOthers) -> NoReturn:
+    """End this process from a thread of its own, whatever the others of its threads are waiting for."""
+    if error.noticed:
+        claim_the_end()
+        os._exit(2)
+    _said_by(error)
+
+
+def claim_the_end() -> None:
+    """Of several threads that would end this process, each with a word of its own, only the first returns from here."""
+    _ending.acquire()
 
 
 def remember(job: Job) -> None:

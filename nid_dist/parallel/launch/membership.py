@@ -56,16 +56,30 @@ class Job:
         self, store: Any, identity: str, rank: int, port: int, keeper: int | None, timeout_seconds: float
     ) -> None:
         self.store, self.identity, self.rank, self.port = store, identity, rank, port
+        self.second_store = store.clone()  # for another thread: a call that waits holds up all others of its connection
         self.keeper, self.timeout_seconds = keeper, timeout_seconds
         self.processes: list[Process] = []
         self.sockets: Collection[str] = ()  # that were open when all processes had come to the store
         self.lost_store = False
+        self.patience: float | None = None  # seconds, for who can wait longer
         self._claims = False
 
     def publish(self, process: Process) -> bool:
         """Tell the others about this process; False: another one has its rank already."""
         record = json.dumps(asdict(process))
-        return bool(self.store.compare_set(f"process/{self.rank}", "", record).decode() == record)
+        known = bool(self.store.compare_set(f"process/{self.rank}", "", record).decode() == record)
+        if known:
+            self.store.set(f"beat/{self.rank}", "0")
+        return known
+
+    def beat(self, number: int) -> list[bytes] | None:
+        """Give a sign of life, and take those of the `others`; None: the store does not answer."""
+
+        def tell_and_ask(store: Any) -> list[bytes]:
+            store.set(f"beat/{self.rank}", str(number))
+            return list(store.multi_get([f"beat/{process.rank}" for process in self.others]))
+
+        return self.ask(tell_and_ask)
 
     def published(self, rank: int) -> Process | None:
         """What a process has told about itself, if it has come."""
@@ -88,19 +102,23 @@ class Job:
             self.lost_store = True
             return None
         try:
-            return answer_within(_PATIENCE, lambda: question(self.store))
+            return answer_within(self.patience or _PATIENCE, lambda: question(self.store))
         except (RuntimeError, TimeoutError):
             self.lost_store = True
             return None
 
     def mark(self, kind: str) -> None:
         """Let the others know that this process has come to some point."""
-        self.ask(lambda store: store.set(f"{kind}/{self.rank}", "1"))
+        self.ask(lambda store: (store.set(f"{kind}/{self.rank}", "1"), store.add(kind, 1)))
 
     def marked(self, kind: str, processes: Iterable[Process]) -> set[int]:
         """Which ranks of these processes have come to that point, as far as the store answers."""
         wanted = [process.rank for process in processes]
         return self.ask(lambda store: {rank for rank in wanted if store.check([f"{kind}/{rank}"])}) or set()
+
+    def count(self, kind: str) -> int:
+        """How many have come to that point, at least; 0 where the store does not answer."""
+        return self.ask(lambda store: store.add(kind, 0)) or 0
 
     def claim(self) -> bool:
         """Whether this process is the first of the job that asks this; the others leave the word to it.

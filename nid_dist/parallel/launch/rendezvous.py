@@ -12,7 +12,7 @@ import torch.distributed as dist
 
 from nid_dist.device import gpu_identity, too_few_gpus
 from nid_dist.errors import UserError
-from nid_dist.parallel.launch import failures
+from nid_dist.parallel.launch import failures, watching
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.membership import Job, Process, answer_within, open_sockets, wait_until
 from nid_dist.parallel.launch.network import LOOPBACK, interface_towards
@@ -44,7 +44,11 @@ def join(launch: Launch, *, timeout_seconds: float, rendezvous_seconds: float, d
     timeout = timedelta(seconds=timeout_seconds)
     _set_default_timeout(timeout)
     store = dist.PrefixStore("group", job.store)
+    if backend == "nccl":
+        watching.leave_nccl_to_watch()
     dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=timeout)
+    if backend == "nccl" and launch.size > 1:
+        watching.start(job)
 
 
 def _refuse_shared_gpus(job: Job) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
@@ -128,22 +128,43 @@ class PreparedShapes:
     ) -> tuple[Points, Distances, Points]:
         """Draw points with their distances, and the unit vectors along which these grow."""
         close = round(near * count)
+        starts = {kind: int(generator.integers(2**31)) for kind in ("near", "uniform")}
+        return self.samples(index, {"near": close, "uniform": count - close}, starts)
+
+    def samples(
+        self, index: int, counts: Mapping[str, int], starts: Mapping[str, int]
+    ) -> tuple[Points, Distances, Points]:
+        """Points `near` the surface, then those `uniform` in the cube, from places on, with distances and gradients."""
         with self._open(index) as file:
             parts = [
-                [_part(file, f"{kind}{of}", number, start) for of in ("", "_distances", "_gradients")]
-                for kind, number in (("near", close), ("uniform", count - close))
-                for start in (int(generator.integers(2**31)),)
+                [_part(file, f"{kind}{of}", counts[kind], starts[kind]) for of in ("", "_distances", "_gradients")]
+                for kind in ("near", "uniform")
             ]
         points, distances, gradients = (np.concatenate(pair) for pair in zip(*parts, strict=True))
         return points, distances, gradients
 
     def surface(self, index: int, count: int | None, generator: np.random.Generator) -> tuple[Points, Points]:
         """Points drawn from a shape's surface (None: all that were prepared), with the normals that point out of it."""
+        return self.surface_from(index, count, int(generator.integers(2**31)))
+
+    def surface_from(self, index: int, count: int | None, start: int) -> tuple[Points, Points]:
+        """Points of a shape's surface from a place on (None: all), with the normals that point out of it."""
         with self._open(index) as file:
-            start = int(generator.integers(2**31))
             if count is None:
                 count = file.get_slice("surface").get_shape()[0]
             return _part(file, "surface", count, start), _part(file, "normals", count, start)
+
+    def length(self, index: int, kind: str) -> int:
+        """How many samples of a kind a shape has: `near`, `uniform` or `surface`."""
+        with self._open(index) as file:
+            length: int = file.get_slice(kind).get_shape()[0]
+        return length
+
+    def columns(self, index: int, names: Sequence[str]) -> Float32[np.ndarray, "N c"]:
+        """All samples of a shape, the named tensors side by side."""
+        with self._open(index) as file:
+            parts = [file.get_tensor(name).astype(np.float32) for name in names]
+        return np.concatenate([part[:, None] if part.ndim == 1 else part for part in parts], 1)
 
     def mesh(self, index: int) -> Mesh:
         """The faces that bound a shape, in the cube."""

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int
 
 from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.shapes.draws import POOL, ProceduralDraw, Sizes, draw_procedural
 from nid_dist.tasks.shapes.mesh import SIDE
 from nid_dist.tasks.shapes.prepared import PreparedShapes
 from nid_dist.tasks.shapes.solids import Solid
@@ -54,20 +55,44 @@ class ProceduralShapes:
         self.seed = seed
         self._families = [families[index % len(families)] for index in range(count)]
         self.names: Sequence[str] = [f"{family}-{index:05d}" for index, family in enumerate(self._families)]
+        self._solids: dict[int, Solid] = {}
+        self._pools: dict[int, Float32[np.ndarray, "POOL 3"]] = {}
+        self._normals: dict[int, Float32[np.ndarray, "POOL 3"]] = {}
 
     def solid(self, index: int) -> Solid:
         """A shape itself."""
-        parts, draw = _Parts(), np.random.default_rng(np.random.SeedSequence([self.seed, index])).uniform
-        FAMILIES[self._families[index]](parts, draw)
-        return parts.solid().fitted(SIDE)
+        if index not in self._solids:
+            parts, draw = _Parts(), np.random.default_rng(np.random.SeedSequence([self.seed, index])).uniform
+            FAMILIES[self._families[index]](parts, draw)
+            self._solids[index] = parts.solid().fitted(SIDE)
+        return self._solids[index]
+
+    def pool(self, index: int) -> Float32[np.ndarray, "POOL 3"]:
+        """Points drawn from a shape's surface, once."""
+        if index not in self._pools:
+            generator = np.random.default_rng(np.random.SeedSequence([self.seed, index, 1]))
+            self._pools[index] = self.solid(index).surface(POOL, generator).astype(np.float32)
+        return self._pools[index]
+
+    def normals(self, index: int) -> Float32[np.ndarray, "POOL 3"]:
+        """The normals at these points, that point out of the shape."""
+        if index not in self._normals:
+            solid, points = self.solid(index), self.pool(index).astype(np.float64)
+            slopes = [solid.distance(points + step) - solid.distance(points - step) for step in _STEP * np.eye(3)]
+            normals = np.stack(slopes, 1)
+            normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+            self._normals[index] = normals.astype(np.float32)
+        return self._normals[index]
 
     def sample(self, index: int, count: int, near: float, generator: np.random.Generator) -> tuple[Points, Distances]:
         """Draw points with their distances (see `ShapeSource`)."""
-        solid, close = self.solid(index), round(near * count)
-        spread = np.resize(SPREADS, close)[:, None]
-        around = solid.surface(close, generator) + spread * generator.normal(size=(close, 3))
-        points = np.concatenate([np.clip(around, -1, 1), generator.uniform(-1, 1, (count - close, 3))])
-        return points, solid.distance(points)
+        return self.sample_from(index, draw_procedural(Sizes.of(count, near), generator))
+
+    def sample_from(self, index: int, drawn: ProceduralDraw) -> tuple[Points, Distances]:
+        """Points with their distances, from what has been drawn."""
+        around = self.pool(index)[drawn.rows] + np.resize(SPREADS, len(drawn.rows))[:, None] * drawn.offsets
+        points = np.concatenate([np.clip(around, -1, 1), drawn.uniform])
+        return points, self.solid(index).distance(points)
 
     def distance(self, index: int, points: Points) -> Distances:
         """Distances at given points."""
@@ -75,12 +100,12 @@ class ProceduralShapes:
 
     def surface(self, index: int, count: int, generator: np.random.Generator) -> tuple[Points, Points]:
         """Points of the surface, with normals (see `ShapeSource`)."""
-        solid = self.solid(index)
-        points = solid.surface(count, generator)
-        steps = _STEP * np.eye(3)
-        slopes = [solid.distance(points + step) - solid.distance(points - step) for step in steps]
-        normals = np.stack(slopes, 1)
-        return points, normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
+        return self.surface_at(index, generator.integers(POOL, size=count))
+
+    def surface_at(self, index: int, rows: Int[np.ndarray, "P"]) -> tuple[Points, Points]:
+        """Points of the pool, with normals; these are found when there is a point."""
+        normals = self.normals(index) if len(rows) else self.pool(index)
+        return self.pool(index)[rows], normals[rows]
 
 
 def open_shapes(signals: ShapesSection) -> ShapeSource:
@@ -102,20 +127,21 @@ class BothShapes:
 
     def sample(self, index: int, count: int, near: float, generator: np.random.Generator) -> tuple[Points, Distances]:
         """Draw points with their distances (see `ShapeSource`)."""
-        source, place = self._of(index)
+        source, place = self.of(index)
         return source.sample(place, count, near, generator)
 
     def distance(self, index: int, points: Points) -> Distances:
         """Distances at given points."""
-        source, place = self._of(index)
+        source, place = self.of(index)
         return source.distance(place, points)
 
     def surface(self, index: int, count: int, generator: np.random.Generator) -> tuple[Points, Points]:
         """Points of the surface, with normals (see `ShapeSource`)."""
-        source, place = self._of(index)
+        source, place = self.of(index)
         return source.surface(place, count, generator)
 
-    def _of(self, index: int) -> tuple[PreparedShapes | ProceduralShapes, int]:
+    def of(self, index: int) -> tuple[PreparedShapes | ProceduralShapes, int]:
+        """The source of a shape, and its index there."""
         first = len(self.prepared.names)
         return (self.prepared, index) if index < first else (self.procedural, index - first)
 

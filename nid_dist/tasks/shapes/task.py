@@ -1,8 +1,7 @@
 """Signed distances as signals: every shape measured at points of its own, f negative inside it."""
 
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from collections.abc import Iterator, Sequence
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -15,6 +14,7 @@ from nid_dist.config.schema import Config
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.sampler import batch_ids
 from nid_dist.data.splits import SPLITS, Split, assign_splits
+from nid_dist.device import to_device
 from nid_dist.errors import UserError
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
@@ -22,13 +22,16 @@ from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
-from nid_dist.tasks.base import Picture, draw, split_to_evaluate
-from nid_dist.tasks.shapes.augmentation import change_samples, draw_change
+from nid_dist.tasks.ahead import Ahead
+from nid_dist.tasks.base import Draw, Picture, draw, split_to_evaluate
+from nid_dist.tasks.shapes.augmentation import BOX, change_samples, fitted_change
 from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.shapes.draws import ProceduralDraw, Sizes, draw_prepared, draw_procedural
+from nid_dist.tasks.shapes.on_device import Drawn, ShapesOnDevice
 from nid_dist.tasks.shapes.prepared import PreparedShapes
-from nid_dist.tasks.shapes.signals import BothShapes, ShapeSource, open_shapes
+from nid_dist.tasks.shapes.sending import Points
+from nid_dist.tasks.shapes.signals import BothShapes, ProceduralShapes, ShapeSource, open_shapes
 
-_BOX = 2000  # points of a surface that tell how large a changed shape is
 _SHAPES = 4  # that an evaluation fits
 _UNSEEN = 2**40  # the first of the steps whose batches no training draws
 _SIDE = 64  # of the slice that is shown
@@ -59,9 +62,10 @@ class ShapeTask:
         }
         """Indices in the source."""
         self.signals = self.shapes["train"]
-        # One thread reads the next step's shapes meanwhile; reading and numpy release the interpreter's lock.
-        self._ahead = ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-ahead")
-        self._coming: dict[tuple[int, int, int], Future[Batch]] = {}
+        cloud = self.section.cloud if config.coding.gate.kind == "pointnet" else 0
+        self._sizes = Sizes.of(self.coordinates, self.section.near_surface, cloud)
+        micros, steps = config.optimizer.accumulation, config.training.steps
+        self._points_ahead, self._numbers_ahead = Ahead(self._read, micros, steps), Ahead(self._numbers, micros, steps)
 
     @property
     def prepared(self) -> ShapeSource:
@@ -85,23 +89,43 @@ class ShapeTask:
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch; a shape's points depend on (seed, step, shape) only."""
-        coming = self._coming.pop((step, micro, world.rank), None)
-        return self._read(step, micro, world) if coming is None else coming.result()
+        chosen, device = self._chosen(step, micro, world), world.device
+        points: Points | None = None
+        if self._made_on(device):
+            shapes = [self.signals[signal] for signal in chosen.ids.tolist()]
+            points = self._on_device.points(shapes, self._numbers_ahead.take(step, micro, world), device)
+        if points is None:
+            points = self._points_ahead.take(step, micro, world)
+        coords, distances = (to_device(part, device) for part in points[:2])
+        cloud = points[2]
+        values = (distances / self.section.truncation).clamp(-1, 1)[..., None]
+        return chosen.batch(Samples(coords, values), None if cloud is None else (lambda: cloud))
 
     def prefetch(self, step: int, world: World) -> None:
-        """Start to read this rank's shapes of a step in the background."""
-        for key in [key for key in self._coming if key[0] < step]:
-            self._coming.pop(key).cancel()
-        for micro in range(self.config.optimizer.accumulation):
-            key = (step, micro, world.rank)
-            if key not in self._coming:
-                self._coming[key] = self._ahead.submit(self._read, step, micro, world)
+        """Start to read this rank's shapes of a step in the background, or to draw what their points are made from."""
+        (self._numbers_ahead if self._made_on(world.device) else self._points_ahead).prefetch(step, world)
 
-    def _read(self, step: int, micro: int, world: World) -> Batch:
-        chosen = draw(self.config, step, micro, world, len(self.signals))
-        drawn = [self._draw(self.signals[signal], _TRAINED, step) for signal in chosen.ids.tolist()]
-        coords, values, *clouds = (torch.stack(parts) for parts in zip(*drawn, strict=True))
-        return chosen.batch(Samples(coords, values), (lambda: clouds[0]) if clouds else None)
+    @cached_property
+    def _on_device(self) -> ShapesOnDevice:
+        return ShapesOnDevice(self.source, self._sizes, changed=self.section.augment)
+
+    def _made_on(self, device: torch.device) -> bool:
+        """Whether a device makes the points itself."""
+        return device.type != "cpu" and self._on_device.has_room(device)
+
+    def _chosen(self, step: int, micro: int, world: World) -> Draw:
+        return draw(self.config, step, micro, world, len(self.signals))
+
+    def _numbers(self, step: int, micro: int, world: World) -> list[Drawn]:
+        ids = self._chosen(step, micro, world).ids.tolist()
+        return [self._draw(self.signals[signal], step) for signal in ids]
+
+    def _read(self, step: int, micro: int, world: World) -> Points:
+        ids = self._chosen(step, micro, world).ids.tolist()
+        made = [self._make(self.signals[signal], step) for signal in ids]
+        coords, distances, clouds = zip(*made, strict=True)
+        cloud = None if clouds[0] is None else _stacked(clouds)
+        return _stacked(coords), _stacked(distances), cloud
 
     def sample(self, count: int) -> Samples:
         """Training shapes on the grid."""
@@ -123,7 +147,7 @@ class ShapeTask:
         shapes, method = self.shapes[split][:_SHAPES], self._method
         scores = torch.zeros(len(shapes), 2, dtype=torch.float64)
         for place in range(world.rank, len(shapes), world.size):
-            coords, values = self._draw(shapes[place], _MEASURED)[:2]
+            coords, values = self._measured(shapes[place], _MEASURED)
             found = self._evaluate(model, self._fit(model, shapes[place]), coords)
             scores[place, 0] = self.section.truncation * (found - values).abs().mean()
             scores[place, 1] = ((found < 0) == (values < 0)).double().mean()
@@ -143,48 +167,66 @@ class ShapeTask:
     def _method(self) -> Method:
         return Method("omp", self.config.coding.blocks)
 
-    def _draw(self, index: int, purpose: int, step: int = 0) -> tuple[Tensor, ...]:
-        """Points of a shape, mostly near its surface, with f's values there; for a pointnet, also what it is shown."""
+    def _draw(self, index: int, step: int) -> Drawn:
+        """The numbers that make points of a shape in a step."""
+        generator = self._generator(index, _TRAINED, step)
+        if isinstance(self._of(index)[0], PreparedShapes):
+            return draw_prepared(self._sizes, generator, self.section if self.section.augment else None)
+        return draw_procedural(self._sizes, generator)
+
+    def _generator(self, index: int, purpose: int, step: int = 0) -> np.random.Generator:
         sequence = np.random.SeedSequence(self.config.training.seed, spawn_key=(purpose, step, index))
-        generator = np.random.Generator(np.random.PCG64(sequence))
-        signals, count = self.section, self.coordinates
-        change = None
-        prepared = self.prepared
-        if (
-            signals.augment
-            and purpose == _TRAINED
-            and isinstance(prepared, PreparedShapes)
-            and index < len(prepared.names)
-        ):
-            on = prepared.surface(index, _BOX, generator)[0]
-            change = draw_change(on, signals.stretch, signals.turn, generator)
-            points, distances, gradients = prepared.sample_with_gradients(index, count, signals.near_surface, generator)
-            near = round(signals.near_surface * count)
-            points, distances = change_samples(change, points, distances, gradients, near, generator)
+        return np.random.Generator(np.random.PCG64(sequence))
+
+    def _make(
+        self, index: int, step: int
+    ) -> tuple[Float[np.ndarray, "P 3"], Float[np.ndarray, "P"], Float[np.ndarray, "G 6"] | None]:
+        """Points of a shape, mostly near its surface, with their distances; for a pointnet, also what it is shown."""
+        (source, place), drawn, sizes = self._of(index), self._draw(index, step), self._sizes
+        if isinstance(drawn, ProceduralDraw):
+            assert isinstance(source, ProceduralShapes)
+            points, distances = source.sample_from(place, drawn)
+            on, normals = source.surface_at(place, drawn.cloud)
         else:
-            points, distances = self.source.sample(index, count, signals.near_surface, generator)
-        drawn = (torch.from_numpy(points).float(), self._cut(distances))
-        if self.config.coding.gate.kind != "pointnet":
-            return drawn
-        on, normals = self.source.surface(index, signals.cloud, generator)
-        if change is not None:
-            on, normals = change.points(on), change.normals(normals)[0]
+            assert isinstance(source, PreparedShapes)
+            points, distances, gradients = source.samples(place, vars(sizes), vars(drawn))
+            on, normals = source.surface_from(place, sizes.cloud, drawn.cloud)
+            if drawn.matrix is not None:
+                assert drawn.fresh is not None and drawn.picks is not None
+                change = fitted_change(source.surface_from(place, BOX, drawn.box)[0], drawn.matrix)
+                points, distances = change_samples(
+                    change, points, distances, gradients, sizes.near, drawn.fresh, drawn.picks
+                )
+                on, normals = change.points(on), change.normals(normals)[0]
         # Clouds without normals are to be read, too.
-        return *drawn, torch.from_numpy(np.concatenate([on, normals * generator.integers(2)], 1)).float()
+        return points, distances, np.concatenate([on, normals * drawn.oriented], 1) if sizes.cloud else None
+
+    def _of(self, index: int) -> tuple[ShapeSource, int]:
+        """The source of a shape, and its index there."""
+        return self.source.of(index) if isinstance(self.source, BothShapes) else (self.source, index)
 
     def _values(self, index: int, coords: Float[Tensor, "C 3"]) -> Float[Tensor, "C 1"]:
         return self._cut(self.source.distance(index, coords.double().numpy()))
+
+    def _measured(self, index: int, purpose: int) -> tuple[Float[Tensor, "P 3"], Float[Tensor, "P 1"]]:
+        generator = self._generator(index, purpose)
+        points, distances = self.source.sample(index, self.coordinates, self.section.near_surface, generator)
+        return torch.from_numpy(points).float(), self._cut(distances)
 
     def _cut(self, distances: Float[np.ndarray, "C"]) -> Float[Tensor, "C 1"]:
         return torch.from_numpy(np.clip(distances / self.section.truncation, -1, 1)).float()[:, None]
 
     def _fit(self, model: Model, index: int) -> Code:
-        coords, values = (part.to(model.device) for part in self._draw(index, _FITTED)[:2])
+        coords, values = (to_device(part, model.device) for part in self._measured(index, _FITTED))
         return fit_signals(model, Sampling(coords), values[None], [self._method])[self._method.label].code
 
     @torch.no_grad()
     def _evaluate(self, model: Model, code: Code, coords: Float[Tensor, "C 3"]) -> Float[Tensor, "C 1"]:
         return model.dictionary(code, coords.to(model.device))[0].clamp(-1, 1).cpu()
+
+
+def _stacked(arrays: Sequence[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(arrays)).float()
 
 
 def _splits(source: ShapeSource, signals: ShapesSection) -> dict[Split, list[str]]:

@@ -25,11 +25,18 @@ JOBS = {
     "error": Job("error", 1),
     "error where the store is": Job("error", 0),
     "error elsewhere": Job("error", 0, size=4, machines=2),
+    "killed while others wait": Job("killed", 1, deaf=True),
+    "killed with the store while others wait": Job("killed", 0, deaf=True),
+    "killed elsewhere while others wait": Job("killed", 3, size=4, machines=2, deaf=True),
+    "hung while others wait": Job("hung", 1, timeout=4.0, deaf=True),
+    "stopped while others wait": Job("stopped", 1, timeout=4.0, deaf=True),
+    "error while others wait": Job("error", 1, deaf=True),
     "all": Job("all"),
     "before joining": Job("before"),
     "mistake": Job("mistake", 1),
 }
 SOON = 4.0 + 3.0 + 3.0 + 15.0  # timeout, grace for the others, for leaving the store; and a busy machine
+WAITING = " while others wait"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +56,9 @@ def survivors(outcomes: dict[str, Outcome], name: str) -> Outcome:
 
 
 @pytest.mark.parametrize("name", ["killed", "killed with the store", "killed elsewhere"])
-def test_a_rank_that_is_killed_is_named(outcomes: dict[str, Outcome], name: str) -> None:
+@pytest.mark.parametrize("deaf", ["", WAITING])
+def test_a_rank_that_is_killed_is_named(outcomes: dict[str, Outcome], name: str, deaf: str) -> None:
+    name += deaf
     outcome, wrong = survivors(outcomes, name), JOBS[name].wrong
     assert outcome.codes[wrong] == KILLED
     ((speaker, said),) = outcome.spoken
@@ -69,7 +78,9 @@ def test_a_killed_rank_that_kept_the_store_is_named_on_each_machine(outcomes: di
     assert spoken[0][0] == 1 and spoken[1][0] in (2, 3)
 
 
-@pytest.mark.parametrize("name", ["hung", "stopped with the store", "hung elsewhere"])
+@pytest.mark.parametrize(
+    "name", ["hung", "stopped with the store", "hung elsewhere", f"hung{WAITING}", f"stopped{WAITING}"]
+)
 def test_a_silent_rank_is_named(outcomes: dict[str, Outcome], name: str) -> None:
     outcome, wrong = survivors(outcomes, name), JOBS[name].wrong
     # One that wakes up when it is too late has nothing to say.
@@ -78,7 +89,9 @@ def test_a_silent_rank_is_named(outcomes: dict[str, Outcome], name: str) -> None
     assert said.startswith(f"error: rank {wrong} (process ") and SILENT in said
 
 
-@pytest.mark.parametrize("name", ["error", "error where the store is", "error elsewhere", "all", "before joining"])
+@pytest.mark.parametrize(
+    "name", ["error", "error where the store is", "error elsewhere", f"error{WAITING}", "all", "before joining"]
+)
 def test_an_error_is_said_once(outcomes: dict[str, Outcome], name: str) -> None:
     ((speaker, said),) = survivors(outcomes, name).spoken
     assert said == f"error: scenario {JOBS[name].scenario}: found an error, expected none; go on"

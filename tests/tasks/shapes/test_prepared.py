@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nid_dist.errors import UserError
-from nid_dist.tasks.shapes.augmentation import Change, change_samples, draw_change
+from nid_dist.tasks.shapes.augmentation import Change, change_samples, draw_matrix, fitted_change
 from nid_dist.tasks.shapes.furniture import solid_mesh, write_furniture
 from nid_dist.tasks.shapes.preparation import Settings, prepare_shape, sample_mesh
 from nid_dist.tasks.shapes.prepared import INDEX, PreparedShapes, shape_file, write_index
@@ -130,9 +130,10 @@ def test_changed_shapes_are_those_of_the_changed_solid() -> None:
     points = generator.uniform(-1, 1, (6000, 3))
     gradients = np.stack([box(points + step, half) - box(points - step, half) for step in 1e-6 * np.eye(3)], 1) / 2e-6
     corners = half * np.array([[x, y, z] for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)])
-    change = draw_change(corners, 0.3, 0.0, generator)
+    change = fitted_change(corners, draw_matrix(0.3, 0.0, generator))
     assert np.abs(change.points(corners)).max() == pytest.approx(0.9)
-    moved, distances = change_samples(change, points, box(points, half), gradients, 3000, generator)
+    fresh, picks = generator.uniform(-1, 1, (3000, 3)), generator.integers(2**31, size=3000)
+    moved, distances = change_samples(change, points, box(points, half), gradients, 3000, fresh, picks)
     true = box(moved, np.abs(change.points(corners)).max(0))
     # Next to faces exact; near corners a bound; and where the cube was uncovered only known to be far.
     near = np.arange(6000) < 3000
