@@ -86,21 +86,22 @@ def _inner_products(
 ) -> tuple[Float[Tensor, "T h h"], Float[Tensor, "T h d"], Float[Tensor, "T h"]]:
     """Of the centred features with themselves and with the signals; and the features' means."""
     signals, root = len(shares), shares.sqrt()
-    gram, sums = shares.new_zeros(signals, width, width), shares.new_zeros(signals, width)
-    cross, shift = shares.new_zeros(signals, width, centred.shape[2]), None
+    gram, shift = shares.new_zeros(signals, width, width), None
+    sums = shares.new_zeros(signals, width, centred.shape[2] + 1)
     for part, phi in passes(max(1, floats_at_once(shares.device, PASS) // max(1, signals * width))):
         ones, share = constant[part, None], root[:, part, None]
         # About their first mean: a large mean would drown the variances in rounding.
-        shift = phi.double().mean(1, keepdim=True) / ones.mean().clamp_min(1e-30) if shift is None else shift
-        scaled = (phi - ones * shift).mul(share)
+        shift = phi.mean(1, keepdim=True).double() / ones.mean().clamp_min(1e-30) if shift is None else shift
+        scaled = phi.double().addcmul_(ones, shift, value=-1) * share
         gram.baddbmm_(scaled.transpose(1, 2), scaled)
-        cross.baddbmm_(scaled.transpose(1, 2), centred[:, part] * share)
-        sums += (scaled.transpose(1, 2) @ (ones * share))[..., 0]
+        signals_and_one = torch.cat([centred[:, part], ones.expand(signals, -1, -1)], 2) * share
+        sums.baddbmm_(scaled.transpose(1, 2), signals_and_one)
     assert shift is not None
     square = (shares * constant.square()).sum(1, keepdim=True)
-    means = sums / square.clamp_min(1e-300)
+    means = sums[..., -1] / square.clamp_min(1e-300)
     gram -= square[..., None] * means[:, :, None] * means[:, None]
-    return gram, cross, means + shift[:, 0]
+    # `sums` need no correction: the centred signals have no part along the constant.
+    return gram, sums[..., :-1], means + shift[:, 0]
 
 
 @torch.no_grad()
