@@ -73,8 +73,8 @@ def test_a_training_on_shapes(tmp_path: Path) -> None:
         given = [*few, f"parallel.device={device}", f"logging.run_dir={run}"]
         return load_config(tmp_path / "shapes.yaml", given)
 
-    # Points are made on the device, in single precision.
-    assert_alike(make, tmp_path, 1e-4)
+    # Points are made on the device, in single precision: it is the draws that are equal.
+    assert_alike(make, tmp_path, 1e-3)
 
 
 @pytest.mark.parametrize("gate", ["codebook", "temporal"])
