@@ -69,8 +69,7 @@ def solver_messages(run: Run, expert_parallel_size: int) -> list[Message]:
     It is all experts to everyone, exactly, or residuals, candidates and the rows of supports, estimated.
     """
     ranks = expert_parallel_size
-    messages = _fetched(run, ranks) if fetches(run, ranks) else _gathered(run, ranks)
-    return [*messages, Message("atoms", 8 * (ranks - 1))]  # whether a system was singular
+    return _fetched(run, ranks) if fetches(run, ranks) else _gathered(run, ranks)
 
 
 def fetches(run: Run, expert_parallel_size: int) -> bool:

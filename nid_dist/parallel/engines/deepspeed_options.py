@@ -30,6 +30,7 @@ _OURS = {
 # Settings that have but one value here, and why.
 _FIXED: dict[str, tuple[Any, str]] = {
     "gradient_allreduce_op": ("mean", "every rank's loss is a mean"),
+    # It would wait for the GPU before each bucket, besides.
     "zero_optimization.overlap_comm": (False, "gradients are sent once, after the step's last micro-batch"),
     "zero_optimization.contiguous_gradients": (True, "without it ZeRO-1 mixes the gradients of different experts"),
     "zero_optimization.reduce_scatter": (True, "without it ZeRO-1 mixes the gradients of different experts"),
@@ -88,6 +89,7 @@ def deepspeed_config(accumulation: int, zero_stage: int, options: Mapping[str, A
     if zero_stage:
         zero |= {"overlap_comm": False, "compute_grad_norm": False}
     return {
+        "timers": {"throughput": {"enabled": False}},  # they would wait for the GPU in every step
         **options,
         "zero_optimization": zero,
         "zero_allow_untested_optimizer": True,

@@ -12,6 +12,7 @@ from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.fit import Fit
 from nid_dist.coding.method import Method
 from nid_dist.data.tiles import cover_axis, tile_samples, tile_starts
+from nid_dist.device import to_device
 from nid_dist.errors import UserError
 from nid_dist.files import write_json
 from nid_dist.fitting import fit_signals
@@ -49,9 +50,9 @@ class AudioFit(Fit):
         starts = tile_starts(self.length, self.window, self.stride)
         cover = cover_axis(self.length, self.window, starts, wanted)
         places = cover.coordinate[0] if cover.shared else cover.coordinate
-        values = self.model.evaluate(self.code, places[..., None]).cpu()
+        values = self.model.evaluate(self.code, places[..., None])
         # The middle of [0, 1] is silence, so what is blended is pressure.
-        return to_wave(cover.assemble(values).numpy())
+        return to_wave(cover.assemble(values).cpu().numpy())
 
     @property
     def window(self) -> int:
@@ -127,7 +128,7 @@ def fit_sound(
     given = Sound(laid_out(given.wave, section.layout, name), given.rate, given.subtype, given.format)
     values = torch.from_numpy(to_values(resampled(given.wave, given.rate, section.rate)))
     windows = values[tile_samples(tile_starts(len(values), window, step), window, len(values))]
-    solutions = fit_signals(model, Sampling(model.coords), windows.to(model.device), methods)
+    solutions = fit_signals(model, Sampling(model.coords), to_device(windows, model.device), methods)
     whole = model.unsharded()
     return {
         method.label: AudioFit(method, solutions[method.label], whole, given, len(values), step) for method in methods

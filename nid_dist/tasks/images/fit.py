@@ -16,6 +16,7 @@ from nid_dist.coding.fit import Fit
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.data.raster import MAX_PIXELS
+from nid_dist.device import to_device
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
@@ -62,12 +63,12 @@ class ImageFit(Fit):
                 hint="choose a smaller one",
             )
         query = self.tiling.query(height, width)
-        values = self.model.evaluate(self.code, query.coords).cpu()
+        values = self.model.evaluate(self.code, query.coords)
         # Channel by channel: blending copies what it blends a few times.
-        picture = np.empty((height, width, self.model.channels), np.float32)
+        picture = values.new_empty(height, width, self.model.channels)
         for channel in range(self.model.channels):
-            picture[..., channel] = query.assemble(values[..., channel, None])[..., 0].clamp(0, 1).numpy()
-        return picture
+            picture[..., channel] = query.assemble(values[..., channel, None])[..., 0].clamp(0, 1)
+        return picture.cpu().numpy()
 
     def figures(self, picture: ImageArray) -> dict[str, Any]:
         """Quality, length and time of the codes, of a picture as rendered: numbers for a table or a file."""
@@ -128,7 +129,8 @@ def fit_image(
     require_stride(stride, patch)
     height, width = image.shape[:2]
     tiling = Tiling(height, width, patch, stride or patch)
-    values, coords = tiling.split(image).to(model.device), tiling.coords.to(model.device)
+    # Cut where they are fitted: overlapping patches are a few times the image.
+    values, coords = tiling.split(to_device(torch.tensor(image), model.device)), tiling.coords.to(model.device)
     gate_input = None
     if patch is None and (height, width) != model.grid_shape:
         # A whole image of another size than the gate's grid: solvers use all its pixels, the gate a resized copy.

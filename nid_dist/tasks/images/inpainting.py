@@ -27,6 +27,7 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.measurements.sampling import Sampling
+from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images
@@ -39,7 +40,7 @@ _OVERLAP = 4  # patches over a pixel, along each axis
 _ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
 _BLOCKS = 8  # rounds of selection of the codes
 _REFITS = 2  # codes are sparse where the prior is not: what they say of unknown pixels is better, and fitted once more
-_CODED = 1024  # patches given a code at a time
+_CODED = 1024  # patches given a code at a time on the CPU
 _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
 
@@ -198,8 +199,10 @@ def _sparse(
     measurement, tiles = Sampling(tiling.coords.to(model.device)), tiling.split(values)
     masks = tiling.split(weights[..., None])[..., 0]
     parts: list[Solution] = []
-    for first in range(0, len(tiles), _CODED):
-        part = slice(first, first + _CODED)
+    each = model.support * max(model.support, len(tiling.coords))
+    at_once = max(1, floats_at_once(model.device, _CODED * each) // each)
+    for first in range(0, len(tiles), at_once):
+        part = slice(first, first + at_once)
         if weighted:
             solution: Solution = solve_irls(
                 model.dictionary, measurement, tiles[part], model.support, loss="l2", weights=masks[part], ridge=_RIDGE

@@ -6,8 +6,10 @@ and not with the volume; memory is one number of four bytes per point of the fin
 """
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float
 from skimage.measure import marching_cubes
 
@@ -18,10 +20,12 @@ Field = Callable[[Float[np.ndarray, "P 3"]], Float[np.ndarray, "P"]]
 
 _COARSE = 32  # the coarsest grid has at least half as many cells along the cube
 _POINTS = 2**15  # evaluated at a time: their features stay in the processor's caches
+_ON_DEVICE = 2**24  # the same on a GPU, each of which is fetched
 _OUTSIDE = np.float32(1e3)
+_CPU = torch.device("cpu")
 
 
-def extract_surface(field: Field, side: int, slope: float) -> Mesh | None:
+def extract_surface(field: Field, side: int, slope: float, device: torch.device = _CPU) -> Mesh | None:
     """Mesh the zero level of f: the mesh in the cube, normals outwards; None where f has no zero level.
 
     Args:
@@ -29,10 +33,12 @@ def extract_surface(field: Field, side: int, slope: float) -> Mesh | None:
         side: cells along each axis of the cube.
         slope: about the largest change of f per unit of length near the surface (1 for a signed distance; 1 /
             truncation for one that was cut and divided by it). Smaller is faster, and may miss thin parts.
+        device: where the field is evaluated.
     """
     levels = [side]
     while levels[0] > _COARSE and levels[0] % 2 == 0:
         levels.insert(0, levels[0] // 2)
+    field = partial(_evaluate, field, _POINTS if device.type == "cpu" else _ON_DEVICE)
     values = _everywhere(field, levels[0])
     for cells in levels[1:]:
         wanted = _may_hold_surface(values, slope * np.sqrt(3) / 2 * (4 / cells))
@@ -51,7 +57,7 @@ def extract_surface(field: Field, side: int, slope: float) -> Mesh | None:
 def _everywhere(field: Field, cells: int) -> Float[np.ndarray, "s s s"]:
     axis = np.linspace(-1, 1, cells + 1)
     points = np.stack(np.meshgrid(axis, axis, axis, indexing="ij"), -1).reshape(-1, 3)
-    return _evaluate(field, points).reshape((cells + 1,) * 3)
+    return field(points).reshape((cells + 1,) * 3)
 
 
 def _may_hold_surface(values: Float[np.ndarray, "s s s"], reach: float) -> Bool[np.ndarray, "c c c"]:
@@ -84,7 +90,7 @@ def _refined(
     need[::2, ::2, ::2] = False
     at = np.nonzero(need)
     axis_values = np.linspace(-1, 1, fine.shape[0])
-    fine[at] = _evaluate(field, np.stack([axis_values[place] for place in at], 1))
+    fine[at] = field(np.stack([axis_values[place] for place in at], 1))
     return fine
 
 
@@ -102,6 +108,6 @@ def _between(values: np.ndarray, axis: int) -> np.ndarray:
     return fine
 
 
-def _evaluate(field: Field, points: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P"]:
-    parts = [field(points[first : first + _POINTS]) for first in range(0, len(points), _POINTS)]
+def _evaluate(field: Field, at_once: int, points: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P"]:
+    parts = [field(points[first : first + at_once]) for first in range(0, len(points), at_once)]
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)

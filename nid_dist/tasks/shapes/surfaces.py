@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float
 from nid_dist.code import Code
 from nid_dist.coding.solvers.irls import RobustSolution
 from nid_dist.coding.solvers.robust_map import solve_robust_map
-from nid_dist.device import Stopwatch
+from nid_dist.device import Stopwatch, to_device
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.shapes.config import ShapesSection
@@ -210,14 +210,15 @@ def _carved(cloud: Cloud, spacing: float) -> Bool[np.ndarray, "c c c"]:
 
 def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
     """The surface of one shape's code in the cube, `side` cells along it; None where f has no zero level."""
-    return extract_surface(
-        lambda points: evaluate_code(model, code, points), side, 1 / model.config.signals_of(ShapesSection).truncation
-    )
+    slope = 1 / model.config.signals_of(ShapesSection).truncation
+    return extract_surface(lambda points: evaluate_code(model, code, points), side, slope, model.device)
 
 
 def evaluate_code(model: Model, code: Code, points: Points) -> Float[np.ndarray, "P"]:
     """f of one code at points, in units of the truncation."""
     values: np.ndarray = (
-        model.evaluate(code, torch.from_numpy(np.ascontiguousarray(points)).float())[0, :, 0].cpu().numpy()
+        model.evaluate(code, to_device(torch.from_numpy(np.ascontiguousarray(points)).float(), model.device))[0, :, 0]
+        .cpu()
+        .numpy()
     )
     return values

@@ -77,7 +77,7 @@ class VideoTask:
         coords = self._coords.on(device)
         values, weights = self.values(frames, device, where), None
         if self.section.video.missing_pixels:
-            weights = self._weights(frames, device, where)
+            weights = self.weights(frames, device, where)
         if where is None:
             return chosen.batch(Samples(coords, values, weights))
         samples, gate = Samples(coords[to_device(where, device)], values, weights), self.config.coding.gate.kind
@@ -101,7 +101,12 @@ class VideoTask:
         """Frames on the grid, or at some of its places, on a device, which keeps them where it has room."""
         return self._rows(self._frames, frames, device, where, self.video.samples, UNIT)
 
-    def _weights(self, frames: Sequence[int], device: torch.device, where: Int[Tensor, "c"] | None) -> Tensor:
+    def weights(
+        self, frames: Sequence[int], device: torch.device = _CPU, where: Int[Tensor, "c"] | None = None
+    ) -> Float[Tensor, "T c"]:
+        """1 for the pixels that are fitted, 0 for those left out on purpose, like `values`."""
+        if not self.section.video.missing_pixels:
+            return torch.ones(len(frames), len(self.coords) if where is None else len(where), device=device)
         return self._rows(self._kept_pixels, frames, device, where, self._kept_of, np.float32(1))[..., 0]
 
     def _rows(
@@ -138,15 +143,18 @@ class VideoTask:
         What moves is not f's to fit: a median does not see it.
         """
         frames = self._shown()
-        errors = torch.zeros(len(frames), dtype=torch.float64)
-        for place in range(world.rank, len(frames), world.size):
-            errors[place] = (self._estimate(model, frames[place]) - self.values([frames[place]])[0]).abs().median()
+        errors, own = torch.zeros(len(frames), dtype=torch.float64), slice(world.rank, None, world.size)
+        if frames[own]:
+            values = self.values(frames[own], model.device)
+            left_over = (self._estimates(model, values, frames[own]) - values).abs()
+            errors[own] = left_over.flatten(1).median(1).values.cpu().double()
         return {"train/median_error": world.all_reduce_sum(errors).mean().item()}
 
     def pictures(self, model: Model) -> dict[str, Picture]:
         """A frame, f with the gate's code, and what is left over, around mid grey."""
         frame = self._shown()[_FRAMES // 2 % len(self._shown())]
-        values, estimate = self.values([frame])[0], self._estimate(model, frame)
+        shown = self.values([frame], model.device)
+        values, estimate = (part[0].cpu() for part in (shown, self._estimates(model, shown, [frame])))
         parts = [part.clamp(0, 1).unflatten(0, self.grid_shape) for part in (values, estimate, 0.5 + values - estimate)]
         return {f"frame {frame}": torch.cat(parts, 1).numpy()}
 
@@ -155,15 +163,14 @@ class VideoTask:
         return [self.signals[place] for place in places]
 
     @torch.no_grad()
-    def _estimate(self, model: Model, frame: int) -> Float[Tensor, "C d"]:
-        code = frame_codes(model, self.values([frame]).to(model.device), [frame])
-        return model.dictionary(code, model.coords)[0].cpu()
+    def _estimates(self, model: Model, values: Float[Tensor, "T C d"], frames: Sequence[int]) -> Float[Tensor, "T C d"]:
+        return model.evaluate(frame_codes(model, values, frames), model.coords)
 
 
 @torch.no_grad()
 def frame_codes(model: Model, values: Float[Tensor, "T C d"], frames: Sequence[int]) -> Code:
     """The codes, of k coefficients, of the gate of a model trained on a video, for some of its frames."""
-    output = model.gate_output(values, torch.tensor(frames, device=values.device))
+    output = model.gate_output(values, to_device(torch.tensor(frames), values.device))
     return signed_top_k(output.logits, output.bias, model.support)
 
 

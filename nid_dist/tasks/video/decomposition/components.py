@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.video.task import VideoTask, frame_codes
 
@@ -17,10 +18,18 @@ ACTIVE = 1 / 255
 """How much a component must change a pixel, as a root mean square, to count as active: one grey level of 256."""
 
 
-def frame_chunks(task: VideoTask, frames: Sequence[int], numbers: int = 2**21) -> Iterator[list[int]]:
-    """So many frames, of so many numbers, at a time that memory depends neither on their size nor on their number."""
+_COPIES = 8  # of the frames that are worked on
+
+
+def frame_chunks(
+    task: VideoTask, frames: Sequence[int], device: torch.device, on_cpu: int = 2**21
+) -> Iterator[list[int]]:
+    """So many frames at a time that memory depends neither on their size nor on their number: `on_cpu` numbers there.
+
+    On another device there are more (see `floats_at_once`).
+    """
     height, width = task.grid_shape
-    step = max(1, numbers // (height * width * task.channels))
+    step = max(1, floats_at_once(device, _COPIES * on_cpu) // (_COPIES * height * width * task.channels))
     for first in range(0, len(frames), step):
         yield list(frames[first : first + step])
 
@@ -28,8 +37,8 @@ def frame_chunks(task: VideoTask, frames: Sequence[int], numbers: int = 2**21) -
 def gate_codes(model: Model, task: VideoTask) -> Code:
     """The gate's codes of all frames that are fitted: one code per frame of `task.signals`."""
     device = model.device
-    parts = [frame_codes(model, task.values(frames).to(device), frames) for frames in frame_chunks(task, task.signals)]
-    return Code.concatenate(parts)
+    chunks = frame_chunks(task, task.signals, device)
+    return Code.concatenate([frame_codes(model, task.values(frames, device), frames) for frames in chunks])
 
 
 @torch.no_grad()

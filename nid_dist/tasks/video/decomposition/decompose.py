@@ -1,6 +1,6 @@
 """From a trained model and its video to background, transients and foreground, frame by frame."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Float32
 
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.preparation import resized
 from nid_dist.tasks.video.decomposition.components import activations, background_experts, gate_codes
@@ -16,6 +17,8 @@ from nid_dist.tasks.video.decomposition.foreground import foreground_mask
 from nid_dist.tasks.video.decomposition.refinement import Background, atoms_of, refine
 from nid_dist.tasks.video.decomposition.timeline import Timeline
 from nid_dist.tasks.video.task import VideoTask
+
+_FLOATS = 2**25  # of the backgrounds of moments that are fetched from a device at a time
 
 
 @dataclass(frozen=True)
@@ -65,8 +68,8 @@ class Decomposition:
     def at_frames(self) -> Iterator[Moment]:
         """The video's own frames and pixels: background and transients add up to it."""
         own = self.atoms((self.model.grid_shape[0], self.model.grid_shape[1]))
-        for index, time in enumerate(self.task.video.times.tolist()):
-            yield self._moment(time, index, own, own)
+        times = self.task.video.times.tolist()
+        return self._moments(times, range(len(times)), own, own)
 
     def at(self, rate: float, size: tuple[int, int]) -> Iterator[Moment]:
         """Moments, `rate` per second from the first frame to the last, of any size in rows and columns.
@@ -76,33 +79,55 @@ class Decomposition:
         """
         times = self.task.video.times
         atoms, own = self.atoms(size), self.atoms((self.model.grid_shape[0], self.model.grid_shape[1]))
-        for count in range(int(np.floor((times[-1] - times[0]) * rate + 1e-6)) + 1):
-            time = float(times[0] + count / rate)
-            yield self._moment(time, int(np.abs(times - time).argmin()), atoms, own)
+        moments = [
+            float(times[0] + count / rate) for count in range(int(np.floor((times[-1] - times[0]) * rate + 1e-6)) + 1)
+        ]
+        nearest = [int(np.abs(times - time).argmin()) for time in moments]
+        return self._moments(moments, nearest, atoms, own)
 
     def render(self, time: float, atoms: Float[torch.Tensor, "J H W d"]) -> Float32[np.ndarray, "H W d"]:
         """The background at a time in seconds: f with the still detail, not clipped; `atoms` as from `atoms`."""
-        code, (rows, columns) = self.timeline.at([time]), atoms.shape[1:3]
-        smooth = (torch.einsum("j,jhwd->hwd", code.values[0], atoms) + code.bias[0]).cpu().numpy()
+        return self._render([time], atoms)[0]
+
+    def _render(self, times: Sequence[float], atoms: Float[torch.Tensor, "J H W d"]) -> Float32[np.ndarray, "M H W d"]:
+        code, (rows, columns) = self.timeline.at(times), atoms.shape[1:3]
+        smooth = torch.einsum("tj,jhwd->thwd", code.values, atoms) + code.bias[:, None, None]
         if (rows, columns) not in self._details:
             self._details[rows, columns] = resized(self.detail, rows, columns)
-        picture: Float32[np.ndarray, "H W d"] = smooth + self._details[rows, columns]
-        return picture
+        pictures: Float32[np.ndarray, "M H W d"] = smooth.cpu().numpy() + self._details[rows, columns]
+        return pictures
 
     def atoms(self, size: tuple[int, int]) -> Float[torch.Tensor, "J H W d"]:
         """The atoms of `background.experts` on a grid of any size (rows, columns), evaluated once for all moments."""
         coords = coordinate_grid(size).to(self.model.device)
         return atoms_of(self.model, self.background.experts, coords).unflatten(1, size)
 
+    def _moments(
+        self,
+        times: Sequence[float],
+        nearest: Sequence[int],
+        atoms: Float[torch.Tensor, "J H W d"],
+        own: Float[torch.Tensor, "J h w d"],
+    ) -> Iterator[Moment]:
+        """The moments at some times, with their nearest frames: one at a time on the CPU, many on a device."""
+        most = min(floats_at_once(self.model.device, 1), _FLOATS) // atoms[0].numel()
+        for first in range(0, len(times), max(1, most)):
+            part = slice(first, first + max(1, most))
+            backgrounds = self._render(times[part], atoms)
+            at_frames = [float(self.task.video.times[index]) for index in nearest[part]]
+            same = atoms is own and at_frames == list(times[part])
+            behind = backgrounds if same else self._render(at_frames, own)
+            for place, index in enumerate(nearest[part]):
+                yield self._moment(times[first + place], index, backgrounds[place], behind[place])
+
     def _moment(
-        self, time: float, index: int, atoms: Float[torch.Tensor, "J H W d"], own: Float[torch.Tensor, "J h w d"]
+        self, time: float, index: int, background: Float32[np.ndarray, "H W d"], behind: Float32[np.ndarray, "h w d"]
     ) -> Moment:
-        rows, columns = atoms.shape[1:3]
-        background, video = self.render(time, atoms), self.task.video
+        (rows, columns), video = background.shape[:2], self.task.video
         if not video.present[index]:
             return Moment(time, None, background, np.zeros_like(background), np.zeros((rows, columns), bool))
         frame = video.read([index])[0]
-        left_over = frame - self.render(float(video.times[index]), own)
+        left_over = frame - behind
         mask = foreground_mask(left_over, self.background.noise)
         if (rows, columns) != frame.shape[:2]:
             frame, left_over = resized(frame, rows, columns), resized(left_over, rows, columns)

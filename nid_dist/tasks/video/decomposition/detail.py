@@ -67,12 +67,12 @@ class _LeftOver:
         """Some frames at a time, less f, and which pixels are known."""
         task = self._task
         with tqdm(total=len(places), desc=name, unit="frame", disable=not sys.stderr.isatty()) as progress:
-            for part in frame_chunks(task, places, _FLOATS):
+            for part in frame_chunks(task, places, self._device, _FLOATS):
                 frames = [task.signals[place] for place in part]
                 codes = self._code.values[part], self._code.bias[part]
                 estimate = torch.einsum("tj,jcd->tcd", codes[0], self._atoms) + codes[1][:, None]
-                values = task.values(frames).to(self._device)
-                yield values - estimate, torch.from_numpy(task.kept_pixels(frames)).to(self._device)
+                values, kept = task.values(frames, self._device), task.weights(frames, self._device)
+                yield values - estimate, kept > 0
                 progress.update(len(part))
 
 

@@ -73,7 +73,7 @@ class _CodeFit:
 
     def __init__(self, model: Model, task: VideoTask, experts: Sequence[int]) -> None:
         self._model, self._task = model, task
-        self._experts = torch.tensor(list(experts), device=model.device)
+        self._numbers, self._experts = list(experts), torch.tensor(list(experts), device=model.device)
         pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED).to(model.device)
         self._pixels, self._measurement = pixels, Sampling(model.coords[pixels])
         self._kept, self._atoms = model.coords.new_zeros(0, 0), model.coords.new_zeros(0, 0, 0)
@@ -82,12 +82,11 @@ class _CodeFit:
         """All pixels of frames with their codes, some at a time."""
         task, device = self._task, self._model.device
         # Evaluated once for all frames: the heads stay as they are meanwhile.
-        self._atoms = atoms_of(self._model, self._experts.tolist(), self._model.coords)
+        self._atoms = atoms_of(self._model, self._numbers, self._model.coords)
         hidden = not sys.stderr.isatty()
         with tqdm(total=len(task.signals), desc=name, unit="frame", disable=hidden) as progress:
-            for frames in frame_chunks(task, task.signals):
-                values = task.values(frames).to(device)
-                self._kept = torch.from_numpy(task.kept_pixels(frames)).to(values)
+            for frames in frame_chunks(task, task.signals, device):
+                values, self._kept = task.values(frames, device), task.weights(frames, device)
                 solution = solve_irls(
                     self._model.dictionary,
                     self._measurement,
@@ -162,7 +161,9 @@ def _update_heads(model: Model, heads: LinearHeads, experts: Int[Tensor, "J"], s
                 system[j, :, other] += weighted.t() @ features
     flat = system.reshape(count * width, count * width)
     flat.diagonal().add_(_RIDGE * flat.diagonal().mean().clamp_min(1e-30))
-    change = torch.linalg.solve(flat, right.reshape(count * width, channels)).reshape(count, width, channels)
+    # The ridge keeps it regular; to check that would be to wait.
+    change = torch.linalg.solve_ex(flat, right.reshape(count * width, channels)).result
+    change = change.reshape(count, width, channels)
     found = (present + change).transpose(1, 2).to(heads.rows.dtype)
     rows = torch.cat([found[..., :-1].flatten(1), found[..., -1]], 1)
     heads.rows.data[experts] = rows
