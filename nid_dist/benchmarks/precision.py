@@ -1,4 +1,4 @@
-"""`precision`: dB on the held-out photograph after as many steps in each precision, and how long a step takes.
+"""`precision`: dB on the held-out photograph after as many steps in each precision.
 
 Codes are solved in full precision in all of them. How much another seed makes is beside: less is no difference.
 """
@@ -22,7 +22,6 @@ _COLUMNS = [
     Column("mode", key="mode"),
     Column("precision", key="precision"),
     Column("steps", key="steps"),
-    Column("step", "ms", ".1f", "ms"),
     *(Column(name, "dB", ".2f", f"db_{label}") for label, name in _METHODS.items()),
     *(Column(f"{name} against fp32", "dB", "+.2f", f"gain_{label}") for label, name in _METHODS.items()),
 ]
@@ -31,7 +30,7 @@ _COLUMNS = [
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
     """Train from nothing in each mode and precision that the device has.
 
-    The figures are `db_MODE_PRECISION_METHOD`, and `ms_MODE_PRECISION` of a step.
+    The figures are `db_MODE_PRECISION_METHOD`.
     """
     device = resolve_device("auto")
     variants = {"fp32": "fp32", "fp32, another seed": "fp32"}
@@ -51,7 +50,6 @@ def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
             rows.append(row | gains | {"mode": mode, "precision": words})
             name = f"{mode}_{precision}" + "_seed1" * seed
             figures |= {f"db_{name}_{label}": row[f"db_{label}"] for label in _METHODS}
-            figures[f"ms_{name}"] = row["ms"]
     return figures, Table.of(_COLUMNS, rows)
 
 
@@ -61,6 +59,4 @@ def _trained(overrides: list[str], steps: int) -> dict[str, Any]:
         config = load_config(CONFIG, [*overrides, *QUIET, *until])
         trainer = train(config)
     scores = scores_of(trainer, config)
-    return {"steps": trainer.step, "ms": 1e3 * trainer.progress.seconds / trainer.step} | {
-        f"db_{label}": scores[label] for label in _METHODS
-    }
+    return {"steps": trainer.step} | {f"db_{label}": scores[label] for label in _METHODS}

@@ -23,5 +23,5 @@ def test_quick_run(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (row[-3:] == [0.0, 0.0, 0.0]) == (row[1] == "fp32")
     for mode in ("schedule", "gate"):
         for name in ("fp32", "fp32_seed1", "bf16"):
-            assert figures[f"db_{mode}_{name}_omp"] > 10 and figures[f"ms_{mode}_{name}"] > 0
+            assert figures[f"db_{mode}_{name}_omp"] > 10
         assert abs(figures[f"db_{mode}_bf16_omp"] - figures[f"db_{mode}_fp32_omp"]) < 0.5
