@@ -25,9 +25,10 @@ from nid_dist.device import resolve_device
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
+from nid_dist.memory import floats_at_once
 from nid_dist.parallel.exchange.exchange import Exchange
 
-_FLOATS = 2**26  # of features evaluated at a time: 256 MiB
+_FLOATS = 2**26  # of features, or of logits, at a time: 256 MiB
 
 
 @runtime_checkable
@@ -250,8 +251,15 @@ class Model(nn.Module):
         """The gate's code of signals on its grid, with `ids` as for `gate_output`: the instant representation."""
         if isinstance(self.gate, CodebookGate) and ids is not None:
             self.gate.require_known(ids)
-        output, kind = self.gate_output(values, ids), self.coords.dtype  # in bf16 a gate's output may be of fewer bits
-        return signed_top_k(output.logits.to(kind), output.bias.to(kind), self.support)
+        kind = self.coords.dtype  # in bf16 a gate's output may be of fewer bits
+        # A logit for every expert, of which there may be very many.
+        parts = values.split(max(1, floats_at_once(self.device, _FLOATS) // self.dictionary.num_experts))
+        known = [None] * len(parts) if ids is None else ids.split(len(parts[0]) or 1)
+        codes = []
+        for some, which in zip(parts, known, strict=True):
+            output = self.gate_output(some, which)
+            codes.append(signed_top_k(output.logits.to(kind), output.bias.to(kind), self.support))
+        return codes[0] if len(codes) == 1 else Code.concatenate(codes)
 
     def synchronise_gate(self, analysis: bool = True) -> None:
         """Give a gate that unrolls the dictionary its present atoms; other gates need nothing.

@@ -43,6 +43,18 @@ def test_encode_keeps_the_k_largest_logits_with_their_sign() -> None:
     assert not code.values.requires_grad
 
 
+@pytest.mark.parametrize("kind", ["light", "codebook"])
+def test_logits_of_very_many_experts_are_predicted_for_a_few_signals_at_a_time(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    model, values, ids = made(f"coding.gate.kind={kind}"), torch.rand(5, 36, 3), torch.arange(5)
+    whole = model.encode(values, ids)
+    monkeypatch.setattr("nid_dist.model._FLOATS", 2 * 12)
+    parts = model.encode(values, ids)
+    assert torch.equal(parts.indices, whole.indices)
+    torch.testing.assert_close((parts.values, parts.bias), (whole.values, whole.bias))
+
+
 @pytest.mark.parametrize("kind", ["codebook", "none"])
 def test_codes_of_new_signals_need_a_gate_that_sees(kind: str) -> None:
     model, values = made(f"coding.gate.kind={kind}"), torch.rand(4, 36, 3)

@@ -12,6 +12,8 @@ from nid_dist.coding.solvers import (
     reduce_problem,
     solve_adam,
     solve_codes,
+    solve_fista,
+    solve_irls,
     solve_omp,
     solve_ridge,
 )
@@ -50,7 +52,8 @@ def assert_same(here: Solution, there: Solution) -> None:
         (there.residual, here.residual),
     ):
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-5, atol=1e-6)
-    assert len(here.log) == len(there.log)
+    # A GPU is asked now and then only whether the signals have settled.
+    assert len(here.log) <= len(there.log)
 
 
 @contextmanager
@@ -96,6 +99,12 @@ SOLVERS: dict[str, tuple[int, Callable[..., Solution]]] = {
     "omp to a tolerance": (2 + K, lambda problem, start, **_: solve_omp(problem, K, tolerance=1e-3)),
     "ridge": (2, lambda problem, start, **_: solve_ridge(problem, start.indices)),
     "adam": (2, lambda problem, start, **_: solve_adam(problem, start)),
+    "fista": (2 + 200 // 8, lambda problem, start, **_: solve_fista(problem, K)),
+    "irls": (2 + 30 // 8, lambda problem, start, **given: solve_irls(**given, k=K)),
+    "irls of given supports": (
+        2 + 60 // 8,
+        lambda problem, start, **given: solve_irls(**given, k=K, loss="tukey", indices=start.indices),
+    ),
 }
 
 

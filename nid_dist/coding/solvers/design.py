@@ -1,19 +1,57 @@
 """Least squares with weights of each signal's own: its atoms as they are measured, and the constant beside them."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.coding.solvers.problem import measured_atoms
-from nid_dist.coding.solvers.ridge import SingularSystem
 from nid_dist.coding.solvers.statistics import constant_measured
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.memory import floats_at_once
 
 KEPT = 2**26
 """Measured atoms that are kept; more are evaluated anew in every pass."""
+
+
+class MeasuredAtoms:
+    """R b_j of a frozen dictionary and R 1, for one fit after the other."""
+
+    def __init__(self, dictionary: Dictionary, measurement: Measurement, like: Float[Tensor, "T M d"]) -> None:
+        self.dictionary, self.measurement = dictionary, measurement
+        self.constant = constant_measured(measurement, like)
+        floats = dictionary.num_experts * like.shape[1] * like.shape[2]
+        self._few = floats <= floats_at_once(like.device, KEPT)
+
+    @cached_property
+    def every(self) -> Float[Tensor, "n M d"] | None:
+        """All of them, kept from when they are first asked for; None: they are too many."""
+        if not self._few:
+            return None
+        parts = [part for _, part in measured_atoms(self.dictionary, self.measurement)]
+        return torch.cat(parts).transpose(0, 1).contiguous()
+
+    def rows(self, indices: Int[Tensor, "T k"]) -> Iterator[tuple[slice, Float[Tensor, "T k P d"]]]:
+        """Each signal's atoms, some measurements at a time."""
+        every = self.__dict__.get("every")
+        if every is not None:
+            yield slice(0, self.measurement.size), every[indices]
+            return
+        chosen, places = self._chosen(indices)
+        for part, atoms in measured_atoms(self.dictionary, self.measurement, chosen):
+            yield part, atoms[:, places].permute(1, 2, 0, 3)
+
+    def _chosen(self, indices: Int[Tensor, "T k"]) -> tuple[Int[Tensor, "U"] | None, Int[Tensor, "T k"]]:
+        """What to evaluate, None: all, and where in it each signal's atoms are."""
+        if indices.device.type == "cpu":
+            return indices.unique(return_inverse=True)
+        # How many differ is not asked of a GPU.
+        if indices.numel() >= self.dictionary.num_experts:
+            return None, indices
+        return indices.flatten(), torch.arange(indices.numel(), device=indices.device).view_as(indices)
 
 
 class Design:
@@ -21,23 +59,18 @@ class Design:
 
     def __init__(
         self,
-        dictionary: Dictionary,
-        measurement: Measurement,
+        atoms: MeasuredAtoms,
         measured: Float[Tensor, "T M d"],
         indices: Int[Tensor, "T k"],
     ) -> None:
-        self.measured, self.indices = measured, indices
-        self._source = dictionary, measurement
-        self._constant = constant_measured(measurement, measured)
-        self._kept = list(self._evaluate()) if indices.numel() * measured.shape[1] * measured.shape[2] <= KEPT else None
+        self.measured, self.indices, self._atoms = measured, indices, atoms
+        few = indices.numel() * measured.shape[1] * measured.shape[2] <= floats_at_once(measured.device, KEPT)
+        self._kept = list(self._evaluate()) if few else None
 
     def solve(self, weights: Float[Tensor, "T M"], ridge: float) -> tuple[Float[Tensor, "T k"], Float[Tensor, "T d"]]:
         """Minimise sum_i w_i |f(i) - y_i|^2 + ridge * (mean squared norm of the support's atoms) * |alpha|^2.
 
-        Coefficients and biases are in float64.
-
-        Raises:
-            SingularSystem: when a signal's system is.
+        Coefficients and biases are in float64, and not numbers for a signal whose system is singular.
         """
         support, channels = self.indices.shape[1], self.measured.shape[2]
         size = support + channels
@@ -53,9 +86,7 @@ class Design:
         # A signal without measurements has no bias either: zero, rather than a singular system.
         diagonal[:, support:] += 1e-12 * diagonal[:, support:].clamp_min(1e-12)
         factor, failed = torch.linalg.cholesky_ex(system)
-        if failed.any():
-            raise SingularSystem(int(failed.nonzero()[0, 0]))
-        found = torch.cholesky_solve(right[..., None], factor)[..., 0]
+        found = torch.cholesky_solve(right[..., None], factor)[..., 0].masked_fill(failed[:, None] > 0, torch.nan)
         return found[:, :support], found[:, support:]
 
     def residuals(self, values: Float[Tensor, "T k"], bias: Float[Tensor, "T d"]) -> Float[Tensor, "T M d"]:
@@ -68,10 +99,7 @@ class Design:
         return self._evaluate() if self._kept is None else iter(self._kept)
 
     def _evaluate(self) -> Iterator[tuple[slice, Float[Tensor, "T p C d"]]]:
-        dictionary, measurement = self._source
-        channels = torch.eye(dictionary.channels, dtype=torch.float64, device=self.measured.device)
-        used, places = self.indices.unique(return_inverse=True)
-        for part, atoms in measured_atoms(dictionary, measurement, used):
-            rows = atoms.double()[:, places].permute(1, 2, 0, 3)
-            ones = channels[:, None] * self._constant[part][None, :, None]
-            yield part, torch.cat([rows, ones.expand(len(rows), -1, -1, -1)], 1)
+        channels = torch.eye(self.measured.shape[2], dtype=torch.float64, device=self.measured.device)
+        for part, rows in self._atoms.rows(self.indices):
+            ones = channels[:, None] * self._atoms.constant[part][None, :, None]
+            yield part, torch.cat([rows.double(), ones.expand(len(rows), -1, -1, -1)], 1)

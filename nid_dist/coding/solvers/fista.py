@@ -7,11 +7,13 @@ from torch import Tensor
 from nid_dist.code import Code
 from nid_dist.coding.solvers.omp import inverse_norms
 from nid_dist.coding.solvers.problem import Problem
-from nid_dist.coding.solvers.ridge import ridge_values
+from nid_dist.coding.solvers.ridge import refuse_singular, ridge_values
 from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
+from nid_dist.memory import floats_at_once
 from nid_dist.precision import full_precision
 
 _SIGNALS = 2**25  # floats of dense codes at a time
+_ASK = 8  # iterations, after which a GPU is asked how many more are needed
 
 
 @torch.no_grad()
@@ -31,13 +33,16 @@ def solve_fista(
 
     FISTA (Beck and Teboulle 2009) with the adaptive restart of O'Donoghue and Candes (2015), from large lambda to small
     in stages, each started from the one before. lambda is relative to the least that makes a signal's code zero. A
-    stage ends when no coefficient moves by more than `tolerance` of its signal's largest; `debias` refits those kept
-    without the penalty, which shrinks them. The log has, for each stage, the iterations so far, relative lambda and the
-    mean objective.
+    signal's stage ends when no coefficient moves by more than `tolerance` of its largest; `debias` refits those kept
+    without the penalty, which shrinks them. The log has, for each stage, the most iterations so far, relative lambda
+    and the mean objective. A GPU is waited for every 8 iterations and twice in the end.
+
+    Raises:
+        SingularSystem: when a refit's system is.
     """
-    step = max(1, _SIGNALS // max(1, len(problem.atoms)))
+    step = max(1, floats_at_once(problem.atoms.device, _SIGNALS) // max(1, len(problem.atoms)))
     parts: list[Code] = []
-    log: list[dict[str, float]] = []
+    log: list[dict[str, float | Tensor]] = []
     norms = problem.atoms.norm(dim=1)
     unit = problem.atoms * inverse_norms(norms, norms.max())[:, None]
     gram = unit @ unit.t() if len(unit) <= 4 * unit.shape[1] else None
@@ -52,6 +57,8 @@ def solve_fista(
             values = ridge_values(part, chosen, ridge, present=values != 0)
         parts.append(Code(values, best_bias(part, chosen, values), chosen))
     code = Code.concatenate(parts)
+    if debias:
+        refuse_singular(code.values, problem.targets)
     return Solution(code, residual(problem, code), Log(log))
 
 
@@ -64,29 +71,39 @@ def _descend(
     iterations: int,
     tolerance: float,
     stages: int,
-) -> tuple[Float[Tensor, "T n"], list[dict[str, float]]]:
+) -> tuple[Float[Tensor, "T n"], list[dict[str, float | Tensor]]]:
     cross = targets @ unit.t()
     top = cross.abs().amax(1, keepdim=True)
-    codes, spent = torch.zeros_like(cross), 0
-    log: list[dict[str, float]] = []
+    codes, spent = torch.zeros_like(cross), torch.zeros_like(top)
+    ask, fewest = 1 if cross.device.type == "cpu" else _ASK, 0
+    log: list[dict[str, float | Tensor]] = []
     for stage in range(stages):
-        share = penalty ** ((stage + 1) / stages)
-        threshold, ahead, momentum = share * top, codes, codes.new_ones(len(codes), 1)
-        while spent < iterations * (stage + 1) // stages:
-            spent += 1
-            product = ahead @ gram if gram is not None else (ahead @ unit) @ unit.t()
-            moved = ahead - (product - cross) / largest
-            shrunk = moved.sign() * (moved.abs() - threshold / largest).clamp_min(0)
-            change = shrunk - codes
-            # Where the momentum has overshot, it starts anew.
-            restart = ((ahead - shrunk) * change).sum(1, keepdim=True) > 0
-            following = torch.where(restart, torch.ones_like(momentum), (1 + (1 + 4 * momentum**2).sqrt()) / 2)
-            factor = torch.where(restart, torch.zeros_like(momentum), (momentum - 1) / following)
-            codes, ahead, momentum = shrunk, shrunk + factor * change, following
-            if bool((change.abs().amax(1) <= tolerance * codes.abs().amax(1)).all()):
-                break
+        share, allowed = penalty ** ((stage + 1) / stages), iterations * (stage + 1) // stages
+        threshold, ahead, momentum = share * top, codes, torch.ones_like(top)
+        moving, left = spent < allowed, allowed - fewest if len(codes) else 0
+        while left > 0:
+            for _ in range(min(ask, left)):
+                product = ahead @ gram if gram is not None else (ahead @ unit) @ unit.t()
+                moved = ahead - product.sub_(cross).div_(largest)
+                limit = threshold / largest
+                shrunk = moved - moved.clamp(-limit, limit)
+                change = shrunk - codes
+                # Where the momentum has overshot, it starts anew.
+                restart = ((ahead - shrunk) * change).sum(1, keepdim=True) > 0
+                following = torch.where(restart, torch.ones_like(momentum), (1 + (1 + 4 * momentum**2).sqrt()) / 2)
+                factor = torch.where(restart, torch.zeros_like(momentum), (momentum - 1) / following)
+                # A signal that has settled stays where it is, whatever the others do.
+                codes, ahead, momentum = torch.where(moving, shrunk, codes), shrunk + factor * change, following
+                settled = change.abs().amax(1, keepdim=True) <= tolerance * codes.abs().amax(1, keepdim=True)
+                spent = spent + moving
+                moving = moving & ~settled & (spent < allowed)
+            left -= min(ask, left)
+            if left > 0:
+                still = torch.where(moving, allowed - spent, torch.zeros_like(spent))
+                left, fewest = (int(x) for x in torch.stack([still.amax(), spent.amin()]).tolist())
         objective = 0.5 * (codes @ unit - targets).square().sum(1) + (threshold * codes.abs()).sum(1)
-        log.append({"iteration": float(spent), "penalty": share, "objective": objective.mean().item()})
+        most = spent.amax() if len(spent) else 0.0
+        log.append({"iteration": most, "penalty": share, "objective": objective.mean()})
     return codes, log
 
 

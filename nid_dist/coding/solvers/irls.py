@@ -8,15 +8,18 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.code import Code
-from nid_dist.coding.solvers.design import KEPT, Design
+from nid_dist.coding.solvers.design import KEPT, Design, MeasuredAtoms
+from nid_dist.coding.solvers.ridge import refuse_singular
 from nid_dist.coding.solvers.solution import Log, Solution
 from nid_dist.coding.solvers.weighted import select_weighted
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.memory import floats_at_once
 from nid_dist.precision import full_precision
 
 RobustLoss: TypeAlias = Literal["l2", "l1", "huber", "tukey", "welsch"]
 _RESELECT = (0, 2, 5, 10)  # before these iterations the supports are chosen anew: outliers misled the first choice
+_ASK = 8  # iterations, after which a GPU is asked whether all signals have settled
 _SMOOTHING = 1e-3  # of the absolute value, relative to the largest residual's scale
 
 
@@ -56,21 +59,24 @@ def solve_irls(
     s is where Huber's loss turns linear, and Tukey's (biweight) and Welsch's turn down; None: for each signal 1.345,
     4.685 or 2.985 times its residuals' spread (1.4826 times their median): 95 % efficiency on Gaussians. m is 0 where a
     measurement is missing; None: one. Supports that are not given are chosen, and chosen again while weights settle. It
-    ends when no residual moves by more than `tolerance` of the signal's scale.
+    ends for a signal when no residual moves by more than `tolerance` of its scale; a GPU is asked every 8 iterations.
 
     Raises:
         SingularSystem: when a signal's system is.
     """
     masks = torch.ones(measured.shape[:2], dtype=measured.dtype, device=measured.device) if weights is None else weights
-    at_once = max(1, KEPT // max(1, k * measured.shape[1] * measured.shape[2]))
+    at_once = max(1, floats_at_once(measured.device, KEPT) // max(1, k * measured.shape[1] * measured.shape[2]))
+    atoms = MeasuredAtoms(dictionary, measurement, measured)
     parts = [
-        _Fit(dictionary, measurement, measured[part], masks[part], k, blocks, ridge).run(
+        _Fit(atoms, measured[part], masks[part], k, blocks, ridge).run(
             loss, scale, None if indices is None else indices[part], iterations, tolerance
         )
         for part in (slice(first, first + at_once) for first in range(0, max(1, len(measured)), at_once))
     ]
+    code = Code.concatenate([part.code for part in parts])
+    refuse_singular(code.values, measured)
     return RobustSolution(
-        Code.concatenate([part.code for part in parts]),
+        code,
         torch.cat([part.residual for part in parts]),
         parts[0].log,
         torch.cat([part.weights for part in parts]),
@@ -97,16 +103,16 @@ class _Fit:
 
     def __init__(
         self,
-        dictionary: Dictionary,
-        measurement: Measurement,
+        atoms: MeasuredAtoms,
         measured: Tensor,
         masks: Tensor,
         k: int,
         blocks: int | None,
         ridge: float,
     ) -> None:
-        self.dictionary, self.measurement, self.measured, self.masks = dictionary, measurement, measured, masks.double()
+        self.atoms, self.measured, self.masks = atoms, measured, masks.double()
         self.k, self.blocks, self.ridge = k, blocks, ridge
+        self._design: Design | None = None
         self.log: list[dict[str, float | Tensor]] = []
 
     def run(
@@ -138,7 +144,8 @@ class _Fit:
         tolerance: float,
         residuals: Tensor | None = None,
     ) -> tuple[Code, Tensor]:
-        chosen, best = indices, None
+        chosen, best, last, ask = indices, None, None, 1 if self.masks.device.type == "cpu" else _ASK
+        settled = torch.zeros(len(self.masks), dtype=torch.bool, device=self.masks.device)
         for iteration in range(iterations):
             anew = indices is None and iteration in _RESELECT
             if residuals is None:
@@ -149,30 +156,35 @@ class _Fit:
                 kind: RobustLoss = "huber" if anew else loss
                 weights = self.masks * robust_weights(size, self._scale(size, scale, kind, iteration), kind)
             code, found = self._least_squares(weights, None if anew else chosen)
-            chosen = code.indices
-            moved = float("inf") if residuals is None else _largest_move(found, residuals, self.masks)
-            residuals = found
+            moved = None if residuals is None else _largest_move(found, residuals, self.masks)
+            if last is not None and residuals is not None:
+                # A signal that has settled stays where it is, whatever the others do.
+                values = torch.where(settled[:, None], last.values, code.values)
+                code = Code(values, torch.where(settled[:, None], last.bias, code.bias), code.indices)
+                found = torch.where(settled[:, None, None], residuals, found)
+            chosen, residuals, last = code.indices, found, code
             size = self.masks * _size(found)
             self.log.append({"iteration": float(len(self.log) + 1), "mean_absolute_residual": size.mean()})
             this = _Candidate(code, found, size.sum(1))
             # Among supports, a later one need not be better.
             best = this if best is None or indices is not None else best.or_better(this)
-            settled = indices is not None or iteration > _RESELECT[-1]
-            if settled and moved <= tolerance:
-                break
+            if moved is not None and (indices is not None or iteration > _RESELECT[-1]):
+                settled = settled | (moved <= tolerance)
+                if (iteration + 1) % ask == 0 and bool(settled.all()):
+                    break
         assert best is not None
         return best.code, best.residuals
 
     def _least_squares(self, weights: Tensor, indices: Tensor | None) -> tuple[Code, Tensor]:
         """The codes under some weights, and R f - y."""
         if indices is None:
-            indices = select_weighted(
-                self.dictionary, self.measurement, self.measured, weights, self.k, self.blocks, self.ridge
-            )
-        design = Design(self.dictionary, self.measurement, self.measured, indices)
-        values, bias = design.solve(weights, self.ridge)
+            indices = select_weighted(self.atoms, self.measured, weights, self.k, self.blocks, self.ridge)
+        if self._design is None or self._design.indices is not indices:
+            self._design = None  # its columns go before others come
+            self._design = Design(self.atoms, self.measured, indices)
+        values, bias = self._design.solve(weights, self.ridge)
         dtype = self.measured.dtype
-        return Code(values.to(dtype), bias.to(dtype), indices), design.residuals(values, bias)
+        return Code(values.to(dtype), bias.to(dtype), indices), self._design.residuals(values, bias)
 
     def _scale(
         self, size: Tensor, scale: float | None, loss: RobustLoss, iteration: int | None = None
@@ -219,9 +231,7 @@ def _size(residuals: Float[Tensor, "T M d"]) -> Float[Tensor, "T M"]:
     return residuals.square().mean(2).sqrt()
 
 
-def _largest_move(found: Tensor, before: Tensor, masks: Tensor) -> float:
-    """The largest change of a residual, relative to its signal's spread of residuals."""
-    if not len(found):
-        return 0.0
+def _largest_move(found: Tensor, before: Tensor, masks: Tensor) -> Float[Tensor, "T"]:
+    """The largest change of a residual of each signal, relative to its spread of residuals."""
     change = (masks * _size(found - before)).amax(1)
-    return float((change / (masks * _size(found)).mean(1).clamp_min(1e-9)).max())
+    return change / (masks * _size(found)).mean(1).clamp_min(1e-9)

@@ -1,5 +1,6 @@
 """Orthogonal matching pursuit in blocks: greedy supports, with all values refitted after each block."""
 
+from collections.abc import Callable
 from itertools import accumulate
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
-from nid_dist.coding.solvers.pursuit import Atoms, best_of, pursue
+from nid_dist.coding.solvers.pursuit import Atoms, FetchedAtoms, best_of, pursue
 from nid_dist.coding.solvers.ridge import penalty, refuse_singular
 from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
 from nid_dist.memory import floats_at_once
@@ -57,9 +58,10 @@ def solve_omp(
             log.append({"support": float(indices.shape[1]), "residual": error.mean()})
             return (error <= tolerance)[:, None]
 
-        atoms: Atoms = _RowsOfAll(some, inverse, sum(sizes)) if gram is None else _InnerProducts(some, inverse, gram)
-        indices, values = pursue(atoms, sizes, added, reached if tolerance > 0 else None, wait=check)
-        return Code(values, best_bias(some, indices, values), indices)
+        atoms: Atoms = _Rows(some, inverse, sum(sizes)) if gram is None else _InnerProducts(some, inverse, gram)
+        found = pursue(atoms, sizes, added, reached if tolerance > 0 else None)
+        values = found.exact(atoms, added, wait=check)
+        return Code(values, best_bias(some, found.indices, values), found.indices)
 
     if tolerance > 0:
         codes.append(part(problem))  # all signals together, since their supports end together
@@ -81,7 +83,7 @@ def block_sizes(k: int, blocks: int | None) -> list[int]:
     return [k // blocks + (block < k % blocks) for block in range(blocks)]
 
 
-def inverse_norms(norms: Float[Tensor, "n"], largest: Float[Tensor, ""]) -> Float[Tensor, "n"]:
+def inverse_norms(norms: Float[Tensor, "*T n"], largest: Float[Tensor, "*one"]) -> Float[Tensor, "*T n"]:
     """1 / norm; 0 for atoms that vanish on the measurements, which cannot help and would divide by zero."""
     return torch.where(norms > 1e-6 * largest, 1 / norms.clamp_min(1e-30), torch.zeros_like(norms))
 
@@ -111,29 +113,18 @@ class _InnerProducts:
         return self._atoms[indices[some]]
 
 
-class _RowsOfAll:
-    """The atoms of a problem by their rows: of many atoms, those in the supports are fetched once."""
+class _Rows(FetchedAtoms):
+    """The atoms of a problem by their rows: many atoms, of which each signal asks for a few."""
 
     def __init__(self, problem: Problem, inverse: Float[Tensor, "n"], most: int) -> None:
-        self.targets, self._atoms, self._inverse = problem.targets, problem.atoms, inverse
-        self._rows = problem.atoms.new_empty(len(problem.targets), most, problem.atoms.shape[1])
+        super().__init__(problem.targets, len(problem.atoms), most)
+        self._atoms, self._inverse = problem.atoms, inverse
 
-    def choose(self, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"], size: int) -> Int[Tensor, "T size"]:
-        rest = self.targets - torch.einsum("tk,tkp->tp", values, self._rows[:, : indices.shape[1]])
+    def fetch(self, chosen: Int[Tensor, "T s"]) -> Float[Tensor, "T s D"]:
+        return self._atoms[chosen]
 
-        def score(part: slice) -> Float[Tensor, "T p"]:
-            return (rest @ self._atoms[part].t()).mul_(self._inverse[part]).abs_()
-
-        return best_of(score, len(self._atoms), indices, size)
-
-    def products(self, indices: Int[Tensor, "T k"], old: int) -> tuple[Tensor, Tensor, Tensor]:
-        new = self._atoms[indices[:, old:]]
-        self._rows[:, old : indices.shape[1]] = new
-        across, system = (new @ others.transpose(1, 2) for others in (self._rows[:, :old], new))
-        return across, system, torch.einsum("tkp,tp->tk", new, self.targets)
-
-    def rows_of(self, indices: Int[Tensor, "T k"], some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
-        return self._rows[some, : indices.shape[1]]
+    def scorer(self, rest: Float[Tensor, "T D"]) -> Callable[[slice], Float[Tensor, "T p"]]:
+        return lambda part: (rest @ self._atoms[part].t()).mul_(self._inverse[part]).abs_()
 
 
 def _gram_is_cheaper(problem: Problem, sizes: list[int]) -> bool:

@@ -26,6 +26,7 @@ from nid_dist.coding.solvers.statistics import (
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.memory import floats_at_once
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.exchange.fetching import from_first
 from nid_dist.precision import full_precision
@@ -176,8 +177,8 @@ def problem_of(
 ) -> Problem:
     """The problem of linear heads, from statistics of their features, a factor L of inner products, and L^-1 z."""
     dtype = heads.rows.dtype
-    atoms = torch.einsum("ndh,hj->ndj", heads.weight, factor.to(dtype))
-    atom_means = torch.einsum("ndh,h->nd", heads.weight, known.means.to(dtype)) + heads.offset
+    atoms = _times(heads.weight, factor.to(dtype))
+    atom_means = _times(heads.weight, known.means.to(dtype)[:, None]).squeeze(2) + heads.offset
     residual_floor = (known.energy - reduced.square().sum((1, 2))).clamp_min(0)
     return Problem(
         atoms.flatten(1),
@@ -187,6 +188,18 @@ def problem_of(
         residual_floor.to(dtype),
         constant=known.constant.to(dtype),
     )
+
+
+def _times(weight: Float[Tensor, "n d h"], matrix: Float[Tensor, "h q"]) -> Float[Tensor, "n d q"]:
+    """Heads times a matrix: a few at a time, since the product copies them from between their offsets."""
+    parts = weight.split(max(1, floats_at_once(weight.device, FLOATS) // weight[0].numel()))
+    if len(parts) == 1:
+        return torch.einsum("ndh,hq->ndq", weight, matrix)
+    product, first = weight.new_empty(*weight.shape[:2], matrix.shape[1]), 0
+    for part in parts:
+        product[first : first + len(part)] = torch.einsum("ndh,hq->ndq", part, matrix)
+        first += len(part)
+    return product
 
 
 def _through_gram(

@@ -4,7 +4,9 @@ Nothing is asked of a GPU, and where inner products of all atoms are not kept no
 looked through a tile of atoms after the other.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -40,21 +42,31 @@ class Atoms(Protocol):
         ...
 
 
-def pursue(
-    atoms: Atoms,
-    sizes: Sequence[int],
-    added: Float[Tensor, ""] | Float[Tensor, "T"],
-    reached: Reached | None = None,
-    *,
-    wait: bool,
-) -> tuple[Int[Tensor, "T k"], Float[Tensor, "T k"]]:
-    """Supports, and their values.
+@dataclass(frozen=True)
+class Pursued:
+    """Supports of k atoms, and values that choose well."""
+
+    indices: Int[Tensor, "T k"]
+    values: Float[Tensor, "T k"]  # where rounding decided, too small
+    rough: Bool[Tensor, "T"]  # whether it did
+    present: Bool[Tensor, "T k"] | None  # which atoms count; None: all
+
+    def exact(self, atoms: Atoms, added: Float[Tensor, "*T"], *, wait: bool) -> Float[Tensor, "T k"]:
+        """The values, exact as those of `solve_again`, with its `wait`."""
+
+        def rows_of(some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
+            return atoms.rows_of(self.indices, some)
+
+        return solve_again(self.values, self.rough, rows_of, atoms.targets, added, self.present, wait=wait)
+
+
+def pursue(atoms: Atoms, sizes: Sequence[int], added: Float[Tensor, "*T"], reached: Reached | None = None) -> Pursued:
+    """Choose supports.
 
     Args:
         sizes: how many atoms each block chooses.
-        added: to the diagonals of systems.
+        added: to the diagonals of all systems, or of each signal's.
         reached: asked after every block; it ends when all signals have reached it, for which a GPU is waited for.
-        wait: as of `solve_again`.
     """
     targets, signals = atoms.targets, len(atoms.targets)
     indices = torch.zeros(signals, 0, dtype=torch.long, device=targets.device)
@@ -78,11 +90,42 @@ def pursue(
             done = reached(indices, values)
             if bool(done.all()):
                 break
+    return Pursued(indices, values, refits.rough, present)
 
-    def rows_of(some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
-        return atoms.rows_of(indices, some)
 
-    return indices, solve_again(values, refits.rough, rows_of, targets, added, present, wait=wait)
+class FetchedAtoms(ABC):
+    """Atoms of which those that are chosen are fetched, once, and kept for all that follows."""
+
+    def __init__(self, targets: Float[Tensor, "T D"], experts: int, most: int) -> None:
+        self.targets, self._experts = targets, experts
+        self._rows = targets.new_empty(len(targets), most, targets.shape[1])
+
+    @abstractmethod
+    def fetch(self, chosen: Int[Tensor, "T s"]) -> Float[Tensor, "T s D"]:
+        """Each signal's atoms."""
+
+    @abstractmethod
+    def scorer(self, rest: Float[Tensor, "T D"]) -> Callable[[slice], Float[Tensor, "T p"]]:
+        """What makes the magnitudes of the correlations of some of the n atoms, made unit ones, with a residual."""
+
+    def left(self, values: Float[Tensor, "T k"]) -> Float[Tensor, "T D"]:
+        """What the values of the atoms fetched so far leave of the signals."""
+        return self.targets - torch.einsum("tk,tkp->tp", values, self._rows[:, : values.shape[1]])
+
+    def choose(self, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"], size: int) -> Int[Tensor, "T size"]:
+        """The atoms that correlate best with what is left of the signals, none of a support again."""
+        return best_of(self.scorer(self.left(values)), self._experts, indices, size)
+
+    def products(self, indices: Int[Tensor, "T k"], old: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Inner products of the new atoms with the old ones, with each other and with the signals."""
+        new = self.fetch(indices[:, old:])
+        self._rows[:, old : indices.shape[1]] = new
+        across, system = (new @ others.transpose(1, 2) for others in (self._rows[:, :old], new))
+        return across, system, torch.einsum("tkp,tp->tk", new, self.targets)
+
+    def rows_of(self, indices: Int[Tensor, "T k"], some: Int[Tensor, "c"]) -> Float[Tensor, "c k D"]:
+        """The atoms in the supports of some signals."""
+        return self._rows[some, : indices.shape[1]]
 
 
 def best_of(

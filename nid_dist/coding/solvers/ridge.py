@@ -99,7 +99,7 @@ def solve_again(
     failed: Bool[Tensor, "T"],
     rows_of: Callable[[Int[Tensor, "c"]], Float[Tensor, "c k D"]],
     targets: Float[Tensor, "T D"],
-    added: Float[Tensor, ""] | Float[Tensor, "T"],
+    added: Float[Tensor, "*T"],
     present: Bool[Tensor, "T k"] | None = None,
     *,
     wait: bool = True,

@@ -7,7 +7,8 @@ from scipy.optimize import linprog, minimize
 
 from nid_dist.coding.solvers import design as design_module
 from nid_dist.coding.solvers import irls as module
-from nid_dist.coding.solvers import reduce_problem, solve_irls, solve_omp, solve_ridge, weighted
+from nid_dist.coding.solvers import reduce_problem, solve_irls, solve_omp, solve_ridge
+from nid_dist.coding.solvers.design import MeasuredAtoms
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.coding.solvers.weighted import select_weighted
 from nid_dist.measurements.sampling import Sampling
@@ -142,11 +143,12 @@ def test_a_signal_without_measurements_is_zero(setting):
 @pytest.mark.parametrize("limit", [0, 2**26])
 @pytest.mark.parametrize("blocks", [1, 3, None])
 def test_supports_are_those_of_the_pursuit_under_the_weights(setting, make_mixing, monkeypatch, limit, blocks):
-    monkeypatch.setattr(weighted, "_ATOMS", limit)
+    monkeypatch.setattr(design_module, "KEPT", limit)
     generator = torch.Generator().manual_seed(6)
     weights = torch.rand(4, 40, generator=generator, dtype=torch.float64)
     for measurement in (setting.measurement, make_mixing()):
-        found = select_weighted(setting.dictionary, measurement, setting.signals, weights, 5, blocks)
+        atoms = MeasuredAtoms(setting.dictionary, measurement, setting.signals)
+        found = select_weighted(atoms, setting.signals, weights, 5, blocks)
         for t in range(4):
             problem = reduce_problem(setting.dictionary, measurement, setting.signals[t : t + 1], weights=weights[t])
             expected = solve_omp(problem, 5, blocks).code.indices[0]
