@@ -32,7 +32,7 @@ def weighted_sum(
         raise UserError(
             "dictionary.merge",
             found=f"kernel, for rows of {rows.dtype} on {rows.device}",
-            expected="float32 on a GPU, with Triton installed",
+            expected="float32 or bfloat16 on a GPU, with Triton installed",
             hint="choose auto, product or gather",
         )
     total = _MERGES[way](indices, values, rows)

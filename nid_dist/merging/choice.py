@@ -29,7 +29,7 @@ def product_is_cheaper(support: int, experts: int) -> bool:
 
 def kernel_serves(rows: Tensor) -> bool:
     """Whether the kernel can merge these rows."""
-    return rows.device.type == "cuda" and rows.dtype == torch.float32 and _has_triton()
+    return rows.device.type == "cuda" and rows.dtype in (torch.float32, torch.bfloat16) and _has_triton()
 
 
 def chosen_way(

@@ -39,15 +39,17 @@ class _Gather(torch.autograd.Function):
         indices, values, rows = ctx.saved_tensors
         _, of_values, of_rows = ctx.needs_input_grad
         value_slopes = torch.empty_like(values) if of_values else None
-        row_slopes = torch.zeros_like(rows) if of_rows else None
+        # Of few bits many small summands would be lost.
+        kind = torch.promote_types(rows.dtype, torch.float32)
+        row_slopes = torch.zeros_like(rows, dtype=kind) if of_rows else None
         with torch.autocast(rows.device.type, enabled=False):
             for part in _pieces(indices, rows):
                 if value_slopes is not None:
                     torch.bmm(_gathered(indices[part], rows), grad[part, :, None], out=value_slopes[part, :, None])
                 if row_slopes is not None:
-                    slopes = values[part, :, None] * grad[part, None]
+                    slopes = values[part, :, None].to(kind) * grad[part, None]
                     row_slopes.index_add_(0, indices[part].flatten(), slopes.flatten(0, 1))
-        return None, value_slopes, row_slopes
+        return None, value_slopes, None if row_slopes is None else row_slopes.to(rows.dtype)
 
 
 def _gathered(indices: Int[Tensor, "S k"], rows: Float[Tensor, "n p"]) -> Float[Tensor, "S k p"]:

@@ -20,7 +20,7 @@ _ROWS, _COLUMNS = 16, 128  # of a tile: 16 rows on their way at once hide the me
 def kernel_sum(
     indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"], rows: Float[Tensor, "n p"]
 ) -> Float[Tensor, "T p"]:
-    """sum_j values_j rows[indices_j] in float32, differentiable once in the values and the rows."""
+    """sum_j values_j rows[indices_j] of the rows' type, differentiable once in the values and the rows."""
     total: Tensor = _Merge.apply(indices, values, rows)
     return total
 
@@ -45,7 +45,7 @@ class _Merge(torch.autograd.Function):
         _, of_values, of_rows = ctx.needs_input_grad
         (signals, support), length = values.shape, rows.shape[1]
         value_slopes = torch.empty_like(values) if of_values else None
-        row_slopes = torch.zeros_like(rows) if of_rows else None
+        row_slopes = torch.zeros_like(rows, dtype=torch.float32) if of_rows else None
         grid = (signals, triton.cdiv(support, _ROWS))
         if signals and support:
             with torch.cuda.device_of(rows):
@@ -64,7 +64,7 @@ class _Merge(torch.autograd.Function):
                     _ROWS,
                     _COLUMNS,
                 )
-        return None, value_slopes, row_slopes
+        return None, value_slopes, None if row_slopes is None else row_slopes.to(rows.dtype)
 
 
 @triton.jit
@@ -74,16 +74,16 @@ def _forward(  # type: ignore[no-untyped-def]
     signal = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     within = columns < length
-    tile = tl.zeros([COLUMNS], tl.float32)
+    tile = tl.zeros([ROWS, COLUMNS], tl.float32)
     for first in range(0, support, ROWS):
         slots = first + tl.arange(0, ROWS)
         there = slots < support
         index = tl.load(indices + signal * support + slots, mask=there, other=0).to(tl.int64)
-        value = tl.load(values + signal * support + slots, mask=there, other=0.0)
+        value = tl.load(values + signal * support + slots, mask=there, other=0.0).to(tl.float32)
         places = index[:, None] * length + columns[None, :]
         row = tl.load(rows + places, mask=there[:, None] & within[None, :], other=0.0)
-        tile += tl.sum(value[:, None] * row, axis=0)
-    tl.store(total + signal * length + columns, tile, mask=within)
+        tile += value[:, None] * row.to(tl.float32)
+    tl.store(total + signal * length + columns, tl.sum(tile, axis=0), mask=within)
 
 
 @triton.jit
@@ -105,20 +105,20 @@ def _backward(  # type: ignore[no-untyped-def]
     slots = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     there = slots < support
     index = tl.load(indices + signal * support + slots, mask=there, other=0).to(tl.int64)
-    value = tl.load(values + signal * support + slots, mask=there, other=0.0)
+    value = tl.load(values + signal * support + slots, mask=there, other=0.0).to(tl.float32)
     # What fills a code up stands at row 0, all of it, and would queue there.
     counts = there & (value != 0)
-    products = tl.zeros([ROWS], tl.float32)
+    products = tl.zeros([ROWS, COLUMNS], tl.float32)
     for first in range(0, length, COLUMNS):
         columns = first + tl.arange(0, COLUMNS)
         within = columns < length
-        slope = tl.load(slopes + signal * length + columns, mask=within, other=0.0)
+        slope = tl.load(slopes + signal * length + columns, mask=within, other=0.0).to(tl.float32)
         places = index[:, None] * length + columns[None, :]
         if OF_VALUES:
             row = tl.load(rows + places, mask=there[:, None] & within[None, :], other=0.0)
-            products += tl.sum(row * slope[None, :], axis=1)
+            products += row.to(tl.float32) * slope[None, :]
         if OF_ROWS:
             added = value[:, None] * slope[None, :]
             tl.atomic_add(row_slopes + places, added, mask=counts[:, None] & within[None, :], sem="relaxed")
     if OF_VALUES:
-        tl.store(value_slopes + signal * support + slots, products, mask=there)
+        tl.store(value_slopes + signal * support + slots, tl.sum(products, axis=1), mask=there)

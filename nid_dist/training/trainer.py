@@ -204,7 +204,12 @@ class Trainer:
         Raises:
             UserError: the same on all ranks.
         """
+        begin = time.perf_counter()
         failure = self._steps.failure()
+        if self.world.device.type != "cpu":
+            # What the host was ahead of its GPU belongs to the steps.
+            waited = torch.tensor(time.perf_counter() - begin, dtype=torch.float64)
+            self.progress.seconds += self.world.agree(waited).item()
         if failure is None:
             return
         # The norm, and so whether there was a failure and where, is the same on all ranks.
@@ -224,10 +229,11 @@ class Trainer:
         factor = rate_factor(config, progress.step - progress.phase_start, place.progress)
         rates = {"experts": config.lr * factor, "trunk": config.trunk_lr * factor, "gate": config.gate_lr * factor}
         for group in self.engine.param_groups:
+            rate = torch.tensor(rates[group["name"]], dtype=torch.float32)
             if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rates[group["name"]])
+                group["lr"].fill_(rate.item())
             else:
-                group["lr"] = rates[group["name"]]
+                group["lr"] = rate.item()  # of as many digits as a GPU's: all devices take the same steps
         return rates
 
     def _read_batches(self) -> list[Batch]:

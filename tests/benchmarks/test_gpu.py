@@ -152,7 +152,7 @@ def test_one_batch_is_repeated_and_figures_are_read_as_often_as_by_a_log(sizes: 
         stepper = Watched(configured(), world)
         stepper.initialise()
         stepper.take(3)
-        stepper.repeated = True
+        stepper.repeat()
         stepper.take(3)
     assert len({tuple(ids) for ids in seen[:3]}) == 3 and seen[2] == seen[3] == seen[5]
     assert read == [2, 4, 6]

@@ -34,13 +34,13 @@ def losses_and_weights(config: Config) -> tuple[list[dict[str, float]], dict[str
     return read_log(Path(config.logging.run_dir)), state
 
 
-def assert_alike(make: Callable[[str, Path], Config], folder: Path) -> None:
+def assert_alike(make: Callable[[str, Path], Config], folder: Path, tolerance: float = 1e-6) -> None:
     (log, state), (device_log, device_state) = (
         losses_and_weights(make(device, folder / device)) for device in ("cpu", "sim")
     )
-    assert_same(log, device_log, "log")
+    assert_same(log, device_log, "log", tolerance)
     for name, value in state.items():
-        torch.testing.assert_close(device_state[name], value, rtol=1e-6, atol=1e-6, msg=name)
+        torch.testing.assert_close(device_state[name], value, rtol=tolerance, atol=tolerance, msg=name)
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -73,7 +73,8 @@ def test_a_training_on_shapes(tmp_path: Path) -> None:
         given = [*few, f"parallel.device={device}", f"logging.run_dir={run}"]
         return load_config(tmp_path / "shapes.yaml", given)
 
-    assert_alike(make, tmp_path)
+    # Points are made on the device, in single precision: it is the draws that are equal.
+    assert_alike(make, tmp_path, 1e-3)
 
 
 @pytest.mark.parametrize("gate", ["codebook", "temporal"])

@@ -11,7 +11,7 @@ import pytest
 
 HERE = Path(__file__).parent
 SUITES = sorted(path.stem for path in HERE.glob("suite_*.py"))
-_PATIENCE = 900.0  # seconds
+_PATIENCE = 1800.0  # seconds
 
 
 @pytest.fixture(scope="module")

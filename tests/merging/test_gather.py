@@ -42,3 +42,11 @@ def test_a_gather_is_not_shortened_by_autocast() -> None:
     with torch.autocast("cpu", torch.bfloat16):
         total = gathered_sum(indices, values, rows)
     torch.testing.assert_close(total, by_product(indices, values, rows), rtol=1e-6, atol=1e-6)
+
+
+def test_gradients_of_few_bits_are_added_up_in_more() -> None:
+    # 1 + 512 * 2^-9 = 2; of eight bits the sum would stay 1.
+    values = torch.tensor([[1.0]] + [[2.0**-9]] * 512, dtype=torch.bfloat16)
+    rows = torch.ones(1, 1, dtype=torch.bfloat16, requires_grad=True)
+    gathered_sum(torch.zeros(513, 1, dtype=torch.long), values, rows).sum().backward()
+    assert rows.grad.dtype == torch.bfloat16 and rows.grad.item() == 2

@@ -156,6 +156,15 @@ def test_bytes_by_hand() -> None:
     assert sent_bytes(planned, 1, "solve") == {}
 
 
+def test_tf32_rounds_factors_and_not_what_is_sent() -> None:
+    for mode in ("gate", "distill", "solve"):
+        plain, tf32, bf16 = (
+            Run(configuration({"training.precision": each, "coding.gate.kind": "conv"}), D, C, 4)
+            for each in ("fp32", "tf32", "bf16")
+        )
+        assert sent_bytes(plain, 4, mode) == sent_bytes(tf32, 4, mode) != sent_bytes(bf16, 4, mode)
+
+
 @pytest.mark.parametrize("key", ["training.batch", "coding.support", "dictionary.width"])
 def test_more_of_anything_sends_more(key: str) -> None:
     for mode in ("gate", "solve"):

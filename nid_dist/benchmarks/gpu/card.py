@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -21,11 +22,12 @@ class CardSizes:
 
 def measure(device: torch.device, sizes: CardSizes, box: TimeBox) -> Iterator[dict[str, float]]:
     """`gemm_PRECISION_tflops` of square matrices, `copy_gb_per_s` (read and written), `memory_gb`."""
-    left, right = (torch.randn(sizes.side, sizes.side, device=device) for _ in range(2))
     for precision in available(device):
         if box.admits(f"products in {precision}"):
+            kind = torch.bfloat16 if precision == "bf16" else torch.float32
+            left, right = (torch.randn(sizes.side, sizes.side, device=device, dtype=kind) for _ in range(2))
             with products_in(precision, device):
-                seconds = median_seconds(lambda: left @ right, device, repeats=7, warm_up=2)
+                seconds = median_seconds(partial(torch.matmul, left, right), device, repeats=7, warm_up=2)
             yield {f"gemm_{precision}_tflops": 2 * sizes.side**3 / seconds / 1e12}
     source = torch.empty(sizes.copied, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)

@@ -22,6 +22,7 @@ from nid_dist.samples import Batch
 from nid_dist.tasks.registry import make_task
 from nid_dist.tasks.video.comparison import write_clip
 from nid_dist.tasks.video.synthetic_clip import synthetic_clip
+from nid_dist.training.monitor import Monitor
 from nid_dist.training.stopping import StopRequest
 from nid_dist.training.trainer import Trainer
 
@@ -91,7 +92,7 @@ def measured(config: Config, sizes: TrainingSizes) -> dict[str, float]:
         trainer.initialise()
         seconds = trainer.seconds_of_steps(sizes.warm_up, sizes.steps, sizes.seconds)
         activity = observe(lambda: trainer.take(sizes.profiled), world.device, sizes.profiled)
-        trainer.repeated = True
+        trainer.repeat()
         again = trainer.seconds_of_steps(3, sizes.steps, sizes.seconds)
     return {
         "steps_per_s": 1 / seconds,
@@ -110,10 +111,15 @@ class Stepper(Trainer):
         model = task.model(world.exchange).to(world.device)
         folder = RunFolder(Path(config.logging.run_dir))
         super().__init__(config, task, model, make_engine(config, Launch(), world), folder, world)
-        self.repeated = False
-        """Whether the steps have the batch of the first of them."""
+        self.monitor = Monitor(folder, config.logging, config.training.steps, enabled=False)
         self._batches: list[Batch] | None = None
+        self._repeats = False
         self._steps.begin(0)
+
+    def repeat(self) -> None:
+        """Let all steps from here on have the same batch, and read nothing."""
+        self._repeats = True
+        vars(self.task)["prefetch"] = lambda step, world: None
 
     def take(self, steps: int) -> None:
         """Do so many steps, and read figures as often as a log does."""
@@ -138,6 +144,6 @@ class Stepper(Trainer):
         return (time.perf_counter() - begin) / done
 
     def _read_batches(self) -> list[Batch]:
-        if not self.repeated or self._batches is None:
+        if not self._repeats or self._batches is None:
             self._batches = super()._read_batches()
         return self._batches

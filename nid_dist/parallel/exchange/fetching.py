@@ -83,17 +83,19 @@ class FetchedRows:
         Returns:
             Which of the experts held here each signal of all ranks asked for, in the order of `to_all`.
         """
-        ranks, local = self.exchange.ranks, len(self.owned)
+        ranks = self.exchange.ranks
         asked = self._asked(indices)
         wanted = asked.unflatten(0, (ranks, self.padded)).any(1) & ~self._sent
         self._sent |= wanted
-        new = indices[self._places[indices] < 0].unique()
-        self._places[new] = len(self.rows) + torch.arange(len(new), device=new.device)
-        arrived = self.owned[wanted.nonzero()[:, 1]]
+        new = torch.zeros_like(self._places, dtype=torch.bool).index_fill_(0, indices.flatten().long(), True)
+        new &= self._places < 0
+        # Both ends list a rank's rows in ascending order, so that they lie where the places say.
+        self._places = torch.where(new, len(self.rows) + new.cumsum(0) - 1, self._places)
+        # Once a GPU is waited for: messages have as many rows as are asked for.
+        sends, coming = torch.stack([wanted.sum(1), new.unflatten(0, (ranks, -1)).sum(1)]).tolist()
+        arrived = self.owned[wanted.nonzero_static(size=sum(sends))[:, 1]]
         if ranks > 1:
-            # Both ends list a rank's rows in ascending order, so that the owner's first row is where `new` says.
-            coming = torch.bincount(torch.div(new, local, rounding_mode="floor"), minlength=ranks)
-            arrived = _all_to_all(self.exchange, arrived, wanted.sum(1).tolist(), coming.tolist())
+            arrived = _all_to_all(self.exchange, arrived, sends, coming)
         self.rows = torch.cat([self.rows, arrived])
         return asked
 
