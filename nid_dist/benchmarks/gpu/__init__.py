@@ -74,9 +74,7 @@ def require_card() -> torch.device:
     """
     device = resolve_device("auto")
     if device.type != "cuda":
-        raise UserError(
-            "nid-benchmark gpu", found=f"the device {device}", expected="a GPU", hint="run it on a machine with one"
-        )
+        raise UserError("gpu", found=f"the device {device}", expected="a GPU", hint="run it on a machine with one")
     return device
 
 

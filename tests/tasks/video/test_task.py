@@ -1,5 +1,6 @@
 """Training on a video: which frames and pixels count, the order of the experts, and the same on two ranks as on one."""
 
+import itertools
 import json
 from pathlib import Path
 
@@ -74,8 +75,9 @@ def test_two_ranks_train_like_one(frames: Path, tmp_path: Path) -> None:
 
 
 def test_the_first_expert_leads(frames: Path, tmp_path: Path) -> None:
-    for kind in ("codebook", "temporal", "conv", "light"):
-        task = make_task(configured(frames, tmp_path / "run", f"coding.gate.kind={kind}"))
+    for kind, rank in itertools.product(("codebook", "temporal", "conv", "light"), ("null", 2)):
+        given = f"coding.gate.kind={kind}", f"coding.gate.rank={rank}"
+        task = make_task(configured(frames, tmp_path / "run", *given))
         model = task.model()
         output = model.gate_output(task.sample(11).values, torch.arange(11))
         assert (output.logits.abs().argmax(1) == 0).all()
