@@ -27,11 +27,11 @@ from nid_dist.coding.solvers.solution import residual
 from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Measurement
-from nid_dist.memory import release_freed_memory
+from nid_dist.memory import floats_at_once, release_freed_memory
 from nid_dist.model import Model
 
 _DIRECT = ("init", "irls", "map")  # that need no reduced problem
-_SIGNALS = 512  # fitted at a time: bounds memory
+_SIGNALS = 512  # fitted at a time, on a CPU or a GPU of little memory: bounds memory
 _TRIM = 8  # times as many, after which freed memory is handed back: what is kept of each lies scattered in it
 
 
@@ -64,9 +64,12 @@ def fit_signals(
     reduce = partial(reduce_problem, model.dictionary, measurement) if prepared is None else prepared.problem
     for_gate = values if gate_input is None else gate_input
     parts: dict[str, list[tuple[Solution, float]]] = {method.label: [] for method in methods}
-    for first in range(0, len(values), _SIGNALS):
-        part = slice(first, first + _SIGNALS)
-        if first and first % (_TRIM * _SIGNALS) == 0:
+    # What is measured of a signal and its products with all atoms are alive at once.
+    floats = max(1, values[:1].numel(), model.dictionary.num_experts)
+    at_once = max(1, floats_at_once(model.device, _SIGNALS * floats) // floats)
+    for first in range(0, len(values), at_once):
+        part = slice(first, first + at_once)
+        if first and first % (_TRIM * at_once) == 0:
             release_freed_memory()
         problem, reduction = None, 0.0
         if any(method.name not in _DIRECT or method.name == "init" for method in methods):

@@ -155,7 +155,7 @@ class Model(nn.Module):
         count, trunk = coords.shape[-2], self.dictionary.trunk
         values = code.bias.new_empty(code.signals, count, self.channels)
         # Coordinates that the signals share are evaluated once for all of a group.
-        at_once = max(1, _FLOATS // max(trunk.out_dim, trunk.encoding.out_dim))
+        at_once = max(1, floats_at_once(self.device, _FLOATS) // max(trunk.out_dim, trunk.encoding.out_dim))
         signals = max(1, at_once // max(1, count))
         for first, begin in itertools.product(range(0, code.signals, signals), range(0, count, at_once)):
             part, where = slice(first, first + signals), slice(begin, begin + at_once)

@@ -18,7 +18,6 @@ from nid_dist.errors import UserError
 from nid_dist.parallel.engines.deepspeed_comm import adopt_process_group, leave_process_group
 from nid_dist.parallel.exchange.all_to_all import AllToAllExchange
 from nid_dist.parallel.exchange.collectives import all_gather as gathered
-from nid_dist.parallel.exchange.exchange import LocalExchange
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.launch import watching
 from nid_dist.parallel.world import World
@@ -50,10 +49,12 @@ class ProcessGroupWorld(World):
         make = _deepspeed_groups if library == "deepspeed" else _own_groups
         self.expert_group, self.replica_group = make(topology)
         shared = topology.expert_parallel_size > 1
-        exchange = AllToAllExchange(topology, self.expert_group, library, rows) if shared else LocalExchange()
-        super().__init__(topology, exchange, device)
+        super().__init__(topology, None, device)
+        on_cpu = self.device.type == "cpu"
+        if shared:
+            self.exchange = AllToAllExchange(topology, self.expert_group, library, rows, overlap=not on_cpu)
         # gloo's default group is that of the CPUs already.
-        self._host_group = None if self.device.type == "cpu" else dist.new_group(backend=_HOST_BACKEND)
+        self._host_group = None if on_cpu else dist.new_group(backend=_HOST_BACKEND)
 
     def all_reduce_mean(self, values: Float64[Tensor, "*shape"]) -> Float64[Tensor, "*shape"]:
         """The mean over ranks, equal on all to the last bit; without gradient."""

@@ -1,6 +1,5 @@
 """The training loop: phases, steps, evaluation, checkpoints, and a clean stop."""
 
-import math
 import time
 import warnings
 from collections.abc import Mapping
@@ -13,7 +12,6 @@ from torch import Tensor
 
 from nid_dist.checkpoints import checkpoint
 from nid_dist.checkpoints.run_folder import RunFolder
-from nid_dist.coding.solvers.ridge import SingularSystem
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.model import Model
@@ -23,7 +21,7 @@ from nid_dist.parallel.world import World
 from nid_dist.precision import products_in
 from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
-from nid_dist.training.divergence import divergence
+from nid_dist.training.divergence import divergence, what_failed
 from nid_dist.training.evaluation import effective_rank, pictures
 from nid_dist.training.initialization import initialise, is_sharded, make_optimizer
 from nid_dist.training.losses import trains_gate
@@ -212,17 +210,7 @@ class Trainer:
             self.progress.seconds += self.world.agree(waited).item()
         if failure is None:
             return
-        # The norm, and so whether there was a failure and where, is the same on all ranks.
-        unsolved = -1 if failure.unsolved is None else failure.unsolved
-        signal = int(self.world.all_gather(torch.tensor(unsolved)).max())
-        loss = self.world.agree(torch.tensor(failure.loss, dtype=torch.float64)).item()
-        if signal >= 0:
-            error = SingularSystem(signal)
-            if failure.step == 1:
-                raise error
-            self._diverged(failure.step, f"that codes cannot be solved ({error})")
-        norm = "" if not math.isfinite(loss) else f" and gradient norm {failure.gradient_norm:g}"
-        self._diverged(failure.step, f"loss {loss:g}{norm}")
+        self._diverged(failure.step, what_failed(failure, self.world))
 
     def _set_rates(self, place: Position) -> dict[str, float]:
         config, progress = self.config.optimizer, self.progress

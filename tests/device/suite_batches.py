@@ -79,7 +79,7 @@ def shapes(folder: Path, *given: str) -> Config:
 @pytest.mark.parametrize("gate", ["codebook", "pointnet"])
 def test_procedural_shapes(tmp_path: Path, gate: str) -> None:
     given = ["signals.augment=false", "signals.shapes=12", f"coding.gate.kind={gate}"]
-    assert_alike(shapes(tmp_path, *given), 1e-5)
+    assert_alike(shapes(tmp_path, *given), 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_procedural_shapes(tmp_path: Path, gate: str) -> None:
 @pytest.mark.parametrize("gate", ["none", "pointnet"])
 def test_prepared_shapes(chain: Path, tmp_path: Path, given: list[str], gate: str) -> None:
     given = [f"signals.path={chain / 'prepared'}", f"coding.gate.kind={gate}", *given]
-    assert_alike(shapes(tmp_path, *given), 1e-5)
+    assert_alike(shapes(tmp_path, *given), 1e-6)
 
 
 @pytest.fixture
@@ -106,4 +106,4 @@ def test_what_the_device_has_no_room_for(images: Path, video_run: Path, tmp_path
     assert_alike(tiny(images, tmp_path, "signals.augment=true"))
     assert_alike(audio.configured(tmp_path))
     assert_alike(configured(video_run, f"logging.run_dir={tmp_path}"))
-    assert_alike(shapes(tmp_path, "signals.augment=false", "signals.shapes=12"), 1e-5)
+    assert_alike(shapes(tmp_path, "signals.augment=false", "signals.shapes=12"), 1e-6)

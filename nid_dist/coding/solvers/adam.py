@@ -9,6 +9,7 @@ from torch import Tensor
 from nid_dist.code import Code
 from nid_dist.coding.solvers.problem import Problem
 from nid_dist.coding.solvers.solution import Log, Solution, residual
+from nid_dist.memory import floats_at_once
 from nid_dist.precision import full_precision
 
 _GATHER_FLOATS = 2**25  # floats gathered at a time
@@ -26,7 +27,7 @@ def solve_adam(problem: Problem, start: Code, steps: int = 10, lr: float = 0.5) 
     """
     assert start.indices is not None
     support = start.indices.shape[1]
-    step = max(1, _GATHER_FLOATS // max(1, support * problem.atoms.shape[1]))
+    step = max(1, floats_at_once(problem.atoms.device, _GATHER_FLOATS) // max(1, support * problem.atoms.shape[1]))
     parts = [
         _descend(problem.signals(part), start.rows(part), steps, lr)
         for part in (slice(first, first + step) for first in range(0, max(1, start.signals), step))

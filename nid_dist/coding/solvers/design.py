@@ -46,6 +46,8 @@ class MeasuredAtoms:
 
     def _chosen(self, indices: Int[Tensor, "T k"]) -> tuple[Int[Tensor, "U"] | None, Int[Tensor, "T k"]]:
         """What to evaluate, None: all, and where in it each signal's atoms are."""
+        if len(indices) and (len(indices) == 1 or indices.stride(0) == 0):  # one support for all signals
+            return indices[0], torch.arange(indices.shape[1], device=indices.device).expand_as(indices)
         if indices.device.type == "cpu":
             return indices.unique(return_inverse=True)
         # How many differ is not asked of a GPU.

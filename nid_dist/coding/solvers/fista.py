@@ -34,7 +34,7 @@ def solve_fista(
     FISTA (Beck and Teboulle 2009) with the adaptive restart of O'Donoghue and Candes (2015), from large lambda to small
     in stages, each started from the one before. lambda is relative to the least that makes a signal's code zero. A
     signal's stage ends when no coefficient moves by more than `tolerance` of its largest; `debias` refits those kept
-    without the penalty, which shrinks them. The log has, for each stage, the most iterations so far, relative lambda
+    without the penalty, which shrinks them. The log has, for each stage, the iterations so far, relative lambda
     and the mean objective. A GPU is waited for every 8 iterations and twice in the end.
 
     Raises:
@@ -74,36 +74,37 @@ def _descend(
 ) -> tuple[Float[Tensor, "T n"], list[dict[str, float | Tensor]]]:
     cross = targets @ unit.t()
     top = cross.abs().amax(1, keepdim=True)
-    codes, spent = torch.zeros_like(cross), torch.zeros_like(top)
-    ask, fewest = 1 if cross.device.type == "cpu" else _ASK, 0
+    codes, spent = torch.zeros_like(cross), top.new_zeros(())
+    ask, known = 1 if cross.device.type == "cpu" else _ASK, 0  # of the iterations, when last asked
     log: list[dict[str, float | Tensor]] = []
     for stage in range(stages):
         share, allowed = penalty ** ((stage + 1) / stages), iterations * (stage + 1) // stages
-        threshold, ahead, momentum = share * top, codes, torch.ones_like(top)
-        moving, left = spent < allowed, allowed - fewest if len(codes) else 0
+        threshold, ahead, momentum = share * top, codes.clone(), torch.ones_like(top)
+        moving, left = (spent < allowed).expand_as(top), allowed - known if len(codes) else 0
         while left > 0:
             for _ in range(min(ask, left)):
                 product = ahead @ gram if gram is not None else (ahead @ unit) @ unit.t()
                 moved = ahead - product.sub_(cross).div_(largest)
                 limit = threshold / largest
-                shrunk = moved - moved.clamp(-limit, limit)
+                shrunk = moved - torch.maximum(torch.minimum(moved, limit), -limit)
                 change = shrunk - codes
                 # Where the momentum has overshot, it starts anew.
-                restart = ((ahead - shrunk) * change).sum(1, keepdim=True) > 0
+                restart = ahead.sub_(shrunk).mul_(change).sum(1, keepdim=True) > 0
                 following = torch.where(restart, torch.ones_like(momentum), (1 + (1 + 4 * momentum**2).sqrt()) / 2)
                 factor = torch.where(restart, torch.zeros_like(momentum), (momentum - 1) / following)
                 # A signal that has settled stays where it is, whatever the others do.
-                codes, ahead, momentum = torch.where(moving, shrunk, codes), shrunk + factor * change, following
+                codes = torch.addcmul(codes, change, moving.to(codes.dtype))
+                ahead, momentum = torch.addcmul(shrunk, change, factor), following
                 settled = change.abs().amax(1, keepdim=True) <= tolerance * codes.abs().amax(1, keepdim=True)
-                spent = spent + moving
+                # Iterations in which nothing moves any more do not count.
+                spent = spent + moving.any()
                 moving = moving & ~settled & (spent < allowed)
             left -= min(ask, left)
             if left > 0:
-                still = torch.where(moving, allowed - spent, torch.zeros_like(spent))
-                left, fewest = (int(x) for x in torch.stack([still.amax(), spent.amin()]).tolist())
+                known, more = (int(x) for x in torch.stack([spent, moving.any().to(spent.dtype)]).tolist())
+                left = allowed - known if more else 0
         objective = 0.5 * (codes @ unit - targets).square().sum(1) + (threshold * codes.abs()).sum(1)
-        most = spent.amax() if len(spent) else 0.0
-        log.append({"iteration": most, "penalty": share, "objective": objective.mean()})
+        log.append({"iteration": spent, "penalty": share, "objective": objective.mean()})
     return codes, log
 
 

@@ -119,7 +119,7 @@ def solve_again(
         again = failed.nonzero()[:, 0]
     else:
         again = failed.float().topk(min(len(values), max(1, _AGAIN_FLOATS // floats))).indices
-    for part in again.split(max(1, floats_at_once(values.device, _GATHER_FLOATS) // floats)):
+    for part in () if not len(again) else again.split(max(1, floats_at_once(values.device, _GATHER_FLOATS) // floats)):
         rows = rows_of(part).double()
         system, right = rows @ rows.transpose(1, 2), torch.einsum("tkp,tp->tk", rows, targets[part].double())
         if present is not None:
@@ -153,7 +153,7 @@ def first_singular(values: Float[Tensor, "T k"], targets: Float[Tensor, "T *rest
     """The first signal of numbers without values, if there is one: the host waits for the device."""
     if not values.numel():
         return None
-    failed = values.isnan().any(1) & targets.flatten(1).isfinite().all(1)
+    failed = values.isnan().any(1) & targets.flatten(1).sum(1).isfinite()
     first = int(torch.where(failed.any(), failed.int().argmax(), -1))
     return None if first < 0 else first
 

@@ -60,7 +60,7 @@ def solve_robust_map(
         scaled = features * weight[:, None]
         system = precision + (scaled.t() @ features).double()
         right = linear + (scaled.t() @ target).double()
-        factor = torch.linalg.cholesky(system)
+        factor = torch.linalg.cholesky_ex(system)[0]  # of more than the prior's, which is positive
         head = torch.cholesky_solve(right[:, None], factor)[:, 0]
         residual = (features @ head.to(features.dtype) - target).abs() / noise
         trust = _HUBER / residual.clamp_min(_HUBER)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nid_dist.coding.prior import Prior
 from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.memory import floats_at_once
 from nid_dist.precision import full_precision
 
 _FLOATS = 2**26  # of products of atoms, at a time
@@ -61,7 +62,7 @@ def observe(space: Subspace, measured: Float[Tensor, "T C d"], weights: Float[Te
     The noise's variance is divided by the weights; values of weight 0 are not looked at.
     """
     directions, channels = space.basis.shape[2], space.basis.shape[1]
-    at_once = max(1, _FLOATS // space.basis.numel())
+    at_once = max(1, floats_at_once(measured.device, _FLOATS) // space.basis.numel())
     eye = torch.eye(directions, dtype=torch.float64, device=measured.device)
     flat = space.basis.flatten(0, 1)
     values, deviations = [], []
@@ -71,7 +72,7 @@ def observe(space: Subspace, measured: Float[Tensor, "T C d"], weights: Float[Te
         weighted = (share.repeat_interleave(channels, 1)[..., None] * flat).transpose(1, 2)
         system = (weighted @ flat).double() + eye
         error = torch.where(trust[..., None] > 0, some - space.mean, torch.zeros_like(some))
-        factor = torch.linalg.cholesky(system)
+        factor = torch.linalg.cholesky_ex(system)[0]  # of more than the identity
         right = weighted @ error.flatten(1)[..., None]
         latent = torch.cholesky_solve(right.double(), factor)[..., 0].to(some.dtype)
         values.append(space.mean + torch.einsum("cdq,tq->tcd", space.basis, latent))

@@ -6,9 +6,11 @@ equal splits, so rows are padded: signals to the largest batch of the group, coe
 one owner can be asked for. So the sizes of all messages follow from the configuration, not from the data, nothing has
 to be agreed on before sending, and nothing is ever dropped for capacity.
 
-Codes travel while the trunk runs forward. On the way back, the gradients of the sums travel while one half of the trunk
-runs backward, those of the codes while the other half does: autograd runs what is ready in the reverse order of its
-numbers, and where these sums' gradients are waited for has the number of the trunk's middle.
+Codes travel while the trunk runs forward. On the way back, between GPUs, the gradients of the sums travel while one
+half of the trunk runs backward, those of the codes while the other half does: autograd runs what is ready in the
+reverse order of its numbers, and where these sums' gradients are waited for has the number of the trunk's middle.
+Between CPUs, whose cores would have to copy beside the trunk's work, they are waited for at once: measured, that is a
+few percent faster.
 """
 
 from collections.abc import Callable
@@ -35,6 +37,7 @@ class AllToAllExchange:
         transport: whose all-to-all is used; both are the same operation.
         rows: signals to which every rank's batch is padded, where all ranks know it; None: they ask each other each
             time for their largest batch.
+        overlap: whether gradients travel while the trunk runs backward.
     """
 
     def __init__(
@@ -43,8 +46,10 @@ class AllToAllExchange:
         group: Any,
         transport: Literal["deepspeed", "fairscale"] = "deepspeed",
         rows: int | None = None,
+        *,
+        overlap: bool = False,
     ) -> None:
-        self.topology, self.group, self.rows = topology, group, rows
+        self.topology, self.group, self.rows, self._overlap = topology, group, rows, overlap
         self.ranks = topology.expert_parallel_size
         self.first_expert = topology.first_expert
         self.traffic = Traffic()
@@ -85,7 +90,7 @@ class AllToAllExchange:
         """For this rank's signals, the sum over the group of the partial sums of dispatched codes."""
         back = _Flight(self, "sums")
         parts: Tensor = _Land.apply(partial.unflatten(0, (self.ranks, len(partial) // self.ranks)), back)
-        if parts.grad_fn is not None:
+        if self._overlap and parts.grad_fn is not None:
             parts.grad_fn._set_sequence_nr(self._trunk)  # type: ignore[attr-defined]
         self._check(parts)
         returned: Tensor = _Return.apply(parts, self._exchange(parts.detach(), "sums"), back)
@@ -115,12 +120,12 @@ class AllToAllExchange:
         """As `_send`, but returns at once; the function it gives waits."""
         self._check(parts)
         there, back = _Flight(self, kind), _Flight(self, kind)
-        parts = _Land.apply(parts, back)
+        begun: Tensor | None = _Land.apply(parts, back) if self._overlap else None
         received = there.start(parts.detach())
 
         def arrive() -> Tensor:
             there.land()
-            arrived: Tensor = _Return.apply(parts, received, back)
+            arrived: Tensor = _Return.apply(_Land.apply(parts, back) if begun is None else begun, received, back)
             return arrived
 
         return arrive

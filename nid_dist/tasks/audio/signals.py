@@ -107,18 +107,19 @@ class AudioSignals:
         Raises:
             UserError: a sound cannot be read, or its file has changed.
         """
-        places = np.array([self._place(signal) for signal in ids.tolist()])
+        places = [self._place(signal) for signal in ids.tolist()]
+        sounds, firsts = np.array(places).T
         resident = self._residents.on(device)
-        if resident is not None and resident.require(places[:, 0]):
-            first = to_device(torch.from_numpy(resident.starts(places[:, 0]) + places[:, 1]), device)
+        if resident is not None and resident.require(sounds):
+            first = to_device(torch.from_numpy(resident.starts(sounds) + firsts), device)
             return resident.rows(first[:, None] + torch.arange(self._window, device=device))
         out = np.empty((len(ids), self._window, self._section.channels), dtype=np.float32)
         # Sound by sound, so that even a batch larger than the cache reads each one once.
-        order = sorted(range(len(places)), key=places[:, 0].__getitem__)
-        for index, positions in groupby(order, key=lambda position: int(places[position, 0])):
+        order = sorted(range(len(places)), key=lambda position: places[position])
+        for index, positions in groupby(order, key=lambda position: places[position][0]):
             values = self._read(index)
             for position in positions:
-                start = int(places[position, 1])
+                start = places[position][1]
                 out[position] = values[start : start + self._window]
         return to_device(torch.from_numpy(out), device)
 

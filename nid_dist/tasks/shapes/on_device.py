@@ -49,7 +49,8 @@ class ShapesOnDevice:
             if made is None:
                 self._refused.add(device)
                 return None
-            found.append(made)
+            # In double precision where they are computed, as on the CPU.
+            found.append((made[0].float(), made[1].float(), None if made[2] is None else made[2].float()))
             order += places
         if len(found) == 1:
             return found[0]

@@ -55,10 +55,11 @@ class PreparedOnDevice:
         on = self._rows("surface", shapes, [each.box for each in drawn], BOX, device)
         if on is None:
             return None
-        change = _Change.fitted(on[..., :3], sent([each.matrix for each in drawn], device))
+        change = _Change.fitted(on[..., :3].double(), sent([each.matrix for each in drawn], device))
         fresh, picks = sent([each.fresh for each in drawn], device), sent([each.picks for each in drawn], device)
-        points, distances = change.samples(points, distances, rows[..., 4:], self._sizes.near, fresh, picks)
-        return points, distances, None if cloud is None else change.cloud(cloud)
+        rows = rows.double()
+        points, distances = change.samples(rows[..., :3], rows[..., 3], rows[..., 4:], self._sizes.near, fresh, picks)
+        return points, distances, None if cloud is None else change.cloud(cloud.double())
 
     def _cloud(
         self, shapes: Sequence[int], drawn: Sequence[PreparedDraw], device: torch.device

@@ -26,7 +26,7 @@ class ProceduralOnDevice:
         solids = [shapes.solid(index) for index in range(len(shapes.names))]
         self._parts = [Constant(part) for part in _padded(solids)]
         self._pools, self._normals = Residents(lengths, 3, shapes.pool), Residents(lengths, 3, shapes.normals)
-        self._spreads = Constant(torch.from_numpy(np.resize(SPREADS, sizes.near)).float()[:, None])
+        self._spreads = Constant(torch.from_numpy(np.resize(SPREADS, sizes.near))[:, None])
 
     def points(self, shapes: Sequence[int], drawn: Sequence[ProceduralDraw], device: torch.device) -> Points | None:
         """The points of shapes by what was drawn for each; None: there is no room for them."""
@@ -84,11 +84,11 @@ def _to_corner(beyond: Float[Tensor, "*shape axes"]) -> Float[Tensor, "*shape"]:
 
 def _padded(solids: Sequence[Solid]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Boxes, rods, radii and which rods are rounded, of as many parts for every solid."""
-    boxes = np.full((len(solids), max(len(each.boxes) for each in solids), 2, 3), _NOWHERE, np.float32)
+    boxes = np.full((len(solids), max(len(each.boxes) for each in solids), 2, 3), _NOWHERE)
     count = max(len(each.rods) for each in solids)
-    rods = np.full((len(solids), count, 2, 3), _NOWHERE, np.float32)
+    rods = np.full((len(solids), count, 2, 3), _NOWHERE)
     rods[:, :, 1] += 1  # rods have a length
-    radii, rounded = np.zeros((len(solids), count), np.float32), np.ones((len(solids), count), np.float32)
+    radii, rounded = np.zeros((len(solids), count)), np.ones((len(solids), count))
     boxes[:, :, 1] = 0
     for place, each in enumerate(solids):
         boxes[place, : len(each.boxes)], rods[place, : len(each.rods)] = each.boxes, each.rods

@@ -20,6 +20,5 @@ def oriented(cloud: Float[Tensor, "T G 6"], flags: Sequence[bool]) -> Float[Tens
 
 
 def sent(arrays: Sequence[np.ndarray | None], device: torch.device) -> Tensor:
-    """An array of each shape, as one tensor on the device: numbers in float32, or integers."""
-    stacked = np.stack([each for each in arrays if each is not None])
-    return to_device(torch.from_numpy(stacked.astype(np.float32) if stacked.dtype.kind == "f" else stacked), device)
+    """An array of each shape, as one tensor on the device."""
+    return to_device(torch.from_numpy(np.stack([each for each in arrays if each is not None])), device)

@@ -64,6 +64,10 @@ def one_rank(rank: int, world: int, size: int, layers: int, case: str) -> dict[s
     topology = Topology(N, world_size=world, rank=rank, expert_parallel_size=size)
     exchange = AllToAllExchange(topology, groups[rank // size])
     results = gradients(make(exchange, layers), case, parts_of(world, case)[rank])
+    # As between GPUs.
+    overlapping = AllToAllExchange(topology, groups[rank // size], overlap=True)
+    for name, value in gradients(make(overlapping, layers), case, parts_of(world, case)[rank]).items():
+        torch.testing.assert_close(value, results[name], rtol=1e-12, atol=1e-12)
     sent = torch.tensor([exchange.traffic.bytes.get(kind, 0) for kind in ("codes", "sums")])
     whole = make(exchange, layers).unsharded()
     atoms = {f"whole.{name}": p for name, p in whole.experts.state_dict().items()}
