@@ -34,12 +34,12 @@ def make(private: int = 1, device: str = "cpu") -> Dictionary:
     return dictionary.float().to(device)
 
 
-def measured(count: int, own: bool, weighted: bool) -> Samples:
+def measured(count: int, own: bool, weighted: bool, signals: int = SIGNALS) -> Samples:
     generator = torch.Generator().manual_seed(2)
-    shape = (SIGNALS, count, 2) if own else (count, 2)
+    shape = (signals, count, 2) if own else (count, 2)
     coords = 2 * torch.rand(*shape, generator=generator) - 1
-    values = torch.rand(SIGNALS, count, 2, generator=generator)
-    weights = torch.rand(SIGNALS, count, generator=generator).round() if weighted else None
+    values = torch.rand(signals, count, 2, generator=generator)
+    weights = torch.rand(signals, count, generator=generator).round() if weighted else None
     return Samples(coords, values, weights)
 
 
@@ -78,6 +78,14 @@ def test_codes_of_a_step_are_found_without_waiting(
     assert_same(here, there)
     with at_most(1):
         solve_codes(dictionary, sent, K, blocks)
+
+
+def test_many_signals_share_inner_products_of_all_atoms() -> None:
+    samples = measured(40, False, False, signals=64)
+    here, dictionary, sent = solve_codes(make(), samples, K, check=False), make(device="sim"), samples.to(SIM)
+    with at_most(0):
+        there = solve_codes(dictionary, sent, K, check=False)
+    assert_same(here, there)
 
 
 @pytest.mark.parametrize("check", [True, False])

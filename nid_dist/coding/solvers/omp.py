@@ -13,6 +13,7 @@ from nid_dist.coding.solvers.pursuit import Atoms, FetchedAtoms, best_of, pursue
 from nid_dist.coding.solvers.ridge import penalty, refuse_singular
 from nid_dist.coding.solvers.solution import Log, Solution, best_bias, residual
 from nid_dist.memory import floats_at_once
+from nid_dist.merging import Way, product_is_cheaper
 from nid_dist.precision import full_precision
 
 _FLOATS = 2**26  # of the inverse factors and of the atoms in the supports of all signals, at most
@@ -99,7 +100,9 @@ class _InnerProducts:
     def choose(self, indices: Int[Tensor, "T k"], values: Float[Tensor, "T k"], size: int) -> Int[Tensor, "T size"]:
         correlation = self._initial
         if indices.shape[1]:
-            explained = Code(values, values, indices).weighted_sum(self._gram)
+            # By the rule: a GPU would time the ways for every size of a support, and be waited for.
+            way: Way = "product" if product_is_cheaper(indices.shape[1], len(self._gram)) else "gather"
+            explained = Code(values, values, indices).weighted_sum(self._gram, way)
             correlation = torch.sub(self._initial, explained, out=explained)
         score = torch.mul(correlation, self._inverse, out=self._score).abs_()
         return best_of(lambda part: score[:, part], score.shape[1], indices, size)
