@@ -114,7 +114,7 @@ def test_ten_kills_in_a_row(here: Path, undisturbed: dict[int, float]) -> None:
     run, chance = here / "ten", random.Random(3)
     # What rank 0 is about to do when it dies: write its shard, begin to check what was written, describe it, put it in
     # place, remove an old one; rank 1 is about to write its shard.
-    writing = {1: (0, 3), 2: (0, 6), 4: (0, 8), 5: (0, 11), 7: (1, 2), 8: (0, 15)}
+    writing = {1: (0, 1), 2: (0, 2), 4: (0, 4), 5: (0, 7), 7: (1, 0), 8: (0, 11)}
     start = 0
     for kill in range(10):
         rank, event = writing.get(kill, (chance.randrange(2), None))
