@@ -271,6 +271,7 @@ def cholesky_factor(gram: Float[Tensor, "*T p p"]) -> Float[Tensor, "*T p p"]:
     """L with gram = L L^T, a triangle, in float64: sooner found than by eigenvectors, and without waiting for a GPU.
 
     Directions that nothing determines are given a little weight rather than left out, of the size of the rounding.
+    Where there is no such factor, since the products are not finite, it is not a number.
     """
     trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1).clamp_min(1e-280)[..., None, None]
     eye = torch.eye(gram.shape[-1], dtype=gram.dtype, device=gram.device)
@@ -278,4 +279,5 @@ def cholesky_factor(gram: Float[Tensor, "*T p p"]) -> Float[Tensor, "*T p p"]:
     if gram.device.type == "cpu" and not failed.any():
         return factor
     more = torch.where(failed > 0, 1e-11, 1e-14)[..., None, None]
-    return torch.linalg.cholesky_ex(gram + more * trace * eye)[0]
+    factor, failed = torch.linalg.cholesky_ex(gram + more * trace * eye)
+    return factor.masked_fill(failed[..., None, None] > 0, torch.nan)

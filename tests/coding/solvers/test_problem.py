@@ -3,6 +3,7 @@ import torch
 
 from nid_dist.coding.solvers import problem as module
 from nid_dist.coding.solvers import reduce_problem, solve_omp, solve_ridge, statistics
+from nid_dist.coding.solvers.problem import cholesky_factor
 from nid_dist.measurements.sampling import Sampling
 
 SUPPORT = torch.tensor([[0, 3, 7], [1, 2, 19], [5, 6, 4], [11, 10, 18]])
@@ -117,3 +118,12 @@ def test_problem_of_some_signals(setting):
     part = problem.signals(slice(1, 3))
     whole = solve_ridge(problem, SUPPORT).code.values[1:3]
     torch.testing.assert_close(solve_ridge(part, SUPPORT[1:3]).code.values, whole)
+
+
+def test_a_factor_that_does_not_exist_is_not_a_number() -> None:
+    good = torch.eye(3, dtype=torch.float64)
+    bad = good.clone()
+    bad[1, 1] = -1.0
+    factors = cholesky_factor(torch.stack([good, bad]))
+    torch.testing.assert_close(factors[0], good)
+    assert factors[1].isnan().all()
