@@ -8,7 +8,20 @@ from pathlib import Path
 
 import torch
 
-from nid_dist.benchmarks import ct, engines, exchange, fit, gpu, precision, quality, scaling, shapes, step, video
+from nid_dist.benchmarks import (
+    ct,
+    engines,
+    exchange,
+    fit,
+    gpu,
+    precision,
+    quality,
+    scaling,
+    shapes,
+    simple,
+    step,
+    video,
+)
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
@@ -27,6 +40,7 @@ BENCHMARKS = {
     "shapes": shapes.run,
     "ct": ct.run,
     "video": video.run,
+    "simple": simple.run,
 }
 
 
