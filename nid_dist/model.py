@@ -70,6 +70,8 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.channels, self.grid_shape, self.signals = config, channels, grid_shape, signals
+        self.validation: dict[str, float] = {}
+        """How well signals were fitted that were not trained on, as its training last measured it."""
         generator = seeded(config.training.seed)
         self.dictionary = Dictionary(config.dictionary, len(grid_shape), channels, generator, exchange)
         self.gate: nn.Module | None = None
