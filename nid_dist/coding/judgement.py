@@ -20,7 +20,7 @@ from nid_dist.memory import floats_at_once
 UNEXPLAINED = 10.0
 """A residual of so many times the expected one is doubted."""
 FAR = 3.0
-"""A signal of so many times a training signal's distance from their mean is doubted."""
+"""A signal of so many times a validation signal's distance from the mean is doubted."""
 _FLOATS = 2**24  # of merged heads at a time
 
 
@@ -31,7 +31,7 @@ class Judgement:
     residual: float  # root mean square of what f leaves of the measurements, in their units
     expected: float | None = None  # the same, as it should be; None: nobody knows
     against: str = "the validation data's"  # whose residual the expected one is
-    distance: float | None = None  # of the merged heads from the prior's mean; about 1 for training signals
+    distance: float | None = None  # of the merged heads from the prior's mean, relative to validation signals
     remarks: tuple[str, ...] = ()  # further reasons for doubt, each a clause
 
     @property
@@ -46,7 +46,7 @@ class Judgement:
         if self.times is not None and self.times >= UNEXPLAINED:
             found.append(f"the residual is {self.times:.0f} times {self.against}")
         if self.distance is not None and self.distance >= FAR:
-            found.append(f"it lies {self.distance:.1f} times as far from the mean as what was trained on")
+            found.append(f"it lies {self.distance:.1f} times as far from the mean as the validation data")
         return [*found, *self.remarks]
 
     @property
@@ -56,7 +56,7 @@ class Judgement:
         if self.times is not None:
             words += f", {self.times:.2g} times {self.against}"
         if self.distance is not None:
-            words += f"; {self.distance:.2g} times as far from the mean as what was trained on"
+            words += f"; {self.distance:.2g} times as far from the mean as the validation data"
         return words
 
     def facts(self) -> dict[str, Any]:
@@ -74,7 +74,8 @@ class Judgement:
 def distances(dictionary: Dictionary, prior: Prior | None, code: Code) -> Float[Tensor, "T"] | None:
     """How far signals lie from the training signals' mean: root mean square scores along the prior's directions.
 
-    About 1 for signals as those that the prior was learned from; None without a prior.
+    About 1 for the signals that the prior was learned from, and more for others, the more the fewer those were; None
+    without a prior.
     """
     heads = dictionary.experts
     if prior is None or not isinstance(heads, LinearHeads):
@@ -88,11 +89,6 @@ def distances(dictionary: Dictionary, prior: Prior | None, code: Code) -> Float[
         merged[:, len(basis) - dictionary.channels :] += part.bias
         found.append((((merged - prior.mean.to(merged)) @ basis) / spread).square().mean(1).sqrt())
     return torch.cat(found)
-
-
-def root_mean_square(values: Float[Tensor, "T"] | None) -> float | None:
-    """Of some distances, one number."""
-    return None if values is None else float(values.square().mean().sqrt())
 
 
 def from_db(figures: dict[str, float], names: Sequence[str]) -> float | None:

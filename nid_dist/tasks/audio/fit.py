@@ -10,7 +10,7 @@ import torch
 
 from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.fit import Fit
-from nid_dist.coding.judgement import Judgement, distances, from_db, root_mean_square
+from nid_dist.coding.judgement import Judgement, from_db
 from nid_dist.coding.method import Method
 from nid_dist.data.tiles import cover_axis, tile_samples, tile_starts
 from nid_dist.device import to_device
@@ -45,7 +45,7 @@ class AudioFit(Fit):
         found, figures = self.snr, self.model.validation
         similar = [name for name in figures if "/snr_omp" in name]
         expected = from_db(figures, [f"val/snr_{self.method.label}", *similar])
-        distance = root_mean_square(distances(self.model.dictionary, self.model.prior, self.code))
+        distance = self.model.relative_distance(self.code)
         return Judgement(0.0 if found is None else 10 ** (-found / 20), expected, distance=distance)
 
     def render(self, length: int | None = None) -> Wave:

@@ -11,7 +11,7 @@ from jaxtyping import Float, Float32
 
 from nid_dist.code import save_codes
 from nid_dist.coding.fit import Fit
-from nid_dist.coding.judgement import Judgement, distances, root_mean_square
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
@@ -47,7 +47,7 @@ class ScanFit(Fit):
     def judgement(self) -> Judgement:
         """Against the noise of the dose and of the model, and by how far the slice lies from those trained on."""
         model, noise = self.reconstructor.model, self.reconstructor.noise(self.scan.sinogram[None])
-        distance = root_mean_square(distances(model.dictionary, model.prior, self.code))
+        distance = model.relative_distance(self.code)
         return Judgement(max(self.residual, 0.0) ** 0.5, noise, "what noise would leave", distance)
 
     def render(self, size: int | None = None) -> Float32[np.ndarray, "S S 1"]:

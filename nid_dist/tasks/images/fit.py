@@ -13,7 +13,7 @@ from skimage.transform import resize
 
 from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.fit import Fit
-from nid_dist.coding.judgement import Judgement, distances, from_db, root_mean_square
+from nid_dist.coding.judgement import Judgement, from_db
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.data.raster import MAX_PIXELS
@@ -50,7 +50,7 @@ class ImageFit(Fit):
         figures, label = self.model.validation, self.method.label
         similar = [name for name in figures if "/db_omp" in name]
         expected = from_db(figures, [f"val/db_{label}", f"train/db_{label}", *similar])
-        distance = root_mean_square(distances(self.model.dictionary, self.model.prior, self.code))
+        distance = self.model.relative_distance(self.code)
         return Judgement(10 ** (-self.psnr / 20), expected, distance=distance)
 
     @torch.no_grad()

@@ -10,7 +10,7 @@ import torch
 
 from nid_dist.code import save_codes
 from nid_dist.coding.fit import Fit
-from nid_dist.coding.judgement import Judgement, distances, root_mean_square
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers.irls import RobustSolution
 from nid_dist.device import Stopwatch
@@ -50,7 +50,7 @@ class ShapeFit(Fit):
         section = self.model.config.signals_of(ShapesSection)
         residual = section.truncation * max(self.residual, 0.0) ** 0.5
         expected = next((value for name, value in self.model.validation.items() if "/distance_" in name), None)
-        distance = root_mean_square(distances(self.model.dictionary, self.model.prior, self.code))
+        distance = self.model.relative_distance(self.code)
         doubted = float((self.solution.weights < 0.5).float().mean())
         remarks = (f"{doubted:.0%} of the points were not believed",) if doubted > _DOUBTED else ()
         return Judgement(residual, expected, "the validation shapes'", distance, remarks)
