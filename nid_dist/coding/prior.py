@@ -41,7 +41,7 @@ def learn_prior(heads: Float[Tensor, "N r"], rank: int) -> Prior:
     centred = heads.double() - mean
     count, size = centred.shape
     # Of the two matrices with these eigenvalues the smaller.
-    if count < size:
+    if count <= size:
         gram = centred @ centred.t()
         values, vectors = torch.linalg.eigh(gram / count)
         vectors = centred.t() @ (vectors / (count * values).clamp_min(1e-300).sqrt())
@@ -52,10 +52,7 @@ def learn_prior(heads: Float[Tensor, "N r"], rank: int) -> Prior:
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
     spanned = max(1, min(count - 1, size, int((values > 1e-9 * values[0].clamp_min(1e-300)).sum())))
     kept = max(1, min(rank, spanned))
-    if kept < size:
-        floor = (values[kept:spanned].sum() + missed) / (size - kept)
-    else:
-        floor = values[kept - 1]
+    floor = (values[kept:spanned].sum() + missed) / (size - kept) if kept < size else values[-1]
     floor = floor.clamp_min(1e-9 * values[0]).clamp_min(1e-12)
     return Prior(mean, vectors[:, :kept].contiguous(), values[:kept].clamp_min(floor), floor)
 

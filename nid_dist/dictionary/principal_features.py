@@ -19,8 +19,8 @@ _SMALLEST = 1e-6  # share of the largest variance: what inputs have less of is n
 _SPARSE = 0.05  # share of inputs that are not zero, below which zeros are left out
 _ROUNDS = 6  # of the range finder of the inputs, whose variances differ little
 
-Weights = Float64[np.ndarray, "p q"]
-Functions = Float64[np.ndarray, "C q"]
+Weights = Float64[np.ndarray, "p _"]
+Functions = Float64[np.ndarray, "C _"]
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ def update_prior(model: Model, task: Task, world: World) -> None:
     parts = [torch.zeros(0, size, dtype=torch.float64, device=world.device)]
     for samples, signals in task.prior_samples(coding.prior_signals, world):
         if signals:
-            heads = solve_heads(dictionary.trunk, experts, samples.to(world.device), max(coding.ridge, RIDGE))
+            heads = solve_heads(dictionary.trunk, experts, samples.to(world.device), RIDGE)
             parts.append(heads[:signals])
     own = torch.cat(parts)
     # Ranks have different numbers of signals: each writes its own among zeros.

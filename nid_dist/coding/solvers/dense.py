@@ -38,7 +38,9 @@ def solve_heads(trunk: Trunk, heads: LinearHeads, samples: Samples, ridge: float
     each = trunk.out_dim * max(trunk.out_dim, samples.values.shape[1])
     at_once = max(1, floats_at_once(samples.device, PASS * 16) // each)
     parts = range(0, max(1, len(samples)), at_once)
-    return torch.cat([_each_its_own(trunk, heads, samples.rows(slice(first, first + at_once)), ridge) for first in parts])
+    return torch.cat(
+        [_each_its_own(trunk, heads, samples.rows(slice(first, first + at_once)), ridge) for first in parts]
+    )
 
 
 def _each_its_own(trunk: Trunk, heads: LinearHeads, samples: Samples, ridge: float) -> Float[Tensor, "T r"]:
