@@ -8,6 +8,7 @@ from nid_dist.benchmarks.harness import compare
 from nid_dist.benchmarks.simple import Line
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import find_config
+from nid_dist.tasks.video.comparison import VideoComparison
 
 _CLIP = ("rows=120", "columns=160", "flicker=0", "drift=0.1", "texture=0.06")
 _TINY = (
@@ -24,6 +25,7 @@ def lines(quick: bool) -> Iterable[Line]:
     path = find_config("compare_video")
     with tempfile.TemporaryDirectory() as folder:
         comparison = load_comparison(path, [f"run_dir={folder}", *_CLIP, *(_TINY if quick else ())])
+        assert isinstance(comparison, VideoComparison)
         comparison = comparison.model_copy(update={"dictionaries": comparison.dictionaries[:1]})
         rows = {row["method"]: row for row in compare(comparison, path).rows}
     ours, simple = rows["NID"], rows["median times gain"]
