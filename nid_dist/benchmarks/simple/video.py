@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from nid_dist.benchmarks.harness import compare
-from nid_dist.benchmarks.simple import Line
+from nid_dist.benchmarks.simple.line import Line
 from nid_dist.comparison.factory import load_comparison
 from nid_dist.config import find_config
 from nid_dist.tasks.video.comparison import VideoComparison
