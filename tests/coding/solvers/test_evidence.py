@@ -34,7 +34,14 @@ def test_it_is_the_most_probable(make_setting):
 
 
 def test_it_is_the_noise(make_setting):
-    for noise in (0.01, 0.1):
+    for noise in (0.03, 0.1):
         setting = make_setting(count=40)
         found = likely_noise(setting.dictionary, setting.measurement, drawn(setting, noise, 20), make_prior())
         assert 0.85 < found / noise < 1.18
+
+
+def test_measurements_that_can_be_met_exactly_are_not_believed_to_the_last_digit(make_setting):
+    setting = make_setting(count=5)
+    measured = drawn(setting, 0.0, 1)
+    found = likely_noise(setting.dictionary, setting.measurement, measured, make_prior())
+    assert found >= 4.9e-3 * measured.square().mean().sqrt()
