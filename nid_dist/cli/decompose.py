@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
+from nid_dist.cli.judging import say_judged
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.files import new_folder
@@ -46,11 +47,15 @@ def command(arguments: Sequence[str] | None = None) -> int:
         written = fit.write(folder, rate=options.fps, size=size, lossless=options.lossless)["files"]
     found = fit.decomposition
     rank = len(found.background.experts)
-    detail = found.detail.any(2).mean()
+    detail = sum(scene.detail.any(2).mean() for scene in found.scenes) / len(found.scenes)
+    gains = found.task.light.gains
+    if len(found.task.shots) > 1:
+        print(found.task.shots_in_words())
     print(
         f"background: {rank} of {model.dictionary.num_experts} components, still detail at {detail:.1%} of the pixels; "
-        f"noise {found.background.noise:.4f}"
+        f"noise {found.background.noise:.4f}; gains of the light from {gains.min():.3f} to {gains.max():.3f}"
     )
+    say_judged({found.task.video.path.name: fit.judgement})
     print(f"wrote {options.out}: {', '.join(written)}")
     print(f"next: look at {options.out / written[0]} and {options.out / written[1]}")
     return 0

@@ -6,14 +6,12 @@ biweight until passers-by have no say. For the heads every frame enters only thr
 that memory does not depend on the video's length.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from nid_dist.code import Code
 from nid_dist.coding.solvers.irls import RobustSolution, robust_weights, solve_irls
@@ -21,6 +19,7 @@ from nid_dist.data.sampler import coordinate_subset
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.progress import phase
 from nid_dist.tasks.video.decomposition.components import frame_chunks
 from nid_dist.tasks.video.decomposition.foreground import noise_level
 from nid_dist.tasks.video.task import VideoTask
@@ -28,7 +27,7 @@ from nid_dist.tasks.video.task import VideoTask
 ROUNDS = 3
 _SPREAD = 1.4826  # of deviations, relative to their median
 _TUKEY = 4.685  # delta point of the biweight in spreads, for codes
-_HEADS = 3.5  # the same in standard deviations for heads, which must tell a pale sprite at rest from the wall behind it
+HEADS = 3.5  # the same in standard deviations for heads, which must tell a pale sprite at rest from the wall behind it
 _RIDGE = 1e-8
 _PIXELS = 2**14  # whose features are held at a time
 _FITTED = 2048  # pixels that a frame's code is solved on
@@ -44,12 +43,14 @@ class Background:
     noise: float  # standard deviation of what is left over where nothing moves, in the frames' units
 
 
-def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = ROUNDS) -> Background:
-    """Fit the background's codes and heads to all frames: heads `rounds` times, codes once more.
+def refine(
+    model: Model, task: VideoTask, experts: Sequence[int], frames: Sequence[int], rounds: int = ROUNDS
+) -> Background:
+    """Fit the background's codes and heads to the frames of a scene: heads `rounds` times, codes once more.
 
     The heads of the background's experts are changed in place; deep experts stay as they are.
     """
-    heads, fit = model.dictionary.experts, _CodeFit(model, task, experts)
+    heads, fit = model.dictionary.experts, _CodeFit(model, task, experts, frames)
     chosen = torch.tensor(list(experts), device=model.device)
     if isinstance(heads, LinearHeads):
         for turn in range(rounds):
@@ -71,8 +72,8 @@ class _CodeFit:
     A code has a few numbers: some thousands of pixels tell them. What all others weigh follows from the code.
     """
 
-    def __init__(self, model: Model, task: VideoTask, experts: Sequence[int]) -> None:
-        self._model, self._task = model, task
+    def __init__(self, model: Model, task: VideoTask, experts: Sequence[int], frames: Sequence[int]) -> None:
+        self._model, self._task, self._frames = model, task, frames
         self._numbers, self._experts = list(experts), torch.tensor(list(experts), device=model.device)
         pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED).to(model.device)
         self._pixels, self._measurement = pixels, Sampling(model.coords[pixels])
@@ -83,9 +84,8 @@ class _CodeFit:
         task, device = self._task, self._model.device
         # Evaluated once for all frames: the heads stay as they are meanwhile.
         self._atoms = atoms_of(self._model, self._numbers, self._model.coords)
-        hidden = not sys.stderr.isatty()
-        with tqdm(total=len(task.signals), desc=name, unit="frame", disable=hidden) as progress:
-            for frames in frame_chunks(task, task.signals, device):
+        with phase(name, len(self._frames), "frames") as progress:
+            for frames in frame_chunks(task, self._frames, device):
                 values, self._kept = task.values(frames, device), task.weights(frames, device)
                 solution = solve_irls(
                     self._model.dictionary,
@@ -100,14 +100,14 @@ class _CodeFit:
                     tolerance=_TOLERANCE,
                 )
                 yield values, solution
-                progress.update(len(frames))
+                progress.advance(len(frames))
 
     @torch.no_grad()
     def weights(self, values: Float[Tensor, "T C d"], solution: RobustSolution) -> Float[Tensor, "T C"]:
         """How much every pixel of the frames just given is trusted."""
         estimate = torch.einsum("tj,jcd->tcd", solution.code.values, self._atoms) + solution.code.bias[:, None]
         size = (estimate - values).square().mean(2).sqrt()
-        delta = _HEADS * noise_level(1.0, self._model.channels) / (_TUKEY * _SPREAD) * solution.scale
+        delta = HEADS * noise_level(1.0, self._model.channels) / (_TUKEY * _SPREAD) * solution.scale
         return self._kept * robust_weights(size, delta[:, None], "tukey")
 
 

@@ -1,16 +1,15 @@
 """Everything that a decomposition leaves in a folder."""
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from nid_dist.export import export
 from nid_dist.files import replacing, write_json
+from nid_dist.progress import track
 from nid_dist.tasks.video.decomposition.components import ACTIVE, PRESENT
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.foreground import THRESHOLD
@@ -54,8 +53,7 @@ def decompose(
     names = [video_name(name, lossless) for name in ("side_by_side", "background", "transients", "foreground")]
     with ExitStack() as opened:
         both, *parts = (opened.enter_context(writing(out / name, shown_rate, lossless=lossless)) for name in names)
-        progress = tqdm(moments, total=total, desc="writing", unit="frame", disable=not sys.stderr.isatty())
-        for place, moment in enumerate(progress):
+        for place, moment in enumerate(track(moments, "writing", "frames", total)):
             pictures = list(panels(moment).values())
             time = moment.time - float(video.times[0])
             both.add(np.concatenate(pictures, 1), time)
@@ -83,15 +81,21 @@ def decompose(
 
 def _write_codes(path: Path, found: Decomposition) -> None:
     """The background's codes by frame and its still detail, and every component's activation as trained."""
-    code, detail = found.background.code, found.detail.reshape(-1, found.detail.shape[2])
-    places = np.flatnonzero(detail.any(1))
+    code, details = found.background.code, np.stack([scene.detail for scene in found.scenes])
+    places = np.flatnonzero(details.any(-1))
+    fitted, numbers = found.task.signals, np.zeros(len(found.task.video), np.int32)
+    for number, scene in enumerate(found.scenes):
+        numbers[scene.frames] = number
     arrays = {
         "times": found.times,
+        "scenes": numbers[fitted],
         "experts": np.array(found.background.experts),
         "coefficients": code.values.cpu().numpy(),
         "biases": code.bias.cpu().numpy(),
-        "detail_pixels": places.astype(np.int32),  # row * columns + column
-        "detail_values": detail[places],
+        "gains": found.task.light.gains[fitted],  # of the detail; coefficients and biases know them
+        "offsets": found.task.light.offsets[fitted],  # that biases know
+        "detail_pixels": places.astype(np.int32),  # (scene * rows + row) * columns + column
+        "detail_values": details.reshape(-1, details.shape[-1])[places].astype(np.float16),
         "activations": found.active.cpu().numpy(),
     }
     with replacing(path) as temporary:
@@ -108,7 +112,11 @@ def _figures(found: Decomposition) -> dict[str, Any]:
         "columns": found.model.grid_shape[1],
         "background_components": [expert + 1 for expert in found.background.experts],
         "rule": f"components that change pixels by {ACTIVE:.4f} or more in {PRESENT:.0%} of the frames",
-        "pixels_with_still_detail": int(found.detail.any(2).sum()),
+        "shots": [
+            {"first": shot.frames.start, "last": shot.frames.stop - 1, "scene": shot.scene + 1}
+            for shot in found.task.shots
+        ],
+        "pixels_with_still_detail": sum(int(scene.detail.any(2).sum()) for scene in found.scenes),
         "noise": found.background.noise,
         "foreground_beyond": THRESHOLD * found.background.noise,
         "bytes_of_background": found.bytes,
