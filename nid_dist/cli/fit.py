@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="a new folder for codes, reconstructions and the table")
     add_method_options(parser)
     parser.add_argument("--stride", type=int, help="step between patches or windows; smaller ones blend overlaps")
-    parser.add_argument("--scale", type=float, help="also write f at this multiple of the resolution, e.g. 2")
+    parser.add_argument("--scale", type=float, help="also write it with so many times the resolution, e.g. 2")
     add_device_option(parser)
     return parser
 

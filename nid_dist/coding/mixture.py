@@ -1,8 +1,8 @@
 """Signals of several kinds: a mixture of Gaussians in the directions that the prior on merged heads knows.
 
-One Gaussian says how strongly signals vary along each direction; several say which variations go together, such as those
-along an edge. Where a prior has to make up what was not measured, these are worth more (Zoran and Weiss 2011; Yu, Sapiro
-and Mallat 2012).
+One Gaussian says how strongly signals vary along each direction; several say which variations go together, such as
+those along an edge. Where a prior has to make up what was not measured, these are worth more (Zoran and Weiss 2011; Yu,
+Sapiro and Mallat 2012).
 """
 
 import math
@@ -34,9 +34,7 @@ class Mixture:
     factors: Float[Tensor, "K q q"]  # lower triangles
 
 
-def learn_mixture(
-    prior: Prior, heads: Float[Tensor, "N r"], kinds: int, *, channels: int, seed: int = 0
-) -> Mixture:
+def learn_mixture(prior: Prior, heads: Float[Tensor, "N r"], kinds: int, *, channels: int, seed: int = 0) -> Mixture:
     """The mixture of at most so many kinds of which N merged heads are a sample, by expectation and maximisation.
 
     It begins with clusters of signals that vary alike, whatever their mean and contrast: of heads less their last
@@ -70,16 +68,14 @@ def log_density(factor: Float[Tensor, "p p"], centred: Float[Tensor, "N p"]) -> 
     return -0.5 * (scaled.square().sum(0) + len(factor) * math.log(2 * math.pi)) - factor.diagonal().log().sum()
 
 
-def _clusters(
-    prior: Prior, signals: Float[Tensor, "N q"], kinds: int, channels: int, seed: int
-) -> Int[Tensor, "N"]:
+def _clusters(prior: Prior, signals: Float[Tensor, "N q"], kinds: int, channels: int, seed: int) -> Int[Tensor, "N"]:
     """Clusters of the directions in which signals vary within themselves (k-means on a sphere, flat ones inside it)."""
     varying = prior.basis[:-channels].to(signals) * prior.variances.to(signals).sqrt()
     values, vectors = torch.linalg.eigh((varying.t() @ varying).double())
     points = signals @ (vectors * values.clamp_min(0).sqrt()).to(signals)
     sizes = points.norm(dim=1, keepdim=True)
     points = points / (sizes + _FLAT * sizes.square().mean().sqrt()).clamp_min(1e-20)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed % 2**63)
     order = torch.randperm(len(points), generator=generator).to(points.device)
     centres = points[order[:kinds]].clone()
     for _ in range(_SEEDS):

@@ -20,7 +20,7 @@ class Area:
 
     cells: tuple[int, ...]  # along each axis
     nodes: int  # along each axis of a cell
-    device: torch.device = torch.device("cpu")
+    device: torch.device | None = None  # where the field is looked at; None: on the CPU
 
     @property
     def size(self) -> int:

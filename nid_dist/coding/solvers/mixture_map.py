@@ -13,9 +13,7 @@ _LEAST = 0.02  # probability of a kind below which it does not take part
 
 @torch.no_grad()
 @full_precision()
-def restore(
-    space: Subspace, seen: Subspace, mixture: Mixture, measured: Float[Tensor, "T M d"], noise: float
-) -> Seen:
+def restore(space: Subspace, seen: Subspace, mixture: Mixture, measured: Float[Tensor, "T M d"], noise: float) -> Seen:
     """The mean of what signals can be at the points of `space`, given what was measured of them.
 
     `seen` has the same directions as they are measured. A kind's deviation is that of its Gaussian, and where several

@@ -40,7 +40,7 @@ class Seen:
 @torch.no_grad()
 @full_precision()
 def subspace(dictionary: Dictionary, prior: Prior, at: Float[Tensor, "C m"] | Measurement) -> Subspace:
-    """The directions of a prior on merged heads as functions, at coordinates, or as a measurement of a constant 1 as 1."""
+    """The directions of a prior on merged heads as functions at coordinates, or measured by what keeps constants."""
     channels, width = dictionary.channels, dictionary.trunk.out_dim
     measurement = Sampling(at) if isinstance(at, Tensor) else at
     parts = [part for _, part in measurement.chunks(dictionary.trunk, max(1, _FLOATS // width))]

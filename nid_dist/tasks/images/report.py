@@ -16,6 +16,7 @@ from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, fit_image, require_stride, write_codes
 from nid_dist.tasks.images.sources import list_images
+from nid_dist.tasks.images.super_resolution import super_resolve
 from nid_dist.tasks.images.task import prepared
 
 _COLUMNS = [
@@ -49,7 +50,8 @@ def report_images(
         signals: names, and what reads the pixels.
         out: folder, as for `report_signals`.
         stride: step between patches; None: no overlap.
-        scale: also write the last method's f at this multiple of the image's resolution.
+        scale: also write the image at this multiple of its resolution: above 1, with patches and a prior, the one whose
+            means over the given pixels are these; otherwise the last method's f.
         command: to be recorded with the figures.
     """
     atoms = LastPrepared(model.dictionary)
@@ -75,7 +77,12 @@ def _report(
 ) -> list[Row]:
     fits = fit_image(model, image, methods, stride, atoms)
     last = methods[-1].label
-    larger = None if scale is None else fits[last].render(scale=scale)
+    larger, resolved = None, last
+    if scale is not None and scale > 1 and model.prior is not None and fits[last].tiling.patch is not None:
+        noise = next((method.noise for method in methods if method.name == "map"), Method("map").noise)
+        larger, resolved = super_resolve(model, image, scale, noise=noise).render(), "map"
+    elif scale is not None:
+        larger = fits[last].render(scale=scale)
     shown = {label: fit.render() for label, fit in fits.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_codes(folder, fits, image=name)
@@ -84,7 +91,7 @@ def _report(
     title = f"{name}: {model.dictionary.num_experts} experts, {model.support} per signal"
     comparison(folder / "comparison.png", image, shown, title=title)
     if larger is not None:
-        save_image(folder / f"{last}-x{scale:g}.png", larger)
+        save_image(folder / f"{resolved}-x{scale:g}.png", larger)
     judged = {label: fit.judgement for label, fit in fits.items()}
     report.judged[name] = judged[last]
     return [

@@ -1,13 +1,13 @@
 """More resolution than was measured: a pixel is the mean of a finer image, whose patches the dictionary knows.
 
 Every patch of the fine image is the most probable one that the coarse pixels in it allow, under the mixture of kinds of
-patches that the training ended with, or without one under its Gaussian. Patches lie at every coarse pixel, and are blended
-by how certain they are. The picture is then moved to where its means are the given pixels, and given sparse codes.
+patches that the training ended with, or without one under its Gaussian. Patches lie at every coarse pixel, and are
+blended by how certain they are. The picture is then moved to where its means are the given pixels, and given sparse
+codes.
 """
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +26,13 @@ from nid_dist.measurements.area import Area, area_means
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images
+from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images, require_size
 from nid_dist.tasks.images.tiling import Tiling
 
 _BLOCK = 96  # coarse pixels along the sides of what is restored at a time
 _ROUNDS = 5  # of moving the picture to where its means are the pixels
 _REFITS = 2  # of codes to what they miss of the pixels
+_OVERLAP = 4  # patches over a pixel, along each axis, of the codes
 _BLOCKS = 8  # rounds of selection of the codes
 
 
@@ -39,75 +40,101 @@ _BLOCKS = 8  # rounds of selection of the codes
 class ResolvedFit(ImageFit):
     """An image of a finer grid, whose codes make the whole picture; `image` is the coarse one that was given."""
 
-    factor: int  # fine pixels along a coarse one
-    deviation: Float32[np.ndarray, "H W"]  # standard deviation of the fine pixels before the codes are made sparse
+    scale: float  # how many times as many pixels `render()` has along each side
+    factor: int  # the whole number, of at least as many, that the fine grid has
+    deviation: Float32[
+        np.ndarray, "fine_H fine_W"
+    ]  # standard deviation of the fine pixels before the codes are made sparse
 
     @cached_property
     def psnr(self) -> float:
         """Of the means of `render()` over the pixels that were given against these, in dB."""
-        return psnr(self._means(self.render()), self.image)
+        return psnr(self.means(), self.image)
 
-    def figures(self, picture: ImageArray) -> dict[str, Any]:
-        """As of any image, but for what no one knows without the truth."""
-        return {**super().figures(self._enlarged()), "psnr_db": psnr(self._means(picture), self.image), "ssim": None}
+    def closeness(self, picture: ImageArray) -> dict[str, float | None]:
+        """Of the means alone: no one knows more without the truth."""
+        return {"psnr_db": self.psnr, "ssim": None}
 
-    def _means(self, picture: ImageArray) -> ImageArray:
-        means: ImageArray = area_means(torch.from_numpy(picture), self.factor).numpy()
-        return means
+    def means(self) -> ImageArray:
+        """f's means over the pixels that were given."""
+        found: ImageArray = area_means(torch.from_numpy(self.fine()), self.factor).numpy()
+        return found
 
-    def _enlarged(self) -> ImageArray:
-        return self.image
+    def fine(self) -> ImageArray:
+        """f on the fine grid."""
+        return super().render()
+
+    def render(self, height: int | None = None, width: int | None = None, *, scale: float | None = None) -> ImageArray:
+        """As of any image; at the resolution that was asked for where none is named."""
+        if height is None and width is None and scale is None:
+            height, width = (max(1, round(side * self.scale)) for side in self.image.shape[:2])
+        return super().render(height, width, scale=scale)
 
 
 @torch.no_grad()
-def super_resolve(model: Model, image: ImageArray, factor: int, *, noise: float = 0.003) -> ResolvedFit:
-    """The image with `factor` times as many pixels along each side that has a given one as its means.
+def super_resolve(model: Model, image: ImageArray, scale: float, *, noise: float = 0.01) -> ResolvedFit:
+    """The image of `scale` times as many pixels along each side whose means over the given pixels are these.
 
     Args:
         model: of patches, with a prior; with a mixture of kinds it does better.
         image: in [0, 1].
-        factor: a whole number of at least 2, which divides the side of a patch.
+        scale: above 1, not necessarily whole: f is fitted on a grid of `factor_of` it, and shown at any.
         noise: standard deviation of the given pixels.
 
     Raises:
-        UserError: when the image or the factor does not fit the dictionary, or it has no prior.
+        UserError: when the image or the scale does not fit the dictionary, or it has no prior.
     """
     require_images(model)
     require_channels(model, image)
-    patch = require_factor(model, factor)
+    patch = _patch(model)
+    factor = factor_of(patch, scale)
+    for times in (scale, factor):
+        require_size(*(max(1, round(side * times)) for side in image.shape[:2]))
     watch = Stopwatch(model.device)
     coarse = torch.from_numpy(image).to(model.device)
     fine, deviation = _restored(model, coarse, factor, noise)
     fine = _consistent(fine, coarse, factor)
-    tiling = Tiling(*fine.shape[:2], patch, max(1, patch // 2))
+    tiling = Tiling(fine.shape[0], fine.shape[1], patch, max(1, patch // _OVERLAP))
     method, goal = Method("omp", _BLOCKS), fine
     made = Method("map", _BLOCKS, noise=noise)
     for round_ in range(_REFITS):
         fits = fit_signals(model, Sampling(tiling.coords.to(model.device)), tiling.split(goal), [method])
         solution = replace(fits[method.label], seconds=watch.seconds())
-        fit = ResolvedFit(made, solution, model, image, tiling, factor, deviation.cpu().numpy())
+        fit = ResolvedFit(made, solution, model, image, tiling, scale, factor, deviation.cpu().numpy())
         if round_ + 1 < _REFITS:
-            missing = coarse - area_means(torch.from_numpy(fit.render()).to(coarse), factor)
+            missing = coarse - area_means(torch.from_numpy(fit.fine()).to(coarse), factor)
             goal = goal + _enlarge(missing, factor, goal.shape[:2])
     return fit
 
 
-def require_factor(model: Model, factor: int) -> int:
-    """The side of the dictionary's patches, which a factor of resolution divides.
+def factor_of(patch: int, scale: float) -> int:
+    """The whole multiple of resolution at which patches of a side are fitted for a scale.
+
+    Patches begin and end with coarse pixels, and hold two along each axis at least: the next multiple that does, or the
+    last one.
 
     Raises:
-        UserError: for another factor, or a dictionary of whole images.
+        UserError: when there is none, or the scale is not above 1.
     """
-    patch = model.config.signals_of(ImagesSection).patch
-    if patch is None or factor < 2 or patch % factor or patch // factor < 2:
-        whole = patch is None
+    factors = [factor for factor in range(2, patch // 2 + 1) if patch % factor == 0]
+    if not factors or not scale > 1:
         raise UserError(
-            "the factor of resolution",
-            found=f"{factor}" + (" with a dictionary of whole images" if whole else ""),
-            expected="a dictionary of patches"
-            if patch is None
-            else "one of " + ", ".join(str(f) for f in range(2, patch // 2 + 1) if patch % f == 0),
-            hint="train with signals.patch" if whole else "choose one of these: it has to divide the side of a patch",
+            "the scale",
+            found=f"{scale:g} with patches of {patch}x{patch} pixels",
+            expected="above 1, and patches whose side is a multiple of 2 to half of it",
+            hint="choose a larger one" if factors else "train with signals.patch 16",
+        )
+    return next((factor for factor in factors if factor >= scale), factors[-1])
+
+
+def _patch(model: Model) -> int:
+    patch = model.config.signals_of(ImagesSection).patch
+    if patch is None:
+        raise UserError(
+            "the dictionary",
+            found="one of whole images (signals.patch: null)",
+            expected="one of patches, which images of any size are made of",
+            hint="train with signals.patch, for example configs/images.yaml",
         )
     return patch
 
@@ -116,7 +143,7 @@ def _restored(
     model: Model, coarse: Float[Tensor, "h w d"], factor: int, noise: float
 ) -> tuple[Float[Tensor, "H W d"], Float[Tensor, "H W"]]:
     """The fine image and its deviation, block by block with as much around each as patches reach."""
-    patch = require_factor(model, factor) // factor
+    patch = _patch(model) // factor
     prior = model.require_prior()
     space = subspace(model.dictionary, prior, model.coords)
     seen = subspace(model.dictionary, prior, Area((patch, patch), factor, model.device))
@@ -135,15 +162,16 @@ def _restored(
                 for first, side in ((top, height), (left, width))
             )
             part = coarse[rows, columns]
-            tiles = Tiling(*part.shape[:2], patch, 1).split(part)
+            tiles = Tiling(part.shape[0], part.shape[1], patch, 1).split(part)
             known = restore(space, seen, mixture, tiles, noise)
             size = part.shape[0] * factor, part.shape[1] * factor
-            tiling = Tiling(*size, patch * factor, factor)
+            tiling = Tiling(size[0], size[1], patch * factor, factor)
             certain = known.deviation.square().reciprocal()[..., None]
             precision = tiling.assemble(certain)
             values = tiling.assemble(certain * known.values) / precision
             into = tuple(slice(f * factor, min(s, f + _BLOCK) * factor) for f, s in ((top, height), (left, width)))
-            of = tuple(slice(i.start - s.start * factor, i.stop - s.start * factor) for i, s in zip(into, (rows, columns), strict=True))
+            begin = rows.start * factor, columns.start * factor
+            of = tuple(slice(i.start - b, i.stop - b) for i, b in zip(into, begin, strict=True))
             fine[into], deviation[into] = values[of], precision[..., 0].rsqrt()[of]
     return fine, deviation
 
