@@ -47,7 +47,9 @@ Lines = Callable[[bool], Iterable[Line]]
 
 def jobs() -> dict[str, Lines]:
     """What is compared, by name."""
-    return {}
+    from nid_dist.benchmarks.simple import patches
+
+    return {"patches": patches.lines}
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
