@@ -134,13 +134,15 @@ def _load_run(run: RunFolder, source: Path) -> Model:
 
 
 def _facts(model: Model) -> dict[str, Any]:
-    return {"format": FORMAT, "channels": model.channels, "grid": list(model.grid_shape), "signals": model.signals}
+    return {"format": FORMAT, "channels": model.channels, "grid": list(model.grid_shape), "signals": model.signals} | (
+        {"validation": model.validation} if model.validation else {}
+    )
 
 
 def _build(config: Config, facts: dict[str, Any]) -> Model:
     with _Undrawn():
         model = Model(config, channels=facts["channels"], grid_shape=tuple(facts["grid"]), signals=facts["signals"])
-    model.fitter = fitter_of(config)
+    model.fitter, model.validation = fitter_of(config), dict(facts.get("validation", {}))
     return model
 
 

@@ -16,6 +16,7 @@ from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.codebook import CodebookGate
 from nid_dist.coding.gates.pursuit import PursuitGate
 from nid_dist.coding.gates.unrolled import UnrolledGate
+from nid_dist.coding.judgement import distances
 from nid_dist.coding.method import Method
 from nid_dist.coding.prior import Prior, StoredPrior
 from nid_dist.coding.solvers import reduce_problem
@@ -71,6 +72,8 @@ class Model(nn.Module):
     ) -> None:
         super().__init__()
         self.config, self.channels, self.grid_shape, self.signals = config, channels, grid_shape, signals
+        self.validation: dict[str, float] = {}
+        """How well signals were fitted that were not trained on, as its training last measured it."""
         generator = seeded(config.training.seed)
         self.dictionary = Dictionary(config.dictionary, len(grid_shape), channels, generator, exchange)
         self.gate: nn.Module | None = None
@@ -184,6 +187,17 @@ class Model(nn.Module):
     def prior(self) -> Prior | None:
         """What merged heads of training signals look like; None where it has not been learned."""
         return None if self.stored_prior is None else self.stored_prior.value
+
+    def mahalanobis(self, code: Code) -> float | None:
+        """Root mean square distance of signals from the prior's mean, in its deviations; None without one."""
+        found = distances(self.dictionary, self.prior, code)
+        return None if found is None else float(found.square().mean().sqrt())
+
+    def relative_distance(self, code: Code) -> float | None:
+        """As `mahalanobis`, as a multiple of what validation signals had; None where that was not measured."""
+        usual = self.validation.get("val/mahalanobis")
+        found = None if not usual else self.mahalanobis(code)
+        return None if found is None or not usual else found / usual
 
     def require_prior(self) -> Prior:
         """The prior.

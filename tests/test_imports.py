@@ -24,7 +24,19 @@ FLOORS = (
     ("dictionary.*",),
     ("parallel.*",),
     ("data.*", "config.*", "tasks.*.config"),
-    ("samples", "code", "merging.*", "device", "graphs", "precision", "coordinate_grid", "files", "memory", "errors"),
+    (
+        "samples",
+        "code",
+        "merging.*",
+        "device",
+        "graphs",
+        "precision",
+        "coordinate_grid",
+        "files",
+        "memory",
+        "progress",
+        "errors",
+    ),
 )
 ROOMS = {
     "torch.distributed": ("parallel.*", "checkpoints.storage", "benchmarks.stock_layers"),

@@ -11,12 +11,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
-from tqdm import tqdm
 
 from nid_dist.baselines.cache import Weights, found_again, keep
 from nid_dist.baselines.config import Inr, Meta
 from nid_dist.baselines.inr import Network
 from nid_dist.device import resolve_device
+from nid_dist.progress import track
 
 Signals = Callable[[int], Float[Tensor, "T C d"]]
 """The signals of an outer step, given its number."""
@@ -31,18 +31,15 @@ def learn_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signal
     weights = {name: p.detach().clone().requires_grad_() for name, p in network.named_parameters()}
     optimizer = torch.optim.Adam(weights.values(), lr=meta.outer_lr)
     draws = torch.Generator().manual_seed(config.seed)
-    progress = tqdm(range(meta.outer_steps), desc="learning a start", disable=not sys.stderr.isatty())
-    for step in progress:
+    for step in track(range(meta.outer_steps), "learning a start", "step"):
         batch = signals(step).to(device)
         for group in optimizer.param_groups:
             # Down to a tenth: the outer gradient is noisy to the end.
             group["lr"] = meta.outer_lr * 0.1 ** (step / meta.outer_steps)
         optimizer.zero_grad(set_to_none=True)
-        total = 0.0
         for values in batch:
-            total += _outer_gradient(network, config, meta, weights, coords, values, len(batch), draws)
+            _outer_gradient(network, config, meta, weights, coords, values, len(batch), draws)
         optimizer.step()
-        progress.set_postfix(loss=f"{total / len(batch):.4f}")
     return {name: weight.detach().cpu() for name, weight in weights.items()}
 
 
@@ -55,8 +52,8 @@ def _outer_gradient(
     values: Tensor,
     num_signals: int,
     draws: torch.Generator,
-) -> float:
-    """Add a signal's part of the outer gradient; the loss after the inner steps."""
+) -> None:
+    """Add a signal's part of the outer gradient, after its inner steps."""
     exact = meta.algorithm == "maml"
 
     def loss(current: Weights) -> Tensor:
@@ -76,14 +73,12 @@ def _outer_gradient(
             current = {name: weight.detach().requires_grad_() for name, weight in current.items()}
     if exact:
         # Through the inner steps: second derivatives and all.
-        final = loss(current)
-        (final / num_signals).backward()
-        return float(final.detach())
+        (loss(current) / num_signals).backward()
+        return
     with torch.no_grad():
         for name, weight in weights.items():
             towards = (weight - current[name]) / num_signals
             weight.grad = towards if weight.grad is None else weight.grad + towards
-        return float(loss(current))
 
 
 def learned_start(config: Inr, coords: Float[Tensor, "C m"], channels: int, signals: Signals, path: Path) -> Weights:

@@ -70,7 +70,8 @@ class RunFolder:
     def finished(self, training: Training) -> bool:
         """Whether the newest complete checkpoint is that of the end of a training."""
         done = self.progress()
-        late = training.max_seconds is not None and done["seconds"] >= training.max_seconds
+        spent = done.get("elapsed", done["seconds"]) + done.get("ending", 0.0)
+        late = training.max_seconds is not None and spent >= training.max_seconds
         return bool(done["step"] >= training.steps or late)
 
     def lock(self) -> None:

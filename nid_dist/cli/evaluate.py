@@ -5,13 +5,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, make_out_folder, without_result
 from nid_dist.cli.fit import RANGES, add_method_options, chosen_methods
+from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
 from nid_dist.export import load
+from nid_dist.progress import track
 from nid_dist.tasks.registry import files_of
 
 
@@ -49,13 +49,14 @@ def command(arguments: Sequence[str] | None = None) -> int:
     print(device)
     report = files.report(
         model,
-        tqdm(signals, unit=files.noun, disable=not sys.stderr.isatty()),
+        track(signals, "evaluating", f"{files.noun}s"),
         methods,
         options.out,
         command=words_of("nid-evaluate", arguments),
     )
     if report.rows:
         print(report.table.text())
+        say_judged(report.judged, files.noun)
         print(f"wrote {options.out}: table.md, results.json, and a folder per {files.noun}")
         print(f"next: nid-export --dictionary {options.dictionary} --out DICTIONARY")
     return without_result("nid-evaluate", report.failed, len(signals))

@@ -7,9 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import get_args
 
-from tqdm import tqdm
-
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, make_out_folder, without_result
+from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
@@ -17,6 +16,7 @@ from nid_dist.data.files import named_files
 from nid_dist.export import load
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
+from nid_dist.progress import track
 from nid_dist.tasks.registry import files_of
 
 RANGES = {
@@ -104,7 +104,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     signals = [(name, partial(files.read, path, model.config)) for name, path in paths]
     report = files.report(
         model,
-        tqdm(signals, unit=files.noun, disable=not sys.stderr.isatty()),
+        track(signals, "fitting", f"{files.noun}s"),
         methods,
         options.out,
         stride=options.stride,
@@ -113,6 +113,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     )
     if report.rows:
         print(report.table.text())
+        say_judged(report.judged, files.noun)
         per = "codes.safetensors, comparison.png, reconstructions"
         print(f"wrote {options.out}: table.md, results.json; per {files.noun} {per}")
         print("next: look at comparison.png; read codes with nid_dist.load_codes")

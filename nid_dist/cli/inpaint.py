@@ -14,6 +14,7 @@ from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import read_start
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, make_out_folder, without_result
+from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import Method
 from nid_dist.comparison.runner import run_specification
@@ -106,6 +107,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         save_image(options.out / "inpainted.png", fitted["picture"])
         fitted["result"].write_maps(options.out)
         print(results.report.table.text())
+        say_judged({options.input.name: fitted["result"].judgement})
         shown = ", ".join(results.files)
         print(f"\nwrote {options.out}: {shown}, inpainted.png, trusted.png (white: believed), table.md, results.json")
         print(f"next: look at {options.out}/comparison.png")

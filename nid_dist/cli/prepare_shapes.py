@@ -12,12 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from nid_dist.cli.entry import make_out_folder
 from nid_dist.cli.options import check_ranges
 from nid_dist.errors import UserError
 from nid_dist.parallel.pool import open_pool
+from nid_dist.progress import track
 from nid_dist.tasks.shapes.furniture import write_furniture
 from nid_dist.tasks.shapes.preparation import PreparationResult, Settings, prepare_shape
 from nid_dist.tasks.shapes.prepared import INDEX, read_index, shape_file, write_index
@@ -177,7 +176,7 @@ def _collect(
     all_of_them: list[PreparationResult] = []
     written = time.monotonic()
     try:
-        for outcome in tqdm(outcomes, total=len(files), unit="shape", disable=not sys.stderr.isatty()):
+        for outcome in track(outcomes, "preparing", "shapes", len(files)):
             all_of_them.append(outcome)
             listed.pop(outcome.name, None)
             refused.pop(outcome.name, None)

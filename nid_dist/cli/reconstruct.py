@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
+from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.evaluation.report import machine
 from nid_dist.export import load
@@ -57,6 +58,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         raise no_surface(str(options.points))
     if truth is not None:
         print(", ".join(f"{name} {value:.4g}" for name, value in found["metrics"].items()))
+    say_judged({options.points.name: fit.judgement})
     meshes = ", ".join(f"mesh.{each}" for each in options.format)
     print(f"wrote {options.out}: {meshes}, codes.safetensors, picture.png, results.json")
     print("next: look at picture.png: the cloud, then the surface from two sides")

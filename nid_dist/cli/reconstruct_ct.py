@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
+from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import Method
 from nid_dist.evaluation.report import Column, Table, machine
@@ -18,7 +19,14 @@ from nid_dist.tasks.ct.reconstruction import MODEL_ERROR
 from nid_dist.tasks.ct.sinograms import read_scan
 
 SOLVERS = ("map", "ridge", "omp", "fista", "init")
-_COLUMNS = [Column("solver"), Column("non-zeros"), Column("residual", "rms", ".4f"), Column("time", "s", ".3f")]
+_COLUMNS = [
+    Column("solver", key="solver"),
+    Column("non-zeros", key="nonzeros"),
+    Column("residual", "rms", ".4f", "residual_rms"),
+    Column("residual", "times the noise", ".2f", "times_expected"),
+    Column("distance", "times a training slice's", ".2f", "distance"),
+    Column("time", "s", ".3f", "seconds"),
+]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -64,7 +72,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(device)
         fits = model.fit(scan, methods, model_error=options.model_error)
         rows = write_fits(folder, fits, options.size, command=given, machine=machine())["rows"]
-    print(Table(_COLUMNS, [list(row.values()) for row in rows]).text())
+    print(Table.of(_COLUMNS, rows).text())
+    say_judged({options.sinogram.name: next(iter(fits.values())).judgement})
     names = ", ".join(f"{label}.png and .npy" for label in fits)
     print(f"wrote {options.out}: comparison.png, {names}, back-projection.png, codes.safetensors, results.json")
     finer = 4 * model.grid_shape[0]

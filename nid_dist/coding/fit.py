@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nid_dist.code import Code
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers.solution import Solution
 from nid_dist.files import new_folder
@@ -32,6 +33,11 @@ class Fit(ABC):
     def seconds(self) -> float:
         """That the fit took."""
         return self.solution.seconds
+
+    @property
+    def judgement(self) -> Judgement:
+        """How well it explains what was measured, and whether to trust it."""
+        return Judgement(max(self.residual, 0.0) ** 0.5)
 
     @property
     def psnr(self) -> float | None:

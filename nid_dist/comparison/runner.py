@@ -1,7 +1,6 @@
 """The one way to compare: every method on every subject; one table, pictures and curves, written to a folder."""
 
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from nid_dist.comparison.dictionaries import folder_of, trained
 from nid_dist.device import resolve_device
@@ -18,6 +16,7 @@ from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.measuring import timed
 from nid_dist.evaluation.pictures import curve
 from nid_dist.evaluation.report import write_results
+from nid_dist.progress import Phase, phase
 from nid_dist.tasks.comparison import (
     Cells,
     ComparedMethod,
@@ -65,11 +64,7 @@ def run(
 def run_specification(specification: Specification, out: Path, command: str = "") -> Results:
     """As `run`, of what a comparison says."""
     failed, outcomes, grids = dict(specification.failed), list[Outcome](), dict[Grid, Cells]()
-    with tqdm(
-        total=sum(len(trial.subjects) for trial in specification.trials),
-        unit="subject",
-        disable=not sys.stderr.isatty(),
-    ) as progress:
+    with phase("comparing", sum(len(trial.subjects) for trial in specification.trials), "subjects") as progress:
         for trial in specification.trials:
             outcomes += _outcomes(specification, trial, failed, grids, progress)
     rows = [outcome.row for outcome in outcomes]
@@ -106,7 +101,7 @@ def tune(
 
 
 def _outcomes(
-    specification: Specification, trial: Trial, failed: dict[str, str], grids: dict[Grid, Cells], progress: Any
+    specification: Specification, trial: Trial, failed: dict[str, str], grids: dict[Grid, Cells], progress: Phase
 ) -> list[Outcome]:
     methods = trial.methods()
     apart = [subject.load() for subject in trial.tuned_on]
@@ -130,7 +125,7 @@ def _outcomes(
                         lines.setdefault(label, {}).update(line)
         except UserError as error:
             failed[subject.name] = str(error)
-        progress.update()
+        progress.advance()
     return found
 
 

@@ -175,7 +175,9 @@ class Training(Section):
     """How long, how much at a time, from which seed, and what is kept."""
 
     steps: PositiveInt = 2000
-    max_seconds: PositiveFloat | None = Field(None, description="end after this time; rates follow the clock")
+    max_seconds: PositiveFloat | None = Field(
+        None, description="bounds the whole run, initial values and last evaluation included; rates follow the clock"
+    )
     batch: PositiveInt = Field(128, description="signals in one optimiser step, over all ranks")
     coordinates: PositiveInt | None = Field(None, description="coordinates drawn per step; null: all of a signal")
     seed: NonNegativeInt = 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
 from nid_dist.data.splits import Split
@@ -26,6 +27,7 @@ class Report:
     noun: str  # what a signal is, and the key of its name in a row
     rows: list[Row] = field(default_factory=list)  # figures of each signal and method
     failed: dict[str, str] = field(default_factory=dict)  # why a signal has none, by its name
+    judged: dict[str, Judgement] = field(default_factory=dict)  # whether to trust the last method's fit, by its name
 
     @property
     def table(self) -> Table:

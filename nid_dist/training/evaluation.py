@@ -7,10 +7,37 @@ from torch import Tensor
 
 from nid_dist.evaluation.effective_rank import effective_rank as rank_of
 from nid_dist.model import Model
+from nid_dist.parallel.world import World
+from nid_dist.precision import products_in
 from nid_dist.tasks.base import Picture, Task
+from nid_dist.training.monitor import Monitor
+from nid_dist.training.usage import ExpertUsage
 
 _ATOMS = 2048  # whose rank is taken: its cost grows with the cube
 _SHOWN = 64
+
+
+def evaluate(
+    model: Model, task: Task, usage: ExpertUsage, world: World, monitor: Monitor, step: int, *, with_pictures: bool
+) -> dict[str, float]:
+    """Measure a model in training, and write the figures: the task's, and how the experts are used since the last time.
+
+    To be called on all ranks.
+    """
+    whole, counts = model.unsharded(), usage.counts()
+    with products_in(model.config.training.precision, world.device):
+        figures = task.evaluate(whole, world)
+    figures["effective_rank"] = world.on_rank_zero(lambda: effective_rank(whole))
+    figures |= usage.facts(counts)
+    monitor.scalars(step, figures, event="eval")
+    monitor.histogram(step, "experts/load", counts)
+    if world.size > 1:
+        monitor.histogram(step, "ranks/tokens", usage.tokens_by_rank(counts))
+    if with_pictures and world.first:
+        for name, picture in pictures(whole, task, counts).items():
+            monitor.picture(step, name, picture)
+    usage.reset()
+    return figures
 
 
 @torch.no_grad()

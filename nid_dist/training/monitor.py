@@ -33,15 +33,23 @@ class Monitor:
     Args:
         folder: of the run; `log.jsonl` and `events/` are written there, after what an earlier start wrote.
         total_steps: at which the training ends.
+        max_seconds: after which it ends, if the steps are not done before.
         first_step: at which it (re)starts; TensorBoard drops what an earlier start wrote after it.
         enabled: False: every method does nothing.
     """
 
     def __init__(
-        self, folder: RunFolder, config: Logging, total_steps: int, *, first_step: int = 0, enabled: bool = True
+        self,
+        folder: RunFolder,
+        config: Logging,
+        total_steps: int,
+        *,
+        max_seconds: float | None = None,
+        first_step: int = 0,
+        enabled: bool = True,
     ) -> None:
         self._path = folder.log
-        self._total, self._first = total_steps, first_step
+        self._total, self._first, self._max_seconds = total_steps, first_step, max_seconds
         self._begin = self._said = time.monotonic()
         self._progress = enabled and config.progress
         self._bar: tqdm[Any] | None = None
@@ -53,7 +61,8 @@ class Monitor:
             if config.tensorboard:
                 self._board = _open_board(folder, first_step)
         if self._progress and sys.stderr.isatty():
-            self._bar = tqdm(total=total_steps, initial=first_step, unit="step", file=sys.stderr, dynamic_ncols=True)
+            total = total_steps if max_seconds is None else None
+            self._bar = tqdm(total=total, initial=first_step, unit="step", file=sys.stderr, dynamic_ncols=True)
 
     def scalars(
         self, step: int, values: Mapping[str, Number], event: Event = "train", text: Mapping[str, str] | None = None
@@ -126,9 +135,10 @@ class Monitor:
 
     def _show(self, step: int, figures: Mapping[str, float], event: Event) -> None:
         brief = {name: f"{value:.4g}" for name, value in list(figures.items())[:4]}
+        spent = f"{figures.get('elapsed', 0.0):.0f} of {self._max_seconds:g} s" if self._max_seconds else ""
         if self._bar is not None:
             self._bar.update(step - self._bar.n)
-            self._bar.set_postfix(brief)
+            self._bar.set_postfix({"time": spent, **brief} if spent else brief)
             return
         now = time.monotonic()
         last = event == "end" or step >= self._total
@@ -136,7 +146,8 @@ class Monitor:
             self._said = now
             rate = (step - self._first) / max(now - self._begin, 1e-9)
             shown = " ".join(f"{name} {value}" for name, value in brief.items())
-            print(f"step {step}/{self._total}  {rate:.3g} steps/s  {shown}", file=sys.stderr, flush=True)
+            far = f"step {step}, {spent}" if spent else f"step {step}/{self._total}"
+            print(f"{far}  {rate:.3g} steps/s  {shown}", file=sys.stderr, flush=True)
 
 
 def _plain(value: Number) -> float | int:

@@ -1,5 +1,6 @@
 """From a configuration to a trained model and the folder of its run."""
 
+import time
 from contextlib import ExitStack, closing
 from pathlib import Path
 
@@ -35,14 +36,14 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
         UserError: when something about the configuration, the images or the run's folder is wrong; an existing run is
             not touched then.
     """
-    launch = Launch() if launch is None else launch
+    begin, launch = time.perf_counter(), Launch() if launch is None else launch
     keep_freed_memory()
     with open_world(config, launch) as world:
         device = choose_device(config.parallel.device, launch.local_rank, launch.local_size)
-        return _train(config, resume, world, make_engine(config, launch, world), str(device))
+        return _train(config, resume, world, make_engine(config, launch, world), str(device), begin)
 
 
-def _train(config: Config, resume: str | None, world: World, engine: Engine, device: str) -> Trainer:
+def _train(config: Config, resume: str | None, world: World, engine: Engine, device: str, begin: float) -> Trainer:
     run_dir = Path(config.logging.run_dir)
     source = world.on_rank_zero(lambda: _source(resume, run_dir))
     task = world.raise_on_all_ranks(lambda: make_task(config))
@@ -52,7 +53,7 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine, dev
         from nid_dist.parallel.engines.fairscale_engine import checkpoint_gate
 
         checkpoint_gate(model.gate)
-    trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world)
+    trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world, begin)
     # A checkpoint that does not fit is refused here, before the run's files are touched.
     start = None if source is None else trainer.resume(Path(source))
     if start is None:
@@ -60,7 +61,12 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine, dev
     with ExitStack() as opened:
         aside = world.on_rank_zero(lambda: _take(opened.enter_context(create(run_dir, config, resume)), trainer))
         monitor = Monitor(
-            trainer.folder, config.logging, config.training.steps, first_step=trainer.step, enabled=world.first
+            trainer.folder,
+            config.logging,
+            config.training.steps,
+            max_seconds=config.training.max_seconds,
+            first_step=trainer.step,
+            enabled=world.first,
         )
         opened.enter_context(closing(monitor))
         monitor.message(device)
@@ -75,6 +81,8 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine, dev
             monitor.message(f"later checkpoints are of another course now, moved to {folder}: {names}")
         monitor.message(f"{world.topology.summary()}; {len(task.signals)} training signals; writing to {run_dir}")
         trainer.run(monitor)
+        if trainer.figures:
+            world.on_rank_zero(lambda: describe(trainer.model, trainer.folder))  # with what was measured
     return trainer
 
 

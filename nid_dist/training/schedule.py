@@ -1,7 +1,12 @@
 """Where a training is: its phase, and the learning rate there."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from nid_dist.config.schema import Config, Optimizer, Phase
 
@@ -36,6 +41,18 @@ def rate_factor(config: Optimizer, steps_in_phase: int, progress: float) -> floa
     if config.schedule == "linear":
         return warm * max(0.01, 1 - progress)
     return warm
+
+
+def set_rates(groups: Sequence[dict[str, Any]], config: Optimizer, factor: float) -> dict[str, float]:
+    """Give an optimiser's groups their rates times a factor: the rates, by the groups' names."""
+    rates = {"experts": config.lr * factor, "trunk": config.trunk_lr * factor, "gate": config.gate_lr * factor}
+    for group in groups:
+        rate = torch.tensor(rates[group["name"]], dtype=torch.float32)
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate.item())
+        else:
+            group["lr"] = rate.item()  # of as many digits as a GPU's: all devices take the same steps
+    return rates
 
 
 def in_phase(config: Config, phase: Phase) -> Config:

@@ -3,7 +3,7 @@
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
@@ -18,45 +18,46 @@ from nid_dist.model import Model
 from nid_dist.parallel.engines.engine import Engine
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
-from nid_dist.precision import products_in
+from nid_dist.progress import DELAY, Phase, phase
 from nid_dist.samples import Batch
 from nid_dist.tasks.base import Task
+from nid_dist.training.budget import Progress
 from nid_dist.training.divergence import divergence, what_failed
-from nid_dist.training.evaluation import effective_rank, pictures
+from nid_dist.training.evaluation import evaluate
 from nid_dist.training.initialization import initialise, is_sharded, make_optimizer
 from nid_dist.training.losses import trains_gate
 from nid_dist.training.monitor import Monitor
 from nid_dist.training.prior import update_prior
-from nid_dist.training.schedule import Position, position, rate_factor
+from nid_dist.training.schedule import Position, position, rate_factor, set_rates
 from nid_dist.training.step import Figures, TrainingStep
 from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
 from nid_dist.training.telemetry import StepClock
 from nid_dist.training.usage import ExpertUsage
 
 
-@dataclass
-class Progress:
-    """Where the training is; everything besides tensors that a checkpoint must hold."""
-
-    step: int = 0
-    phase: int = -1
-    phase_start: int = 0
-    seconds: float = 0.0
-
-
 class Trainer:
-    """Trains a model on a task, together with all processes of a world; in this one alone by default."""
+    """Trains a model on a task, together with all processes of a world; in this one alone by default.
+
+    Args:
+        begin: what the clock (`time.perf_counter`) showed when the run began; None: now.
+    """
 
     monitor: Monitor
 
     def __init__(
-        self, config: Config, task: Task, model: Model, engine: Engine, folder: RunFolder, world: World | None = None
+        self,
+        config: Config,
+        task: Task,
+        model: Model,
+        engine: Engine,
+        folder: RunFolder,
+        world: World | None = None,
+        begin: float | None = None,
     ) -> None:
+        self._mark = time.perf_counter() if begin is None else begin  # up to which `progress.elapsed` counts
         self.config, self.task, self.model, self.engine, self.folder = config, task, model, engine, folder
         self.world = World(Topology(model.dictionary.num_experts)) if world is None else world
         self.progress = Progress()
-        self.seconds_before = 0.0
-        """Spent on training before this process."""
         self._unclocked = 0.0  # seconds since the last step's message to all ranks
         self.usage, self.clock = ExpertUsage(model.dictionary.num_experts, self.world), StepClock(self.world)
         self.stopped_by: str | None = None
@@ -70,7 +71,8 @@ class Trainer:
 
     def initialise(self) -> None:
         """Data-dependent initial values; not for a resumed run."""
-        initialise(self.model, self.task, self.world)
+        with self._phase("initial values"):
+            initialise(self.model, self.task, self.world)
         self._synchronise_gate(analysis=True)
         self.engine.refresh()
 
@@ -82,8 +84,7 @@ class Trainer:
         )
         self.engine.refresh()
         self.engine.restore(state)
-        self.progress = Progress(**facts["progress"])
-        self.seconds_before = self.progress.seconds
+        self.progress = Progress.of(facts["progress"])
         return path
 
     @property
@@ -93,8 +94,8 @@ class Trainer:
 
     @property
     def finished(self) -> bool:
-        """Whether all steps (or all of `training.max_seconds`) are done."""
-        return self._done() >= 1.0
+        """Whether all steps are done, or as many as `training.max_seconds` leaves time for."""
+        return self.progress.done(self.config.training) >= 1.0
 
     def run(self, monitor: Monitor) -> None:
         """Train until the end, or until asked to stop.
@@ -123,10 +124,12 @@ class Trainer:
                     self._log()
                 if save:
                     self.save()
-                if evaluate:
+                if self.progress.must_rehearse(training) and not self.finished and self.stopped_by is None:
+                    self._rehearse()
+                elif evaluate:
                     self._evaluate()
             if self.stopped_by is None:
-                update_prior(self.model, self.task, self.world)
+                self._update_prior()
             self.save()
             if self.stopped_by is None:
                 self.figures = self._evaluate()
@@ -156,7 +159,8 @@ class Trainer:
         begin = time.perf_counter()
         progress, clock = self.progress, self.clock
         place = self._enter_phase()
-        self._rates = self._set_rates(place)
+        factor = rate_factor(self.config.optimizer, progress.step - progress.phase_start, place.progress)
+        self._rates = set_rates(self.engine.param_groups, self.config.optimizer, factor)
         with clock.phase("data"):
             batches = self._read_batches()
             self.task.prefetch(self.step + 1, self.world)
@@ -170,11 +174,14 @@ class Trainer:
             self._diverged(self.step + 1, f"that codes cannot be solved ({error})")
         # One message for all that the ranks have to agree on. What a step needs after it counts with the next one.
         seconds, begin = self._unclocked + time.perf_counter() - begin, time.perf_counter()
-        own = {"seconds": seconds, **{name: float(stop.signal == name) for name in STOP_SIGNALS}}
+        asked = {name: float(stop.signal == name) for name in STOP_SIGNALS}
+        own = {"seconds": seconds, "elapsed": begin - self._mark, **asked}
         mean = self.world.agree(torch.tensor(list(own.values()), dtype=torch.float64))
         agreed = dict(zip(own, mean.tolist(), strict=True))
         progress.step += 1
         progress.seconds += agreed.pop("seconds")
+        progress.elapsed += agreed.pop("elapsed")
+        self._mark = begin
         self.stopped_by = max(STOP_SIGNALS, key=agreed.__getitem__) if any(agreed.values()) else None
         self._unclocked = time.perf_counter() - begin
 
@@ -182,7 +189,7 @@ class Trainer:
         """Show the last step's figures, and where the time has gone since the last ones were shown."""
         facts = self._read_figures()
         facts["lr"] = self._rates["gate" if self._last_mode() == "distill" else "experts"]
-        facts["ms_per_step"] = 1e3 * self.progress.seconds / self.step
+        facts["ms_per_step"], facts["elapsed"] = 1e3 * self.progress.seconds / self.step, self.progress.elapsed
         facts |= self.usage.facts(self.usage.counts()) | self.clock.facts()
         self.monitor.scalars(self.step, facts, text={"phase": str(self._last_mode())})
         if self.world.size > 1:
@@ -212,18 +219,6 @@ class Trainer:
             return
         self._diverged(failure.step, what_failed(failure, self.world))
 
-    def _set_rates(self, place: Position) -> dict[str, float]:
-        config, progress = self.config.optimizer, self.progress
-        factor = rate_factor(config, progress.step - progress.phase_start, place.progress)
-        rates = {"experts": config.lr * factor, "trunk": config.trunk_lr * factor, "gate": config.gate_lr * factor}
-        for group in self.engine.param_groups:
-            rate = torch.tensor(rates[group["name"]], dtype=torch.float32)
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(rate.item())
-            else:
-                group["lr"] = rate.item()  # of as many digits as a GPU's: all devices take the same steps
-        return rates
-
     def _read_batches(self) -> list[Batch]:
         """This rank's part of the step's micro-batches; an unreadable picture costs no step that was done."""
         micros = range(self.config.optimizer.accumulation)
@@ -239,7 +234,7 @@ class Trainer:
 
     def _enter_phase(self) -> Position:
         phases, progress = self.config.coding.phases, self.progress
-        place = position(phases, self._done())
+        place = position(phases, progress.done(self.config.training))
         if place.index != progress.phase:
             # While codes are solved an unrolled gate does not learn; then it starts anew, from the dictionary as it is.
             self._synchronise_gate(analysis="solve" in (self._last_mode(), place.phase.mode))
@@ -263,27 +258,39 @@ class Trainer:
         phases, index = self.config.coding.phases, self.progress.phase
         return phases[index].mode if 0 <= index < len(phases) else None
 
-    def _done(self) -> float:
-        training = self.config.training
-        done = self.progress.step / training.steps
-        return max(done, self.progress.seconds / training.max_seconds) if training.max_seconds else done
+    def _phase(self, name: str) -> AbstractContextManager[Phase]:
+        """What is seen of work that is no step, where it takes long."""
+        return phase(name, shown=self.world.first and self.config.logging.progress)
+
+    def _update_prior(self) -> None:
+        with self._phase("prior"):
+            update_prior(self.model, self.task, self.world)
+
+    def _rehearse(self) -> None:
+        """Do what follows the last step, to know how much of the time is to be left for it."""
+        begin, bound = time.perf_counter(), self.config.training.max_seconds
+        self._update_prior()
+        self._evaluate()
+        took = torch.tensor(time.perf_counter() - begin, dtype=torch.float64)
+        self.progress.ending = max(1e-3, self.world.agree(took).item())
+        words = "the prior and the last evaluation" if self.model.stored_prior is not None else "the last evaluation"
+        if self.progress.ending > DELAY:
+            self.monitor.message(f"{words} will take about {self.progress.ending:.0f} of the {bound:g} s")
 
     def _evaluate(self) -> dict[str, float]:
         self._update_gate()
-        model, counts = self.model.unsharded(), self.usage.counts()
-        with products_in(self.config.training.precision, self.world.device):
-            figures = self.task.evaluate(model, self.world)
-        figures["effective_rank"] = self.world.on_rank_zero(lambda: effective_rank(model))
-        figures |= self.usage.facts(counts)
-        self.monitor.scalars(self.step, figures, event="eval")
-        self.monitor.histogram(self.step, "experts/load", counts)
-        if self.world.size > 1:
-            self.monitor.histogram(self.step, "ranks/tokens", self.usage.tokens_by_rank(counts))
         every = self.config.logging.pictures_every
-        if every and (self.step % every == 0 or self.finished) and self.world.first:
-            for name, picture in pictures(model, self.task, counts).items():
-                self.monitor.picture(self.step, name, picture)
-        self.usage.reset()
+        with self._phase("evaluation"):
+            figures = evaluate(
+                self.model,
+                self.task,
+                self.usage,
+                self.world,
+                self.monitor,
+                self.step,
+                with_pictures=bool(every) and (self.step % every == 0 or self.finished),
+            )
+        self.model.validation = {name: value for name, value in figures.items() if name.startswith(("val/", "train/"))}
         return figures
 
     def _parameters_are_finite(self) -> bool:

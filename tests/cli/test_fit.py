@@ -198,3 +198,18 @@ def test_stride_of_whole_images_is_refused(
     capsys.readouterr()
     assert fit(tmp_path / "run", tmp_path / "out", inputs, "--stride", "4") == 2
     assert "a whole image; leave it out" in capsys.readouterr().err
+
+
+def test_what_is_unlike_the_training_signals_is_doubted(
+    run: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = tmp_path / "noise.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 2, (32, 32, 3), dtype=np.uint8) * 255).save(noise)
+    assert fit(run, tmp_path / "good", images / "e.png", "--solver", "omp") == 0
+    captured = capsys.readouterr()
+    assert "e.png: explained to " in captured.out and "times the validation data's" in captured.out
+    assert captured.err == ""
+    assert fit(run, tmp_path / "bad", noise, "--solver", "omp") == 0
+    assert "nid-fit: warning: noise.png: not to be trusted: " in capsys.readouterr().err
+    (row,) = json.loads((tmp_path / "bad" / "results.json").read_text())["rows"]
+    assert row["doubts"] and row["times_expected"] > 1

@@ -116,14 +116,6 @@ def test_distillation_leaves_the_dictionary_alone(images: Path, tmp_path: Path) 
     assert moved and all(name.startswith(("gate.", "stored_prior.")) for name in moved)
 
 
-def test_time_limit_ends_the_run_and_the_schedule(images: Path, tmp_path: Path) -> None:
-    overrides = ["training.steps=1000000", "training.max_seconds=0.3", "optimizer.schedule=linear"]
-    trainer = steps(images, tmp_path / "run", *overrides)
-    assert 1 < trainer.step < 1000 and trainer.finished and trainer.figures
-    lines = log(tmp_path / "run")
-    assert lines[0]["phase"] == "solve" and lines[-1]["phase"] == "distill"
-
-
 def test_a_finished_run_does_nothing_more(images: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     steps(images, run, "training.steps=3")

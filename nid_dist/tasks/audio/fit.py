@@ -10,6 +10,7 @@ import torch
 
 from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.fit import Fit
+from nid_dist.coding.judgement import Judgement, from_db
 from nid_dist.coding.method import Method
 from nid_dist.data.tiles import cover_axis, tile_samples, tile_starts
 from nid_dist.device import to_device
@@ -37,6 +38,15 @@ class AudioFit(Fit):
     def snr(self) -> float | None:
         """Signal-to-noise ratio of `render()` against the input, in dB; None for silence."""
         return snr(self.render(), self.sound.wave)
+
+    @property
+    def judgement(self) -> Judgement:
+        """Relative to the sound's own level, against what validation sounds had."""
+        found, figures = self.snr, self.model.validation
+        similar = [name for name in figures if "/snr_omp" in name]
+        expected = from_db(figures, [f"val/snr_{self.method.label}", *similar])
+        distance = self.model.relative_distance(self.code)
+        return Judgement(0.0 if found is None else 10 ** (-found / 20), expected, distance=distance)
 
     def render(self, length: int | None = None) -> Wave:
         """Evaluate f at any rate, of so many samples a channel (None: the input's): full scale is 1; nothing is cut.

@@ -20,6 +20,7 @@ _COLUMNS = [
     Column("solver", key="solver"),
     Column("SNR", "dB", ".2f", "snr_db"),
     Column("DCT of as many", "dB", ".2f", "dct_db"),
+    Column("residual", "times validation", ".2f", "times_expected"),
     Column("non-zeros", "per signal", "", "nonzeros_per_signal"),
     Column("code", "bytes/signal", "", "bytes_per_signal"),
     Column("time", "ms/signal", ".3f", "ms_per_signal"),
@@ -44,6 +45,7 @@ def report_sounds(
         scale: also write the last method's f at this multiple of the sound's rate.
         command: to be recorded with the figures.
     """
+    report = Report(_COLUMNS, "sound")
 
     def fit(name: str, sound: Sound, folder: Path) -> list[Row]:
         fits = fit_sound(model, sound, methods, stride, name)
@@ -63,9 +65,13 @@ def report_sounds(
             larger = last.render(max(1, round(scale * len(last.sound.wave))))
             last.write_wave(folder / f"{last.method.label}-x{scale:g}", larger, scale)
         cosine = cosine_snr(first)
-        return [{"sound": name, "solver": label, **row, "dct_db": cosine} for label, row in figures.items()]
+        report.judged[name] = last.judgement
+        return [
+            {"sound": name, "solver": label, **row, "dct_db": cosine, **fits[label].judgement.facts()}
+            for label, row in figures.items()
+        ]
 
-    return report_signals(Report(_COLUMNS, "sound"), signals, fit, out, command)
+    return report_signals(report, signals, fit, out, command)
 
 
 def _held_out(config: Config, split: Split) -> list[Named]:

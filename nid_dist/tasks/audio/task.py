@@ -71,17 +71,20 @@ class AudioTask:
         """Signal-to-noise ratio over the middles of a few sounds, by method: `val/snr_omp8` and so on, in dB."""
         split = split_to_evaluate(self.refs)
         methods, refs = methods_of(model, self.config.coding.blocks), self.refs[split][:_SOUNDS]
-        scores = torch.zeros(len(refs), len(methods), dtype=torch.float64)
+        labels = [f"snr_{method.label}" for method in methods] + ["mahalanobis"] * (model.prior is not None)
+        scores = torch.zeros(len(refs), len(labels), dtype=torch.float64)
 
         def measure() -> None:
             for index in range(world.rank, len(refs), world.size):
                 wave = self._middle(refs[index])
-                for column, fit in enumerate(fit_sound(model, wave, methods).values()):
-                    scores[index, column] = snr(fit.render(), wave) or 0.0
+                found = fit_sound(model, wave, methods)
+                figures = {f"snr_{label}": snr(fit.render(), wave) or 0.0 for label, fit in found.items()}
+                figures["mahalanobis"] = model.mahalanobis(found[methods[-1].label].code) or 0.0
+                scores[index] = torch.tensor([figures[label] for label in labels], dtype=torch.float64)
 
         world.raise_on_all_ranks(measure)
         mean = world.all_reduce_sum(scores).mean(0).tolist()
-        return {f"{split}/snr_{method.label}": value for method, value in zip(methods, mean, strict=True)}
+        return {f"{split}/{label}": value for label, value in zip(labels, mean, strict=True)}
 
     def pictures(self, model: Model) -> dict[str, Picture]:
         """Spectrograms of a sound, of its reconstruction by OMP and of the error, one below the other."""

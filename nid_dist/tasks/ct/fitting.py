@@ -11,6 +11,7 @@ from jaxtyping import Float, Float32
 
 from nid_dist.code import save_codes
 from nid_dist.coding.fit import Fit
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
@@ -41,6 +42,13 @@ class ScanFit(Fit):
         if self.truth is None:
             return None
         return psnr(self.render(len(self.truth))[..., 0], self.truth.astype(np.float32))
+
+    @property
+    def judgement(self) -> Judgement:
+        """Against the noise of the dose and of the model, and by how far the slice lies from those trained on."""
+        model, noise = self.reconstructor.model, self.reconstructor.noise(self.scan.sinogram[None])
+        distance = model.relative_distance(self.code)
+        return Judgement(max(self.residual, 0.0) ** 0.5, noise, "what noise would leave", distance)
 
     def render(self, size: int | None = None) -> Float32[np.ndarray, "S S 1"]:
         """Evaluate f on a square of pixels, clipped to [0, 1], 0 outside the disc; None: as the dictionary's images."""
@@ -113,8 +121,7 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
         save_image(folder / f"{label}.png", picture)
         with replacing(folder / f"{label}.npy") as temporary, temporary.open("wb") as file:
             np.save(file, picture[..., 0])
-        rms = max(each.residual, 0.0) ** 0.5
-        rows.append({"solver": label, "nonzeros": nonzeros, "residual_rms": rms, "seconds": each.seconds})
+        rows.append({"solver": label, "nonzeros": nonzeros, "seconds": each.seconds, **each.judgement.facts()})
         panels[label] = (picture, f"{nonzeros} coefficients")
     title = f"{geometry.views} views of {geometry.bins} bins, {geometry.beam} beams, {scan.dose.label}"
     picture_grid(folder / "comparison.png", {"": panels}, title=title)

@@ -99,6 +99,7 @@ class CTTask(ImageTask):
         whole = Method("omp", self.config.coding.blocks)
         labels = [whole.label]
         labels += [f"{method.label}_{views}" for views in self.tomography.evaluated for method in methods]
+        far = torch.zeros(len(refs), dtype=torch.float64)
         scores = torch.zeros(len(refs), len(labels), dtype=torch.float64)
         own = list(range(world.rank, len(refs), world.size))
 
@@ -108,6 +109,8 @@ class CTTask(ImageTask):
                 return
             values = torch.from_numpy(np.stack(images)).flatten(1, 2).to(model.device)
             code = fit_signals(model, Sampling(model.coords), values, [whole])[whole.label].code
+            for place, index in enumerate(own):
+                far[index] = model.mahalanobis(code.rows(slice(place, place + 1))) or 0.0
             found = [model.dictionary(code, model.coords).clamp(0, 1).cpu().numpy()]
             for views in self.tomography.evaluated:
                 sinograms = np.stack([self.scans[split].sinogram(index, views) for index in own])
@@ -121,7 +124,9 @@ class CTTask(ImageTask):
         with torch.no_grad():
             world.raise_on_all_ranks(measure)
         mean = world.all_reduce_sum(scores).mean(0).tolist()
-        return {f"{split}/db_{label}": value for label, value in zip(labels, mean, strict=True)}
+        figures = {f"{split}/db_{label}": value for label, value in zip(labels, mean, strict=True)}
+        mahalanobis = world.all_reduce_sum(far).mean().item()
+        return figures | ({} if model.prior is None else {f"{split}/mahalanobis": mahalanobis})
 
     def pictures(self, model: Model) -> dict[str, Picture]:
         """A signal, its back-projection from few views, and its reconstructions by each method."""

@@ -13,6 +13,7 @@ from skimage.transform import resize
 
 from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.fit import Fit
+from nid_dist.coding.judgement import Judgement, from_db
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
 from nid_dist.data.raster import MAX_PIXELS
@@ -42,6 +43,15 @@ class ImageFit(Fit):
     def psnr(self) -> float:
         """Of `render()` against the input, in dB."""
         return psnr(self.render(), self.image)
+
+    @property
+    def judgement(self) -> Judgement:
+        """Against the residual that validation images had, and by how far its patches lie from those trained on."""
+        figures, label = self.model.validation, self.method.label
+        similar = [name for name in figures if "/db_omp" in name]
+        expected = from_db(figures, [f"val/db_{label}", f"train/db_{label}", *similar])
+        distance = self.model.relative_distance(self.code)
+        return Judgement(10 ** (-self.psnr / 20), expected, distance=distance)
 
     @torch.no_grad()
     def render(self, height: int | None = None, width: int | None = None, *, scale: float | None = None) -> ImageArray:
@@ -77,7 +87,10 @@ class ImageFit(Fit):
             "ssim": ssim(picture, self.image),
             "nonzeros_per_signal": int((self.code.values != 0).sum(1).max()),
             "bytes_per_signal": stored_bytes(self.code, self.model.dictionary.num_experts),
+            "bytes_per_image": self.code.signals * stored_bytes(self.code, self.model.dictionary.num_experts),
             "ms_per_signal": 1e3 * self.seconds / self.code.signals,
+            "ms_per_image": 1e3 * self.seconds,
+            "images_per_second": 1 / self.seconds if self.seconds else None,
         }
 
     def write(self, folder: Path, **facts: Any) -> dict[str, Any]:

@@ -23,9 +23,13 @@ _COLUMNS = [
     Column("solver", key="solver"),
     Column("PSNR", "dB", ".2f", "psnr_db"),
     Column("SSIM", "", ".4f", "ssim"),
+    Column("residual", "times validation", ".2f", "times_expected"),
     Column("non-zeros", "per signal", "", "nonzeros_per_signal"),
     Column("code", "bytes/signal", "", "bytes_per_signal"),
+    Column("code", "bytes/image", ",.0f", "bytes_per_image"),
     Column("time", "ms/signal", ".3f", "ms_per_signal"),
+    Column("time", "ms/image", ".0f", "ms_per_image"),
+    Column("rate", "images/s", ".3g", "images_per_second"),
 ]
 
 
@@ -50,10 +54,12 @@ def report_images(
     """
     atoms = LastPrepared(model.dictionary)
 
-    def fit(name: str, image: ImageArray, folder: Path) -> list[Row]:
-        return _report(model, name, image, methods, folder, stride, scale, atoms)
+    report = Report(_COLUMNS, "image")
 
-    return report_signals(Report(_COLUMNS, "image"), signals, fit, out, command)
+    def fit(name: str, image: ImageArray, folder: Path) -> list[Row]:
+        return _report(model, name, image, methods, folder, stride, scale, atoms, report)
+
+    return report_signals(report, signals, fit, out, command)
 
 
 def _report(
@@ -65,6 +71,7 @@ def _report(
     stride: int | None,
     scale: float | None,
     atoms: LastPrepared,
+    report: Report,
 ) -> list[Row]:
     fits = fit_image(model, image, methods, stride, atoms)
     last = methods[-1].label
@@ -78,7 +85,12 @@ def _report(
     comparison(folder / "comparison.png", image, shown, title=title)
     if larger is not None:
         save_image(folder / f"{last}-x{scale:g}.png", larger)
-    return [{"image": name, "solver": label, **fit.figures(shown[label])} for label, fit in fits.items()]
+    judged = {label: fit.judgement for label, fit in fits.items()}
+    report.judged[name] = judged[last]
+    return [
+        {"image": name, "solver": label, **fit.figures(shown[label]), **judged[label].facts()}
+        for label, fit in fits.items()
+    ]
 
 
 def _held_out(config: Config, split: Split) -> list[Named]:

@@ -111,22 +111,27 @@ class ImageTask:
             yield ref.name, prepared(ref, self.config)
 
     def evaluate(self, model: Model, world: World) -> dict[str, float]:
-        """Mean PSNR over a few images (the middle of large ones), by method: `val/db_omp` and so on, in dB."""
+        """Mean PSNR over a few images (the middle of large ones), by method: `val/db_omp` and so on, in dB.
+
+        `val/mahalanobis` is how far they lie from the prior's mean, where there is one.
+        """
         split = split_to_evaluate(self.refs)
         methods = methods_of(model, self.config.coding.blocks)
-        labels = [method.label for method in methods]
+        labels = [f"db_{method.label}" for method in methods] + ["mahalanobis"] * (model.prior is not None)
         count = len(self.refs[split][:_IMAGES])
         scores = torch.zeros(count, len(labels), dtype=torch.float64)
 
         def measure() -> None:
             for index in range(world.rank, count, world.size):
                 image = self._middle(prepared(self.refs[split][index], self.config))
-                for column, result in enumerate(fit_image(model, image, methods).values()):
-                    scores[index, column] = psnr(result.render(), image)
+                found = fit_image(model, image, methods)
+                figures = {f"db_{label}": psnr(result.render(), image) for label, result in found.items()}
+                figures["mahalanobis"] = model.mahalanobis(found[methods[-1].label].code) or 0.0
+                scores[index] = torch.tensor([figures[label] for label in labels], dtype=torch.float64)
 
         world.raise_on_all_ranks(measure)
         mean = world.all_reduce_sum(scores).mean(0).tolist()
-        return {f"{split}/db_{label}": value for label, value in zip(labels, mean, strict=True)}
+        return {f"{split}/{label}": value for label, value in zip(labels, mean, strict=True)}
 
     def pictures(self, model: Model) -> dict[str, Picture]:
         """An image (the middle of a large one) beside its reconstruction by OMP and the error."""

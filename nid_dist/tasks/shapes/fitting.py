@@ -10,6 +10,7 @@ import torch
 
 from nid_dist.code import save_codes
 from nid_dist.coding.fit import Fit
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers.irls import RobustSolution
 from nid_dist.device import Stopwatch
@@ -27,6 +28,7 @@ from nid_dist.tasks.shapes.rendering import VIEWS, render_points, two_sides
 from nid_dist.tasks.shapes.surfaces import FitOptions, evaluate_code, fit_cloud, init_code, mesh_code
 
 _FAR = 8.0  # times the median distance to neighbours: points farther from all others do not place the box
+_DOUBTED = 0.3  # of the points: more that are not believed speak against the fit
 Frame = Literal["fit", "cube"]
 
 
@@ -38,6 +40,20 @@ class ShapeFit(Fit):
     model: Model
     cloud: Cloud  # in the cube
     placement: Placement  # of the cube in the cloud's units
+
+    @property
+    def judgement(self) -> Judgement:
+        """Against the error of the distance to validation shapes, in the cube's units, and by how far it is from those.
+
+        A cloud most of whose points are not believed is doubted, too.
+        """
+        section = self.model.config.signals_of(ShapesSection)
+        residual = section.truncation * max(self.residual, 0.0) ** 0.5
+        expected = next((value for name, value in self.model.validation.items() if "/distance_" in name), None)
+        distance = self.model.relative_distance(self.code)
+        doubted = float((self.solution.weights < 0.5).float().mean())
+        remarks = (f"{doubted:.0%} of the points were not believed",) if doubted > _DOUBTED else ()
+        return Judgement(residual, expected, "the validation shapes'", distance, remarks)
 
     def surface(self, resolution: int = 128) -> Mesh | None:
         """The surface in the cube, of `resolution` cells along it; None where f has no zero level there."""
@@ -77,6 +93,7 @@ class ShapeFit(Fit):
         mesh, placement = self.surface(resolution), self.placement
         placed = {"centre": list(placement.centre), "scale": placement.scale}
         facts |= {
+            **self.judgement.facts(),
             "points": len(self.cloud.points),
             "normals": self.cloud.normals is not None,
             "coefficients": int((self.code.values != 0).sum()),

@@ -58,7 +58,7 @@ def test_a_training_learns_and_shows(audio_run: Path, model: nid_dist.Model) -> 
     assert isinstance(task, AudioTask)
     figures = task.evaluate(model, World(Topology(1)))
     fresh = task.evaluate(task.model().eval(), World(Topology(1)))
-    assert set(figures) == {f"val/snr_{name}" for name in ("init", "ridge", "omp2")}
+    assert set(figures) == {f"val/snr_{name}" for name in ("init", "ridge", "omp2")} | {"val/mahalanobis"}
     assert figures["val/snr_omp2"] > max(fresh["val/snr_omp2"] + 3, figures["val/snr_init"])
     wave = task.refs["val"][0].load().wave
     fit = model.fit(wave, Method("omp", 2))
