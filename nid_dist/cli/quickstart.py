@@ -116,7 +116,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     fits = fit_image(model, image, methods)
     pictures = {label: fit.render() for label, fit in fits.items()}
     pictures |= {
-        label: transform(image, model.support) for label, transform in fixed_transforms(task).items() if label in _LABELS
+        label: transform(image, model.support)
+        for label, transform in fixed_transforms(task).items()
+        if label in _LABELS
     }
     scores = {label: psnr(picture, image) for label, picture in pictures.items()}
     # A continued or repeated quickstart counts all of the training, wherever it was done.

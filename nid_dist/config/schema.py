@@ -101,7 +101,9 @@ class Dictionary(Section):
 class Gate(Section):
     """The network that predicts a signal's code."""
 
-    kind: Literal["light", "conv", "resnet", "codebook", "pursuit", "unrolled", "temporal", "pointnet", "none"] = "light"
+    kind: Literal["light", "conv", "resnet", "codebook", "pursuit", "unrolled", "temporal", "pointnet", "none"] = (
+        "light"
+    )
     width: PositiveInt = 64
     harmonics: PositiveInt = Field(16, description="`temporal`: waves of 1/2, 1, ... this / 2 periods over the video")
     iterations: PositiveInt = Field(8, description="`pursuit`: blocks of atoms; `unrolled`: thresholding iterations")

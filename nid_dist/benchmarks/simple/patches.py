@@ -1,7 +1,7 @@
-"""Patches of held-out faces and photographs: the gate's code, ten steps from it and OMP beside the best k of DCT and PCA.
+"""Patches of held-out faces and photographs: the gate's code, ten steps from it and OMP beside best-k DCT and PCA.
 
-The dictionaries are the quickstart's, trained for five minutes at most. Of PCA and DCT the better of what a person would
-try counts: cosines in JPEG's kind of colours or in the data's own.
+The dictionaries are the quickstart's, trained for five minutes at most. Of the DCT the better of what a person would
+try counts: in JPEG's kind of colours or in the data's own.
 """
 
 import tempfile
@@ -36,7 +36,13 @@ _PHOTOGRAPHS = ["signals.short_side=192", "signals.val=[retina]", "signals.test=
 def lines(quick: bool) -> Iterator[Line]:
     """Compare on faces and on photographs."""
     folder = faces()
-    own = ["signals.source=folder", f"signals.path={folder}", "signals.short_side=null", "signals.val=0", "signals.test=0"]
+    own = [
+        "signals.source=folder",
+        f"signals.path={folder}",
+        "signals.short_side=null",
+        "signals.val=0",
+        "signals.test=0",
+    ]
     for name, overrides in (("photos", _PHOTOGRAPHS), ("faces", own)):
         for k in SUPPORTS[: 1 if quick else None]:
             with tempfile.TemporaryDirectory() as run:
@@ -45,7 +51,12 @@ def lines(quick: bool) -> Iterator[Line]:
 
 def _configuration(overrides: Sequence[str], k: int, run: Path, quick: bool) -> Config:
     given = [*overrides, f"coding.support={k}", f"logging.run_dir={run / 'run'}", "logging.pictures_every=0"]
-    given += ["training.eval_every=0", "training.checkpoint_every=0", "coding.prior_rank=0", "logging.tensorboard=false"]
+    given += [
+        "training.eval_every=0",
+        "training.checkpoint_every=0",
+        "coding.prior_rank=0",
+        "logging.tensorboard=false",
+    ]
     given += ["training.steps=3"] if quick else ["training.steps=20000", f"training.max_seconds={SECONDS}"]
     return load_config("quickstart.yaml", given)
 

@@ -88,10 +88,7 @@ class PursuitGate(nn.Module):
         system = scaled @ scaled.t() if few else scaled.t() @ scaled
         system.diagonal().add_(_NOISE * scaled.square().sum() / scaled.shape[1] + 1e-30)
         factor = torch.linalg.cholesky_ex(system)[0]
-        if few:
-            expected = torch.cholesky_solve(scaled, factor)
-        else:
-            expected = torch.cholesky_solve(scaled.t(), factor).t()
+        expected = torch.cholesky_solve(scaled, factor) if few else torch.cholesky_solve(scaled.t(), factor).t()
         self.analysis.copy_(deviations[:, None] * expected)
 
     def unlikelihood(self, solved: Code, code_square: Float[Tensor, ""]) -> Float[Tensor, ""]:
@@ -133,7 +130,7 @@ class PursuitGate(nn.Module):
         added = torch.full((), _RIDGE, dtype=torch.float64, device=signals.device)
         found = prune(pursue(atoms, self.sizes, added), self.support)
         codes = signals.new_zeros(len(signals), len(self.synthesis))
-        return codes.scatter(1, found.indices, found.exact(atoms, added, wait=False))
+        return codes.scatter(1, found.indices, found.values.to(codes.dtype))
 
 
 class _Atoms(FetchedAtoms):
@@ -152,6 +149,3 @@ class _Atoms(FetchedAtoms):
     def scorer(self, rest: Float[Tensor, "T P"]) -> Callable[[slice], Float[Tensor, "T p"]]:
         operator = self._scores
         return lambda part: (rest @ operator[part].t()).abs_()
-
-    def rows_of(self, indices: Int[Tensor, "T k"], some: Int[Tensor, "c"]) -> Float[Tensor, "c k P"]:
-        return self._synthesis[indices[some]]  # not all that were fetched are kept

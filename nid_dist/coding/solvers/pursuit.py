@@ -50,7 +50,7 @@ class Pursued:
     values: Float[Tensor, "T k"]  # where rounding decided, too small
     rough: Bool[Tensor, "T"]  # whether it did
     present: Bool[Tensor, "T k"] | None  # which atoms count; None: all
-    inverse: Float[Tensor, "T k k"]  # of the factors of the systems (`GrowingRefits`)
+    inverse: Float[Tensor, "T k k"] | None  # of the factors of the systems (`GrowingRefits`); None: not known
 
     def exact(self, atoms: Atoms, added: Float[Tensor, "*T"], *, wait: bool) -> Float[Tensor, "T k"]:
         """The values, exact as those of `solve_again`, with its `wait`."""
@@ -97,12 +97,12 @@ def pursue(atoms: Atoms, sizes: Sequence[int], added: Float[Tensor, "*T"], reach
 def prune(found: Pursued, k: int) -> Pursued:
     """Keep the k atoms whose loss would each cost the most, with the best values of these alone.
 
-    Without an atom the squared error grows by the square of its value over its own entry of the inverse system, exactly;
-    without several by what their values are worth together (the removal of variables from a least-squares fit).
+    Without an atom the squared error grows by the square of its value over its own entry of the inverse system. Values
+    that are left make up for those that go (the removal of variables from a least-squares fit).
     """
     if found.indices.shape[1] <= k:
         return found
-    assert found.present is None
+    assert found.present is None and found.inverse is not None
     values, system = found.values.double(), found.inverse.transpose(1, 2) @ found.inverse
     order = (values.square() / system.diagonal(dim1=1, dim2=2)).argsort(1, descending=True)
     kept, lost = order[:, :k], order[:, k:]
@@ -111,7 +111,8 @@ def prune(found: Pursued, k: int) -> Pursued:
     across = rows.gather(2, kept[:, None].expand(-1, lost.shape[1], -1))
     moved = torch.cholesky_solve(values.gather(1, lost)[..., None], torch.linalg.cholesky_ex(corner)[0])
     fitted = values.gather(1, kept) - (across.transpose(1, 2) @ moved)[..., 0]
-    return replace(found, indices=found.indices.gather(1, kept), values=fitted.to(found.values.dtype))
+    chosen = found.indices.gather(1, kept)
+    return replace(found, indices=chosen, values=fitted.to(found.values.dtype), inverse=None)
 
 
 class FetchedAtoms(ABC):

@@ -81,7 +81,8 @@ class ImageComparison(PhotographComparison):
     set: list[str] = Field([], description="overrides of all dictionaries, section.key=value")
     dictionaries: list[ImageDictionary] = Field(min_length=1)
     transforms: list[PositiveInt] = Field(
-        [64, 128], description="coefficients a patch of the fixed transforms, DCT and PCA, of the first dictionary's data"
+        [64, 128],
+        description="coefficients a patch of the fixed transforms, DCT and PCA, of the first dictionary's data",
     )
     meta_steps: list[PositiveInt] = Field([5, 10], min_length=1, description="steps from a learned initialisation")
 
@@ -172,7 +173,10 @@ def transform_methods(training: Config, coefficients: Sequence[int]) -> list[Com
 
     return [
         ComparedMethod(
-            f"{_TRANSFORMS[label]}, best k={k}", partial(fit, label=label, k=k), repeats=_REPEATS, family=_TRANSFORMS[label]
+            f"{_TRANSFORMS[label]}, best k={k}",
+            partial(fit, label=label, k=k),
+            repeats=_REPEATS,
+            family=_TRANSFORMS[label],
         )
         for label in _TRANSFORMS
         for k in coefficients
