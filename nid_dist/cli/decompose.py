@@ -46,10 +46,13 @@ def command(arguments: Sequence[str] | None = None) -> int:
         written = fit.write(folder, rate=options.fps, size=size, lossless=options.lossless)["files"]
     found = fit.decomposition
     rank = len(found.background.experts)
-    detail = found.detail.any(2).mean()
+    detail = sum(scene.detail.any(2).mean() for scene in found.scenes) / len(found.scenes)
+    gains = found.task.light.gains
+    if len(found.task.shots) > 1:
+        print(found.task.shots_in_words())
     print(
         f"background: {rank} of {model.dictionary.num_experts} components, still detail at {detail:.1%} of the pixels; "
-        f"noise {found.background.noise:.4f}"
+        f"noise {found.background.noise:.4f}; gains of the light from {gains.min():.3f} to {gains.max():.3f}"
     )
     print(f"wrote {options.out}: {', '.join(written)}")
     print(f"next: look at {options.out / written[0]} and {options.out / written[1]}")

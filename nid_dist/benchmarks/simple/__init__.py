@@ -6,12 +6,14 @@ here is left out, and named.
 """
 
 import sys
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
+from nid_dist.benchmarks.simple.line import Line, Lines
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Table
+
+__all__ = ["Line", "Lines", "jobs", "run"]
 
 _COLUMNS = [
     Column("job", key="job"),
@@ -26,30 +28,11 @@ _COLUMNS = [
 ]
 
 
-@dataclass(frozen=True)
-class Line:
-    """A job as we do it and as the simple thing does."""
-
-    key: str  # of the difference in the figures, with `minus` in it
-    job: str
-    method: str  # ours
-    ours: float
-    simple_method: str
-    simple: float
-    unit: str = "dB"
-    seconds: float | None = None  # for one signal, without training
-    simple_seconds: float | None = None
-
-
-Lines = Callable[[bool], Iterable[Line]]
-"""The lines of some jobs; quick: of tiny sizes, to see that it works."""
-
-
 def jobs() -> dict[str, Lines]:
     """What is compared, by name."""
-    from nid_dist.benchmarks.simple import patches
+    from nid_dist.benchmarks.simple import patches, video
 
-    return {"patches": patches.lines}
+    return {"patches": patches.lines, "video": video.lines}
 
 
 def run(quick: bool = False) -> tuple[dict[str, Any], Table]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from nid_dist.benchmarks.packages import faces
-from nid_dist.benchmarks.simple import Line
+from nid_dist.benchmarks.simple.line import Line
 from nid_dist.coding.method import Method
 from nid_dist.config import Config, load_config
 from nid_dist.evaluation.image_metrics import psnr

@@ -1,4 +1,4 @@
-"""Video decomposition: the dictionary, principal component pursuit and the temporal median.
+"""Video decomposition: the dictionary, principal component pursuit and temporal medians.
 
 First on a clip whose background and foreground are known, then on real videos, where there is only to be seen.
 """
@@ -15,7 +15,7 @@ from pydantic import Field
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config import load_config
-from nid_dist.config.section import PositiveInt
+from nid_dist.config.section import NonNegativeFloat, PositiveInt
 from nid_dist.device import resolve_device
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Row, Table
@@ -37,7 +37,15 @@ from nid_dist.tasks.comparison import (
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.foreground import foreground_mask
 from nid_dist.tasks.video.decomposition.held_out import HeldOutPSNR
-from nid_dist.tasks.video.separations import Frames, Separation, by_median, by_pursuit, costs_of, figures
+from nid_dist.tasks.video.separations import (
+    Frames,
+    Separation,
+    by_median,
+    by_median_times_gain,
+    by_pursuit,
+    costs_of,
+    figures,
+)
 from nid_dist.tasks.video.synthetic_clip import Clip, synthetic_clip
 from nid_dist.tasks.video.task import VideoTask
 
@@ -51,6 +59,7 @@ _COLUMNS = [
     Column("precision", "", ".4f", "precision"),
     Column("recall", "", ".4f", "recall"),
     Column("F, pausing", "", ".4f", "f_measure_pausing"),
+    Column("recall, pausing", "", ".4f", "recall_pausing"),
     Column("left out", "dB", ".2f", "left_out_db"),
     Column("left out, still", "dB", ".2f", "left_out_still_db"),
     Column("time", "s", ".1f", "seconds"),
@@ -77,12 +86,24 @@ class VideoComparison(Comparison):
     rows: PositiveInt = Field(108, description="of the synthetic clip")
     columns: PositiveInt = Field(144, description="of the synthetic clip")
     photograph: str = Field("chelsea", description="behind it, one that scikit-image ships")
+    flicker: NonNegativeFloat = Field(0.05, description="of its light, relative")
+    drift: NonNegativeFloat = Field(0.0, description="of its light, relative: how much brighter its end is")
+    texture: NonNegativeFloat = Field(0.0, description="standard deviation of its background's grain")
     seed: int = Field(0, description="of the synthetic clip")
     videos: list[str] = Field([], description="overrides for one's own videos, section.key=value")
 
     def specify(self, request: Request) -> Specification:
         """Say what is compared."""
-        clip = synthetic_clip(self.frames, self.rows, self.columns, photograph=self.photograph, seed=self.seed)
+        clip = synthetic_clip(
+            self.frames,
+            self.rows,
+            self.columns,
+            flicker=self.flicker,
+            drift=self.drift,
+            texture=self.texture,
+            photograph=self.photograph,
+            seed=self.seed,
+        )
         folder = write_clip(clip, Path(self.run_dir) / "clip")
         trials = [self._trial(request, "synthetic", folder, clip)]
         trials += [self._trial(request, path.stem, path, None) for path in request.inputs or []]
@@ -105,7 +126,11 @@ class VideoComparison(Comparison):
 
         subject = Subject(name, {"video": name}, load, Grid(name, name, "backgrounds and masks of all methods"))
         methods = [ComparedMethod(key, partial(_by_dictionary, request, each)) for key, each in named.items()]
-        methods += [ComparedMethod("PCP", by_pursuit), ComparedMethod("temporal median", by_median)]
+        methods += [
+            ComparedMethod("PCP", by_pursuit),
+            ComparedMethod("temporal median", by_median),
+            ComparedMethod("median times gain", by_median_times_gain),
+        ]
         return Trial([subject], lambda: methods)
 
 

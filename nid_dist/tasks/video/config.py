@@ -19,6 +19,8 @@ class Video(Section):
     size: tuple[Side, Side] | None = Field(None, description="rows and columns to which frames are resized; null: keep")
     missing_pixels: Fraction = Field(0.0, description="share of a frame's pixels, at random, that are not fitted")
     missing_frames: Fraction = Field(0.0, description="share of the frames, at random, that are not fitted")
+    light: bool = Field(True, description="each frame has a gain and an offset of its own, which f does not learn")
+    cuts: bool = Field(True, description="after a cut there is another background")
 
     @model_validator(mode="after")
     def _check(self) -> "Video":
@@ -47,7 +49,9 @@ class VideoSection(FilesSection):
     path: str | None = Field(None, description="a file, or a folder of its frames")
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first")
-    short_side: PositiveInt | None = Field(None, description="resize so that the shorter side has this many pixels")
+    short_side: PositiveInt | None = Field(
+        None, description="make frames smaller, so that the shorter side has this many pixels at most"
+    )
     video: Video = Field(Video(), description="which frames, and at which size")
 
     @model_validator(mode="before")

@@ -96,7 +96,9 @@ class Video:
             self._file.seek(size, os.SEEK_CUR)
             return
         name = f"frame {place} of {self.path}"
-        image = prepare(image, crop=signals.crop, short_side=signals.short_side, name=name)
+        image = prepare(image, crop=signals.crop, name=name)
+        if signals.short_side is not None and min(image.shape[:2]) > signals.short_side:
+            image = prepare(image, short_side=signals.short_side, name=name)  # larger would be no more to see
         if signals.video.size is not None:
             image = resized(image, *signals.video.size)
         if self._grid is None:

@@ -1,4 +1,4 @@
-"""A clip of which everything is known: sprites over a photograph that flickers, with noise on all of it."""
+"""A clip of which everything is known: sprites over a photograph whose light changes, with noise on all of it."""
 
 from dataclasses import dataclass
 
@@ -30,6 +30,8 @@ def synthetic_clip(
     *,
     noise: float = 0.02,
     flicker: float = 0.05,
+    drift: float = 0.0,
+    texture: float = 0.0,
     photograph: str = "chelsea",
     seed: int = 0,
 ) -> Clip:
@@ -41,12 +43,17 @@ def synthetic_clip(
         height: rows, at least 48.
         noise: standard deviation.
         flicker: of the light, relative: a wave of this height and a fifth of it at random.
+        drift: of the light, relative: how much brighter the last frame is than the first.
+        texture: standard deviation of the background's grain, as fine as the pixels.
         photograph: one that scikit-image ships.
     """
     generator = np.random.default_rng(seed)
     photo = _photograph(photograph, height, width)
+    if texture:
+        photo = np.clip(photo + texture * np.random.default_rng([seed, 1]).normal(size=(height, width, 1)), 0.02, 0.88)
     time = np.arange(frames)
     gain = 1 + flicker * (np.sin(2 * np.pi * time / 23) + 0.2 * generator.normal(size=frames))
+    gain = gain * (1 + drift * (time / max(1, frames - 1) - 0.5))
     background = np.clip(photo * gain[:, None, None, None], 0, 1)
     shown = background.copy()
     places = _places(frames, width, generator)

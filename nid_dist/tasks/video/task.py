@@ -1,8 +1,9 @@
 """Video decomposition: frames as signals, whose codes change with time; the data term forgives what moves."""
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import torch
@@ -17,20 +18,25 @@ from nid_dist.coding.topk import signed_top_k
 from nid_dist.config.schema import Config
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.resident import Constant, Residents
-from nid_dist.data.sampler import independent_generator
+from nid_dist.data.sampler import coordinate_subset, independent_generator
 from nid_dist.device import to_device
+from nid_dist.errors import UserError
 from nid_dist.model import Model
 from nid_dist.parallel.exchange.exchange import Exchange
 from nid_dist.parallel.world import World
 from nid_dist.samples import Batch, Samples
 from nid_dist.tasks.base import Picture, draw, grid_prior_samples
+from nid_dist.tasks.video.camera import camera_motion
 from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.frames import UNIT, Video
+from nid_dist.tasks.video.light import Light, light_of
+from nid_dist.tasks.video.shots import Shot, find_shots, scenes_of
 
 _FRAMES = 8  # that an evaluation looks at
 # The first expert's coefficient at the start; and how much smaller than a gate's usual ones all others' are.
 _LEAD, _REST = 0.5, 0.1
 _LEFT_OUT_PIXELS, _LEFT_OUT_FRAMES = 11, 12  # independent streams of random numbers
+_LOOKED_AT = 1024  # pixels of a frame, for its light and for cuts
 
 _CPU = torch.device("cpu")
 _NOT_LOOKING = ("none", "codebook", "temporal")  # gates, for which no whole frames are read
@@ -59,15 +65,82 @@ class VideoTask:
         self._frames = Residents(lengths, self.channels, self.video.samples)
         self._kept_pixels = Residents(lengths, 1, self._kept_of)
 
+    @cached_property
+    def shots(self) -> list[Shot]:
+        """The frames between cuts; one shot of all frames where `signals.video.cuts` says that there are none."""
+        total = len(self.video)
+        return find_shots(self._look, self.signals, total) if self.section.video.cuts else [Shot(range(total), 0)]
+
+    @cached_property
+    def light(self) -> Light:
+        """Gain and offset of every frame, relative to its scene's."""
+        if not self.section.video.light:
+            return Light.constant(len(self.video))
+        return light_of(self._look, scenes_of(self.shots), self.signals, self.video.times)
+
+    @cached_property
+    def _gains_and_offsets(self) -> Constant:
+        return Constant(torch.from_numpy(np.stack([self.light.gains, self.light.offsets])).float())
+
+    def _look(self, frames: Sequence[int]) -> Float32[np.ndarray, "T M"]:
+        """Some pixels of frames, the same ones of all, not a number where one is left out."""
+        count = len(self.coords)
+        pixels = coordinate_subset(self.config.training.seed, 0, count, _LOOKED_AT).numpy()
+        seen = self.video.read(frames).reshape(len(frames), count, -1)[:, pixels]
+        if self.section.video.missing_pixels:
+            seen[~self.kept_pixels(frames)[:, pixels]] = np.nan
+        return seen.reshape(len(frames), -1)
+
     def model(self, exchange: Exchange | None = None) -> Model:
-        """A new model for these frames, all its values from the seed; the first expert leads every code."""
+        """A new model for these frames, all its values from the seed; one expert for each scene leads its codes.
+
+        Raises:
+            UserError: when there are more scenes than experts.
+        """
+        self._warn_of_shots()
         model = Model(
             self.config, channels=self.channels, grid_shape=self.grid_shape, signals=len(self.video), exchange=exchange
         )
         if isinstance(model.gate, TemporalGate):
             model.gate.place(torch.from_numpy(self.video.times))
-        _let_first_lead(model)
+        _let_first_lead(model, scenes_of(self.shots))
         return model
+
+    def _warn_of_shots(self) -> None:
+        """Say what the camera does, and refuse what cannot be learned.
+
+        Raises:
+            UserError: when there are more scenes than experts.
+        """
+        scenes, experts, path = scenes_of(self.shots), self.config.dictionary.experts, self.video.path
+        if len(self.shots) > 1:
+            warnings.warn(f"{path}: {self.shots_in_words()}; each scene has a background of its own", stacklevel=3)
+        if len(scenes) > experts:
+            raise UserError(
+                f"dictionary.experts {experts}",
+                found=f"{len(scenes)} scenes in {path}",
+                expected="an expert for each scene at least",
+                hint=f"set dictionary.experts to {2 * len(scenes)}, or choose a shot by signals.video.start and stop",
+            )
+        for shot in self.shots:
+            motion = camera_motion(self.video.read, [frame for frame in shot.frames if self.kept[frame]])
+            if motion is not None:
+                warnings.warn(
+                    f"{path}: the camera moves, by {motion.pixels:.0f} pixels in {motion.frames} "
+                    f"frame{'s' * (motion.frames > 1)} of {shot.frames.start} to {shot.frames.stop - 1}; what stands "
+                    "still in front of it will not be told from what moves: stabilise the video first",
+                    stacklevel=3,
+                )
+                return
+
+    def shots_in_words(self) -> str:
+        """How many there are, and which frames they have, numbered as in the file."""
+        chosen = self.section.video
+        at = [chosen.start + chosen.stride * shot.frames.start for shot in self.shots]
+        stop = [chosen.start + chosen.stride * (shot.frames.stop - 1) for shot in self.shots]
+        parts = [f"{a}-{b} (scene {shot.scene + 1})" for a, b, shot in zip(at, stop, self.shots, strict=True)]
+        scenes = 1 + max(shot.scene for shot in self.shots)
+        return f"{len(parts)} shots of {scenes} scene{'s' * (scenes > 1)}, frames {', '.join(parts)}"
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch, which depends on (seed, step, micro) only."""
@@ -98,8 +171,15 @@ class VideoTask:
     def values(
         self, frames: Sequence[int], device: torch.device = _CPU, where: Int[Tensor, "c"] | None = None
     ) -> Float[Tensor, "T c d"]:
-        """Frames on the grid, or at some of its places, on a device, which keeps them where it has room."""
-        return self._rows(self._frames, frames, device, where, self.video.samples, UNIT)
+        """Frames at their scene's light, on the grid or at some of its places, on a device.
+
+        It keeps them where it has room.
+        """
+        rows = self._rows(self._frames, frames, device, where, self.video.samples, UNIT)
+        if not self.section.video.light:
+            return rows
+        gains, offsets = self._gains_and_offsets.on(device)[:, to_device(torch.tensor(frames), device), None, None]
+        return (rows - offsets) / gains
 
     def weights(
         self, frames: Sequence[int], device: torch.device = _CPU, where: Int[Tensor, "c"] | None = None
@@ -188,8 +268,12 @@ def kept_frames(config: Config, present: Bool[np.ndarray, "T"]) -> Bool[np.ndarr
 
 
 @torch.no_grad()
-def _let_first_lead(model: Model) -> None:
-    """Start codes with the expert that is the cheapest; the order does the rest."""
+def _let_first_lead(model: Model, scenes: Sequence[Sequence[int]]) -> None:
+    """Start codes with the expert that is the cheapest; the order does the rest.
+
+    Of several scenes each has experts of its own: of a codebook's code the coefficients of all others are zero, which
+    are never among the largest.
+    """
     gate = model.gate
     if isinstance(gate, CodebookGate) and gate.linear is not None:
         gate.linear.weight.mul_(_REST)
@@ -197,7 +281,10 @@ def _let_first_lead(model: Model) -> None:
         return
     if isinstance(gate, CodebookGate):
         gate.codes.mul_(_REST)
-        gate.codes[:, 0] = _LEAD
+        for scene, frames in enumerate(scenes):
+            own = torch.arange(gate.codes.shape[1]) % len(scenes) == scene
+            gate.codes[torch.tensor(frames)] *= own
+            gate.codes[frames, scene] = _LEAD
         return
     head = getattr(gate, "head", None)
     if isinstance(head, CodeHead):

@@ -38,8 +38,8 @@ def test_the_command(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     results = json.loads((tmp_path / "out" / "results.json").read_text())
     rows = {(row["video"], row["method"]): row for row in results["rows"]}
     assert set(rows) == {
-        *(("synthetic", name) for name in ("NID", "gaps", "PCP", "temporal median")),
-        *(("mine", name) for name in ("NID", "PCP", "temporal median")),
+        *(("synthetic", name) for name in ("NID", "gaps", "PCP", "temporal median", "median times gain")),
+        *(("mine", name) for name in ("NID", "PCP", "temporal median", "median times gain")),
     }
     assert 0 < rows["synthetic", "PCP"]["f_measure"] <= 1 and "background_db" not in rows["mine", "PCP"]
     assert rows["synthetic", "gaps"]["left_out_db"] > 0 and "left_out_db" not in rows["synthetic", "NID"]

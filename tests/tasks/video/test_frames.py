@@ -73,6 +73,8 @@ def test_a_range_with_a_stride(tmp_path: Path) -> None:
 def test_sizes(tmp_path: Path) -> None:
     path = write(tmp_path / "v.mkv", 3)
     assert opened(path, short_side=6).grid_shape == (6, 8)
+    whole = opened(path).grid_shape
+    assert opened(path, short_side=1000).grid_shape == whole  # made smaller, never larger
     assert opened(path, size=[5, 9], colour="grey").read([0]).shape == (1, 5, 9, 1)
 
 

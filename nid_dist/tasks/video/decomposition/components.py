@@ -7,6 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.dictionary.linear_heads import LinearHeads
+from nid_dist.errors import UserError
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.video.task import VideoTask, frame_codes
@@ -73,3 +75,33 @@ def background_experts(active: Float[Tensor, "T n"], most: int, share: float = P
     presence = (active.abs() >= ACTIVE).double().mean(0)
     chosen = (presence >= share).nonzero()[:, 0].tolist()[:most]
     return chosen or [int(presence.argmax())]
+
+
+@torch.no_grad()
+def scene_experts(model: Model, active: Float[Tensor, "T n"], taken: Sequence[int], scenes: int) -> list[int]:
+    """Which experts are the background of a scene, of whose frames `active` is: no two scenes have one in common.
+
+    Where the training has given one expert to several scenes, the head of a later one begins as its copy, to be fitted
+    anew; deep experts, which are not, stay common.
+
+    Raises:
+        UserError: when there are more scenes than experts.
+    """
+    count, heads = model.dictionary.num_experts, model.dictionary.experts
+    chosen = background_experts(active, max(1, min(model.support, count // scenes)))
+    if scenes == 1 or not isinstance(heads, LinearHeads):
+        return chosen
+    if scenes > count:
+        raise UserError(
+            f"dictionary.experts {count}",
+            found=f"{scenes} scenes",
+            expected="an expert for each at least",
+            hint=f"train with dictionary.experts {2 * scenes}, or on one shot (signals.video.start and stop)",
+        )
+    own = [expert for expert in chosen if expert not in taken]
+    if not own:
+        strength = active.square().sum(0)
+        strength[list(taken)] = torch.inf
+        own = [int(strength.argmin())]  # the one that is missed the least
+        heads.rows.data[own[0]] = heads.rows.data[chosen[0]]
+    return own

@@ -1,21 +1,24 @@
 """From a trained model and its video to background, transients and foreground, frame by frame."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32
+from jaxtyping import Bool, Float, Float32, Int
 
+from nid_dist.code import Code
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.preparation import resized
-from nid_dist.tasks.video.decomposition.components import activations, background_experts, gate_codes
+from nid_dist.tasks.video.decomposition.components import activations, gate_codes, scene_experts
 from nid_dist.tasks.video.decomposition.detail import still_detail
 from nid_dist.tasks.video.decomposition.foreground import foreground_mask
-from nid_dist.tasks.video.decomposition.refinement import Background, atoms_of, refine
+from nid_dist.tasks.video.decomposition.refinement import ROUNDS, Background, atoms_of, refine
 from nid_dist.tasks.video.decomposition.timeline import Timeline
+from nid_dist.tasks.video.light import Light
+from nid_dist.tasks.video.shots import scenes_of
 from nid_dist.tasks.video.task import VideoTask
 
 _FLOATS = 2**25  # of the backgrounds of moments that are fetched from a device at a time
@@ -32,38 +35,80 @@ class Moment:
     foreground: Bool[np.ndarray, "H W"]  # where that is more than noise
 
 
+@dataclass(frozen=True)
+class Scene:
+    """The background of the frames of one scene, at the scene's own light."""
+
+    frames: list[int]  # numbers in the video, ascending
+    fitted: list[int]  # those of them that were looked at
+    background: Background  # of the fitted ones
+    detail: Float32[np.ndarray, "H W d"]  # what belongs to it and is finer than f resolves; zeros at most pixels
+    timeline: Timeline
+
+
 class Decomposition:
     """A video taken apart by a model trained on it, whose heads of the background's experts are changed in place.
 
+    What is behind frame t is f with its code, which knows its light, plus the still detail of its scene times its gain.
+
     `rounds` are those of the robust fit; None: as many as usual.
+
+    Raises:
+        UserError: when there are more scenes than experts.
     """
 
     def __init__(self, model: Model, task: VideoTask, rounds: int | None = None) -> None:
         self.model, self.task = model, task
         self.active: Float[torch.Tensor, "T n"] = activations(model, gate_codes(model, task))
         """Strength of every component in every fitted frame, as trained."""
-        experts = background_experts(self.active, model.support)
-        self.background: Background = (
-            refine(model, task, experts) if rounds is None else refine(model, task, experts, rounds)
-        )
-        rows, columns = model.grid_shape[0], model.grid_shape[1]
-        self.detail: Float32[np.ndarray, "H W d"] = (
-            still_detail(model, task, self.background).unflatten(0, (rows, columns)).cpu().numpy()
-        )
-        """What belongs to the background and is finer than f resolves; zeros at most pixels."""
-        times = task.video.times
-        self.times = times[task.signals]
-        self._details: dict[tuple[int, int], Float32[np.ndarray, "H W d"]] = {}
-        self.timeline = Timeline(model, self.background, self.times, (float(times[0]), float(times[-1])))
+        self.times = task.video.times[task.signals]
+        self.scenes: list[Scene] = []
+        place = {frame: row for row, frame in enumerate(task.signals)}
+        taken = list[int]()
+        scenes = scenes_of(task.shots)
+        for frames in scenes:
+            fitted = [frame for frame in frames if frame in place]
+            active = self.active[[place[frame] for frame in fitted]]
+            experts = scene_experts(model, active, taken, len(scenes))
+            taken += experts
+            self.scenes.append(self._scene(frames, fitted, experts, ROUNDS if rounds is None else rounds))
+        self._details: dict[tuple[int, int], Float32[np.ndarray, "S H W d"]] = {}
+        self.background = self._together()
+        """Of all fitted frames, at their own light; its coefficients are those of the experts of all scenes."""
+
+    def _scene(self, frames: list[int], fitted: list[int], experts: list[int], rounds: int) -> Scene:
+        model, task, times = self.model, self.task, self.task.video.times
+        background = refine(model, task, experts, fitted, rounds)
+        found = still_detail(model, task, background, fitted)
+        background = replace(background, noise=found.noise)
+        detail = found.values.unflatten(0, (model.grid_shape[0], model.grid_shape[1])).cpu().numpy()
+        light = Light(task.light.gains[fitted], task.light.offsets[fitted])
+        timeline = Timeline(model, background, times[fitted], (float(times[0]), float(times[-1])), light)
+        return Scene(frames, fitted, background, detail, timeline)
+
+    def _together(self) -> Background:
+        experts = [expert for scene in self.scenes for expert in scene.background.experts]
+        values, bias = self._codes(self.times.tolist())[:2]
+        indices = torch.tensor(experts, device=values.device).expand(len(values), -1)
+        weights = [len(scene.fitted) for scene in self.scenes]
+        noise = float(np.average([scene.background.noise for scene in self.scenes], weights=weights))
+        return Background(experts, Code(values, bias, indices), noise)
 
     @property
     def bytes(self) -> int:
-        """Of the background alone, in float32: trunk, heads of its experts, codes, and still detail with its places."""
+        """Of the background alone: trunk, heads of its experts, codes and light in float32, still detail in float16.
+
+        The detail is kept with its places, or as a picture, whichever is less.
+        """
         dictionary, code = self.model.dictionary, self.background.code
         expert = sum(tensor[:1].numel() for tensor in dictionary.experts.tensors)
         trunk = sum(parameter.numel() for parameter in dictionary.trunk.parameters())
-        detail = int(self.detail.any(2).sum()) * (1 + self.detail.shape[2])
-        return 4 * (trunk + len(self.background.experts) * expert + code.values.numel() + code.bias.numel() + detail)
+        codes = (
+            sum(scene.background.code.values.numel() for scene in self.scenes) + code.bias.numel() + 2 * len(code.bias)
+        )
+        details = [scene.detail for scene in self.scenes]
+        detail = sum(min(each.any(2).sum() * (4 + 2 * each.shape[2]), 2 * each.size) for each in details)
+        return 4 * (trunk + len(self.background.experts) * expert + codes) + int(detail)
 
     def at_frames(self) -> Iterator[Moment]:
         """The video's own frames and pixels: background and transients add up to it."""
@@ -90,12 +135,39 @@ class Decomposition:
         return self._render([time], atoms)[0]
 
     def _render(self, times: Sequence[float], atoms: Float[torch.Tensor, "J H W d"]) -> Float32[np.ndarray, "M H W d"]:
-        code, (rows, columns) = self.timeline.at(times), atoms.shape[1:3]
-        smooth = torch.einsum("tj,jhwd->thwd", code.values, atoms) + code.bias[:, None, None]
+        values, bias, gains, scenes = self._codes(times)
+        rows, columns = atoms.shape[1:3]
+        smooth = torch.einsum("tj,jhwd->thwd", values, atoms) + bias[:, None, None]
         if (rows, columns) not in self._details:
-            self._details[rows, columns] = resized(self.detail, rows, columns)
-        pictures: Float32[np.ndarray, "M H W d"] = smooth.cpu().numpy() + self._details[rows, columns]
+            self._details[rows, columns] = np.stack([resized(scene.detail, rows, columns) for scene in self.scenes])
+        pictures: Float32[np.ndarray, "M H W d"] = smooth.cpu().numpy()
+        for picture, gain, scene in zip(pictures, gains, scenes, strict=True):
+            picture += gain * self._details[rows, columns][scene]
         return pictures
+
+    def _codes(
+        self, times: Sequence[float]
+    ) -> tuple[Float[torch.Tensor, "M J"], Float[torch.Tensor, "M d"], Float32[np.ndarray, "M"], Int[np.ndarray, "M"]]:
+        """Coefficients of all scenes' experts and biases, at the light of times; gains; the nearest frames' scenes."""
+        all_times = self.task.video.times
+        nearest = np.abs(all_times[None] - np.asarray(times)[:, None]).argmin(1)
+        scene_at = np.zeros(len(all_times), int)
+        for number, scene in enumerate(self.scenes):
+            scene_at[scene.frames] = number
+        scenes = scene_at[nearest]
+        starts = np.cumsum([0, *(len(scene.background.experts) for scene in self.scenes)])
+        device, gains = self.model.device, np.ones(len(times), np.float32)
+        values = torch.zeros(len(times), int(starts[-1]), device=device)
+        bias = torch.zeros(len(times), self.model.channels, device=device)
+        for number, scene in enumerate(self.scenes):
+            own = np.flatnonzero(scenes == number)
+            moments = [times[place] for place in own.tolist()]
+            code = scene.timeline.at(moments)
+            rows = torch.from_numpy(own).to(device)
+            values[rows, starts[number] : starts[number + 1]] = code.values
+            bias[rows] = code.bias
+            gains[own] = scene.timeline.gains(moments)
+        return values, bias, gains, scenes
 
     def atoms(self, size: tuple[int, int]) -> Float[torch.Tensor, "J H W d"]:
         """The atoms of `background.experts` on a grid of any size (rows, columns), evaluated once for all moments."""

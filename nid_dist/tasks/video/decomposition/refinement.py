@@ -28,7 +28,7 @@ from nid_dist.tasks.video.task import VideoTask
 ROUNDS = 3
 _SPREAD = 1.4826  # of deviations, relative to their median
 _TUKEY = 4.685  # delta point of the biweight in spreads, for codes
-_HEADS = 3.5  # the same in standard deviations for heads, which must tell a pale sprite at rest from the wall behind it
+HEADS = 3.5  # the same in standard deviations for heads, which must tell a pale sprite at rest from the wall behind it
 _RIDGE = 1e-8
 _PIXELS = 2**14  # whose features are held at a time
 _FITTED = 2048  # pixels that a frame's code is solved on
@@ -44,12 +44,14 @@ class Background:
     noise: float  # standard deviation of what is left over where nothing moves, in the frames' units
 
 
-def refine(model: Model, task: VideoTask, experts: Sequence[int], rounds: int = ROUNDS) -> Background:
-    """Fit the background's codes and heads to all frames: heads `rounds` times, codes once more.
+def refine(
+    model: Model, task: VideoTask, experts: Sequence[int], frames: Sequence[int], rounds: int = ROUNDS
+) -> Background:
+    """Fit the background's codes and heads to the frames of a scene: heads `rounds` times, codes once more.
 
     The heads of the background's experts are changed in place; deep experts stay as they are.
     """
-    heads, fit = model.dictionary.experts, _CodeFit(model, task, experts)
+    heads, fit = model.dictionary.experts, _CodeFit(model, task, experts, frames)
     chosen = torch.tensor(list(experts), device=model.device)
     if isinstance(heads, LinearHeads):
         for turn in range(rounds):
@@ -71,8 +73,8 @@ class _CodeFit:
     A code has a few numbers: some thousands of pixels tell them. What all others weigh follows from the code.
     """
 
-    def __init__(self, model: Model, task: VideoTask, experts: Sequence[int]) -> None:
-        self._model, self._task = model, task
+    def __init__(self, model: Model, task: VideoTask, experts: Sequence[int], frames: Sequence[int]) -> None:
+        self._model, self._task, self._frames = model, task, frames
         self._numbers, self._experts = list(experts), torch.tensor(list(experts), device=model.device)
         pixels = coordinate_subset(model.config.training.seed, 0, len(model.coords), _FITTED).to(model.device)
         self._pixels, self._measurement = pixels, Sampling(model.coords[pixels])
@@ -84,8 +86,8 @@ class _CodeFit:
         # Evaluated once for all frames: the heads stay as they are meanwhile.
         self._atoms = atoms_of(self._model, self._numbers, self._model.coords)
         hidden = not sys.stderr.isatty()
-        with tqdm(total=len(task.signals), desc=name, unit="frame", disable=hidden) as progress:
-            for frames in frame_chunks(task, task.signals, device):
+        with tqdm(total=len(self._frames), desc=name, unit="frame", disable=hidden) as progress:
+            for frames in frame_chunks(task, self._frames, device):
                 values, self._kept = task.values(frames, device), task.weights(frames, device)
                 solution = solve_irls(
                     self._model.dictionary,
@@ -107,7 +109,7 @@ class _CodeFit:
         """How much every pixel of the frames just given is trusted."""
         estimate = torch.einsum("tj,jcd->tcd", solution.code.values, self._atoms) + solution.code.bias[:, None]
         size = (estimate - values).square().mean(2).sqrt()
-        delta = _HEADS * noise_level(1.0, self._model.channels) / (_TUKEY * _SPREAD) * solution.scale
+        delta = HEADS * noise_level(1.0, self._model.channels) / (_TUKEY * _SPREAD) * solution.scale
         return self._kept * robust_weights(size, delta[:, None], "tukey")
 
 

@@ -83,15 +83,21 @@ def decompose(
 
 def _write_codes(path: Path, found: Decomposition) -> None:
     """The background's codes by frame and its still detail, and every component's activation as trained."""
-    code, detail = found.background.code, found.detail.reshape(-1, found.detail.shape[2])
-    places = np.flatnonzero(detail.any(1))
+    code, details = found.background.code, np.stack([scene.detail for scene in found.scenes])
+    places = np.flatnonzero(details.any(-1))
+    fitted, numbers = found.task.signals, np.zeros(len(found.task.video), np.int32)
+    for number, scene in enumerate(found.scenes):
+        numbers[scene.frames] = number
     arrays = {
         "times": found.times,
+        "scenes": numbers[fitted],
         "experts": np.array(found.background.experts),
         "coefficients": code.values.cpu().numpy(),
         "biases": code.bias.cpu().numpy(),
-        "detail_pixels": places.astype(np.int32),  # row * columns + column
-        "detail_values": detail[places],
+        "gains": found.task.light.gains[fitted],  # of the detail; coefficients and biases know them
+        "offsets": found.task.light.offsets[fitted],  # that biases know
+        "detail_pixels": places.astype(np.int32),  # (scene * rows + row) * columns + column
+        "detail_values": details.reshape(-1, details.shape[-1])[places].astype(np.float16),
         "activations": found.active.cpu().numpy(),
     }
     with replacing(path) as temporary:
@@ -108,7 +114,11 @@ def _figures(found: Decomposition) -> dict[str, Any]:
         "columns": found.model.grid_shape[1],
         "background_components": [expert + 1 for expert in found.background.experts],
         "rule": f"components that change pixels by {ACTIVE:.4f} or more in {PRESENT:.0%} of the frames",
-        "pixels_with_still_detail": int(found.detail.any(2).sum()),
+        "shots": [
+            {"first": shot.frames.start, "last": shot.frames.stop - 1, "scene": shot.scene + 1}
+            for shot in found.task.shots
+        ],
+        "pixels_with_still_detail": sum(int(scene.detail.any(2).sum()) for scene in found.scenes),
         "noise": found.background.noise,
         "foreground_beyond": THRESHOLD * found.background.noise,
         "bytes_of_background": found.bytes,
