@@ -33,7 +33,8 @@ def fixed_transforms(task: ImageTask) -> Mapping[str, Transform]:
 
     def tiled(reconstruct: Callable[[Tensor, int], Tensor]) -> Transform:
         def transform(image: ImageArray, k: int) -> ImageArray:
-            tiling = Tiling(*image.shape[:2], side, side)
+            height, width = image.shape[:2]
+            tiling = Tiling(height, width, side, side)
             found = reconstruct(tiling.split(image).unflatten(1, task.grid_shape), k)
             shown: np.ndarray = tiling.assemble(found.flatten(1, 2)).to(torch.float32).clamp(0, 1).numpy()
             return shown
