@@ -4,6 +4,7 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -50,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("name", choices=sorted(BENCHMARKS), help="what to measure")
     parser.add_argument("--json", type=Path, required=True, help="where the figures go; the table goes beside it (.md)")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; figures mean nothing")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=sorted(simple.jobs()),
+        help="of simple: do these jobs alone; what --json says of the others stays",
+    )
     parser.add_argument("--threads", type=int, help="CPU threads; default PyTorch's choice")
     add_device_option(parser)
     return parser
@@ -62,12 +69,17 @@ def command(arguments: Sequence[str] | None = None) -> int:
     if options.threads is not None:
         torch.set_num_threads(options.threads)
     _check_output(options.json)
+    if options.only is not None and options.name != "simple":
+        raise UserError("--only", found=f"it, of {options.name}", expected="it of simple alone", hint="leave it out")
     device = chosen_device(options)
     if options.name == "gpu":
         gpu.require_card()
     print(device, file=sys.stderr)
     keep_freed_memory()
-    figures, table = BENCHMARKS[options.name](options.quick)
+    run = BENCHMARKS[options.name]
+    if options.only is not None:
+        run = partial(simple.run, only=options.only, before=simple.earlier_lines(options.json))
+    figures, table = run(options.quick)
     facts, beside = {"name": options.name, "figures": figures}, options.json.with_suffix(".md")
     given = words_of("nid-benchmark", arguments)
     write_results(options.json, given, facts, table, title=options.name, beside=beside.name)

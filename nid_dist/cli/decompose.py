@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
+from nid_dist.cli.judging import say_judged
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.files import new_folder
@@ -54,6 +55,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         f"background: {rank} of {model.dictionary.num_experts} components, still detail at {detail:.1%} of the pixels; "
         f"noise {found.background.noise:.4f}; gains of the light from {gains.min():.3f} to {gains.max():.3f}"
     )
+    say_judged({found.task.video.path.name: fit.judgement})
     print(f"wrote {options.out}: {', '.join(written)}")
     print(f"next: look at {options.out / written[0]} and {options.out / written[1]}")
     return 0

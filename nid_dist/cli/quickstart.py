@@ -13,6 +13,7 @@ import numpy as np
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.cli.entry import add_device_option, guarded
+from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import add_overrides, words_of
 from nid_dist.coding.method import Method
 from nid_dist.config import load_config
@@ -103,10 +104,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
     processes = options.processes or processes_for(config.parallel.device, _PROCESSES)
     run = RunFolder(out / "train")
     before = run.progress()
-    if before["step"] < config.training.steps:
+    if not run.finished(config.training):
         _train(overrides, processes)
     progress = run.progress()
-    if progress["step"] < config.training.steps:
+    if not run.finished(config.training):
         print(f"stopped at step {progress['step']}, checkpoint written")
         print("next: the same command goes on from there")
         return 0
@@ -131,6 +132,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     write_results(out / "results.json", words_of("python -m nid_dist.cli.quickstart", arguments), results, table)
     size = f"{model.dictionary.num_experts} experts, {model.support} coefficients a patch"
     print(f"\n{name}, held out; {size}; {seconds:.0f} s in all\n\n{table.text()}")
+    say_judged({name: fits["omp"].judgement})
     print(
         f"\nwrote {out}: comparison.png and atoms.png (look at these first), table.md, results.json, train/ (the run)"
     )

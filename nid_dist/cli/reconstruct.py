@@ -12,6 +12,7 @@ from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.evaluation.report import machine
 from nid_dist.export import load
 from nid_dist.files import new_folder
+from nid_dist.progress import phase
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.fitting import no_surface, place_cloud
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
@@ -51,8 +52,10 @@ def command(arguments: Sequence[str] | None = None) -> int:
     facts: dict[str, Any] = {"command": words_of("nid-reconstruct", arguments), "machine": machine()}
     with new_folder(options.out) as folder:
         print(device)
-        fit = model.fit(cloud, frame=options.frame, noise=options.noise)
-        found = fit.write(folder, resolution=options.resolution, formats=options.format, truth=truth, **facts)
+        with phase("fitting the cloud"):
+            fit = model.fit(cloud, frame=options.frame, noise=options.noise)
+        with phase("meshing"):
+            found = fit.write(folder, resolution=options.resolution, formats=options.format, truth=truth, **facts)
     if not found["faces"]:
         print(f"wrote {options.out}: codes and picture")
         raise no_surface(str(options.points))

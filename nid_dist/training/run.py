@@ -15,6 +15,7 @@ from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.setup import make_engine, open_world
 from nid_dist.parallel.world import World
 from nid_dist.precision import shortfall
+from nid_dist.progress import phase
 from nid_dist.tasks.registry import fitter_of, make_task
 from nid_dist.training.branching import set_aside_later
 from nid_dist.training.monitor import Monitor
@@ -46,7 +47,8 @@ def train(config: Config, resume: str | None = None, launch: Launch | None = Non
 def _train(config: Config, resume: str | None, world: World, engine: Engine, device: str, begin: float) -> Trainer:
     run_dir = Path(config.logging.run_dir)
     source = world.on_rank_zero(lambda: _source(resume, run_dir))
-    task = world.raise_on_all_ranks(lambda: make_task(config))
+    with phase("reading the signals", shown=world.first and config.logging.progress):
+        task = world.raise_on_all_ranks(lambda: make_task(config))
     model = task.model(world.exchange).to(world.device)
     model.fitter = fitter_of(config)
     if config.parallel.checkpoint_gate and model.gate is not None:

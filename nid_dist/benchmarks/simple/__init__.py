@@ -5,15 +5,20 @@ are to be positive. Data come from this repository, or from packages that their 
 here is left out, and named.
 """
 
+import json
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeAlias
 
 from nid_dist.benchmarks.simple.line import Line, Lines
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Table
 
-__all__ = ["Line", "Lines", "jobs", "run"]
+__all__ = ["Line", "Lines", "earlier_lines", "jobs", "run"]
+
+Found: TypeAlias = tuple[dict[str, Any], Table]
 
 _COLUMNS = [
     Column("job", key="job"),
@@ -35,18 +40,34 @@ def jobs() -> dict[str, Lines]:
     return {"patches": patches.lines, "video": video.lines}
 
 
-def run(quick: bool = False) -> tuple[dict[str, Any], Table]:
-    """Compare all jobs, one after the other."""
-    figures: dict[str, Any] = {}
-    rows: list[dict[str, Any]] = []
-    for name, lines in jobs().items():
+def run(quick: bool = False, only: Sequence[str] = (), before: Sequence[Mapping[str, Any]] = ()) -> Found:
+    """Compare jobs, one after the other.
+
+    Args:
+        quick: tiny sizes, to see that it works.
+        only: names of the jobs to be done; none: all.
+        before: lines of an earlier run, kept where their jobs are not done now.
+    """
+    chosen = {name: lines for name, lines in jobs().items() if not only or name in only}
+    rows = [dict(row) for row in before if row["part"] not in chosen]
+    left_out: dict[str, str] = {}
+    for name, lines in chosen.items():
         try:
             for line in lines(quick):
                 minus = line.ours - line.simple
-                figures |= {line.key: minus}
-                rows.append({**asdict(line), "minus": minus})
+                rows.append({"part": name, **asdict(line), "minus": minus})
                 print(f"{line.job}: {line.ours:.2f} - {line.simple:.2f} = {minus:+.2f} {line.unit}", file=sys.stderr)
         except UserError as error:
-            figures[f"left_out_{name}"] = str(error)
+            left_out[f"left_out_{name}"] = str(error)
             print(f"left out {name}: {error}", file=sys.stderr)
-    return {**figures, "lines": rows}, Table.of(_COLUMNS, rows)
+    rows.sort(key=lambda row: list(jobs()).index(row["part"]))
+    return {row["key"]: row["minus"] for row in rows} | left_out | {"lines": rows}, Table.of(_COLUMNS, rows)
+
+
+def earlier_lines(path: Path) -> list[dict[str, Any]]:
+    """The lines of jobs that there still are, of an earlier run's figures; none where there is no such file."""
+    try:
+        rows = json.loads(path.read_text())["figures"]["lines"]
+        return [row for row in rows if row["part"] in jobs()]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []

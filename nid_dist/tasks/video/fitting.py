@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float32
 
 from nid_dist.coding.fit import Fit
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution
 from nid_dist.config.schema import Config
@@ -33,6 +34,14 @@ class VideoFit(Fit):
     """
 
     decomposition: Decomposition  # with a model of its own, whose heads have been fitted anew
+
+    @property
+    def judgement(self) -> Judgement:
+        """The noise of the background, and whether it is the dictionary that shows it or still detail."""
+        picture, details = self.render(), [scene.detail for scene in self.decomposition.scenes]
+        share = max(float(detail.var() / max(picture.var(), 1e-12)) for detail in details)
+        remarks = (f"still detail carries {min(share, 1.0):.0%} of the background's contrast",) if share > 0.5 else ()
+        return Judgement(self.decomposition.background.noise, remarks=remarks)
 
     @property
     def background(self) -> Float32[np.ndarray, "T H W d"]:

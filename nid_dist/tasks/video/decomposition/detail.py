@@ -9,7 +9,6 @@ told from the wall behind it. The constant is the mean under Tukey's weights, an
 doubt: as in Wiener's filter, by the energy of the details around it.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,10 +17,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import uniform_filter
 from torch import Tensor
-from tqdm import tqdm
 
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.model import Model
+from nid_dist.progress import phase
 from nid_dist.tasks.video.decomposition.components import frame_chunks
 from nid_dist.tasks.video.decomposition.foreground import THRESHOLD, noise_level
 from nid_dist.tasks.video.decomposition.refinement import HEADS, Background, atoms_of
@@ -105,7 +104,7 @@ class _LeftOver:
     ) -> Iterator[tuple[Float[Tensor, "R r C d"], Bool[Tensor, "R r C"], Float[Tensor, "R C d"]]]:
         """Frames less f, some rows at a time, which pixels are known, and the median of each row; 0 is unknown."""
         task, count = self._task, self._in_a_row
-        with tqdm(total=len(rows) * count, desc=name, unit="frame", disable=not sys.stderr.isatty()) as progress:
+        with phase(name, len(rows) * count, "frames") as progress:
             for part in frame_chunks(task, rows, self._device, _FLOATS // count):
                 places = [row * count + each for row in part for each in range(count)]
                 frames = [self._frames[place] for place in places]
@@ -115,7 +114,7 @@ class _LeftOver:
                 rest = (task.values(frames, self._device) - estimate).unflatten(0, (len(part), count))
                 known = torch.where(kept[..., None], rest, float("nan"))
                 yield torch.where(kept[..., None], rest, 0), kept, known.nanmedian(1).values
-                progress.update(len(places))
+                progress.advance(len(places))
 
 
 def _first_look(left_over: _LeftOver, model: Model) -> tuple[Float[Tensor, "C d"], float, float]:

@@ -6,14 +6,12 @@ biweight until passers-by have no say. For the heads every frame enters only thr
 that memory does not depend on the video's length.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from tqdm import tqdm
 
 from nid_dist.code import Code
 from nid_dist.coding.solvers.irls import RobustSolution, robust_weights, solve_irls
@@ -21,6 +19,7 @@ from nid_dist.data.sampler import coordinate_subset
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.progress import phase
 from nid_dist.tasks.video.decomposition.components import frame_chunks
 from nid_dist.tasks.video.decomposition.foreground import noise_level
 from nid_dist.tasks.video.task import VideoTask
@@ -85,8 +84,7 @@ class _CodeFit:
         task, device = self._task, self._model.device
         # Evaluated once for all frames: the heads stay as they are meanwhile.
         self._atoms = atoms_of(self._model, self._numbers, self._model.coords)
-        hidden = not sys.stderr.isatty()
-        with tqdm(total=len(self._frames), desc=name, unit="frame", disable=hidden) as progress:
+        with phase(name, len(self._frames), "frames") as progress:
             for frames in frame_chunks(task, self._frames, device):
                 values, self._kept = task.values(frames, device), task.weights(frames, device)
                 solution = solve_irls(
@@ -102,7 +100,7 @@ class _CodeFit:
                     tolerance=_TOLERANCE,
                 )
                 yield values, solution
-                progress.update(len(frames))
+                progress.advance(len(frames))
 
     @torch.no_grad()
     def weights(self, values: Float[Tensor, "T C d"], solution: RobustSolution) -> Float[Tensor, "T C"]:

@@ -1,16 +1,15 @@
 """Everything that a decomposition leaves in a folder."""
 
-import sys
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
-from tqdm import tqdm
 
 from nid_dist.export import export
 from nid_dist.files import replacing, write_json
+from nid_dist.progress import track
 from nid_dist.tasks.video.decomposition.components import ACTIVE, PRESENT
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
 from nid_dist.tasks.video.decomposition.foreground import THRESHOLD
@@ -54,8 +53,7 @@ def decompose(
     names = [video_name(name, lossless) for name in ("side_by_side", "background", "transients", "foreground")]
     with ExitStack() as opened:
         both, *parts = (opened.enter_context(writing(out / name, shown_rate, lossless=lossless)) for name in names)
-        progress = tqdm(moments, total=total, desc="writing", unit="frame", disable=not sys.stderr.isatty())
-        for place, moment in enumerate(progress):
+        for place, moment in enumerate(track(moments, "writing", "frames", total)):
             pictures = list(panels(moment).values())
             time = moment.time - float(video.times[0])
             both.add(np.concatenate(pictures, 1), time)
