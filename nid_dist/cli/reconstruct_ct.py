@@ -15,7 +15,6 @@ from nid_dist.files import new_folder
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.tasks.ct.fitting import RIDGE, require_slices, usual_methods, write_fits
-from nid_dist.tasks.ct.reconstruction import MODEL_ERROR
 from nid_dist.tasks.ct.sinograms import read_scan
 
 SOLVERS = ("map", "ridge", "omp", "fista", "init")
@@ -51,8 +50,8 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--model-error",
         type=float,
-        default=MODEL_ERROR,
-        help="standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise",
+        help="standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise; "
+        "default: as the scan says",
     )
     add_device_option(parser)
     return parser

@@ -31,20 +31,39 @@ class Prior:
         return torch.eye(len(basis), dtype=torch.float64, device=basis.device) / floor + (basis * excess) @ basis.t()
 
 
-def learn_prior(mean: Float[Tensor, "r"], second_moment: Float[Tensor, "r r"], count: int, rank: int) -> Prior:
-    """The most likely Gaussian of `count` merged heads, given their mean and the mean of their outer products.
+def learn_prior(heads: Float[Tensor, "N r"], rank: int) -> Prior:
+    """The Gaussian of which N merged heads are a sample; at most `rank` of its directions are kept.
 
-    At most `rank` directions are kept. Those that the heads do not span get the variance of the weakest that they do.
+    The variance in all other directions is what the heads have there, and besides what a new one will have: by how much
+    each of them is missed by the affine hull of the others, which few heads of many numbers leave far away.
     """
-    covariance = second_moment.double() - torch.outer(mean.double(), mean.double())
-    values, vectors = torch.linalg.eigh(covariance)
+    mean = heads.double().mean(0)
+    centred = heads.double() - mean
+    count, size = centred.shape
+    # Of the two matrices with these eigenvalues the smaller.
+    if count <= size:
+        gram = centred @ centred.t()
+        values, vectors = torch.linalg.eigh(gram / count)
+        vectors = centred.t() @ (vectors / (count * values).clamp_min(1e-300).sqrt())
+        missed = _missed(gram).mean()
+    else:
+        values, vectors = torch.linalg.eigh(centred.t() @ centred / count)
+        missed = values.new_zeros(())
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
-    spanned = max(1, min(count - 1, len(values), int((values > 1e-9 * values[0].clamp_min(1e-300)).sum())))
+    spanned = max(1, min(count - 1, size, int((values > 1e-9 * values[0].clamp_min(1e-300)).sum())))
     kept = max(1, min(rank, spanned))
-    rest = values[kept:spanned]
-    floor = rest.mean() if len(rest) else values[kept - 1]
+    floor = (values[kept:spanned].sum() + missed) / (size - kept) if kept < size else values[-1]
     floor = floor.clamp_min(1e-9 * values[0]).clamp_min(1e-12)
-    return Prior(mean.double(), vectors[:, :kept].contiguous(), values[:kept].clamp_min(floor), floor)
+    return Prior(mean, vectors[:, :kept].contiguous(), values[:kept].clamp_min(floor), floor)
+
+
+def _missed(gram: Float[Tensor, "N N"]) -> Float[Tensor, "N"]:
+    """Squared distances of points from the affine hulls of the others, from inner products about their mean."""
+    scale = gram.diagonal().mean().clamp_min(1e-300)
+    # With an expensive constant in each point, only combinations whose weights sum to one come near a point.
+    added = 1e-9 * scale
+    system = gram + 1e3 * scale + added * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+    return (1 / torch.linalg.inv(system).diagonal() - added).clamp_min(0)
 
 
 class StoredPrior(nn.Module):

@@ -48,35 +48,6 @@ def whiten_features(dictionary: Dictionary, coords: Float[Tensor, "C m"]) -> Non
 
 
 @torch.no_grad()
-def principal_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], signals: Float[Tensor, "S C d"]) -> bool:
-    """Let the trunk's last layer give the signals' principal components among all that its many inputs can be.
-
-    They are orthonormal on `coords`, and span as much of the signals as that many features can. The dictionary is
-    changed in place, where its last shared layer is linear and has more inputs than outputs.
-    """
-    trunk = dictionary.trunk
-    if not trunk.linear_output or not len(trunk.layers):
-        return False
-    last = trunk.layers[-1]
-    assert isinstance(last, torch.nn.Linear)
-    if last.in_features <= last.out_features:
-        return False
-    space = _FeatureSpace(trunk.hidden(coords))
-    if space.rank < last.out_features:
-        return False
-    # The channels of a signal are signals here: features have none.
-    points = space.project(signals).unflatten(1, (signals.shape[2], space.rank)).flatten(0, 1)
-    # Directions that the signals lack come in the order of the inputs' own variance.
-    filling = torch.logspace(-12, -9, space.rank, dtype=points.dtype, device=points.device).diag()
-    scatter = points.t() @ points
-    directions = torch.linalg.eigh(scatter / scatter.diagonal().sum().clamp_min(1e-300) + filling).eigenvectors
-    weight = (space.to_heads @ directions.flip(1)[:, : last.out_features]).t()
-    last.weight.copy_(weight.to(last.weight.dtype))
-    last.bias.copy_(-(weight @ space.mean).to(last.bias.dtype))
-    return True
-
-
-@torch.no_grad()
 def initialise_heads(
     dictionary: Dictionary,
     coords: Float[Tensor, "C m"],

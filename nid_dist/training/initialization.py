@@ -4,13 +4,15 @@ import torch
 from torch import Tensor
 
 from nid_dist.config.schema import Optimizer
-from nid_dist.dictionary.initialization import initialise_heads, principal_features, whiten_features
+from nid_dist.dictionary.initialization import initialise_heads, whiten_features
+from nid_dist.dictionary.principal_features import principal_features
 from nid_dist.model import Model, seeded
 from nid_dist.parallel.world import World
 from nid_dist.precision import full_precision
 from nid_dist.tasks.base import Task
 
 _SIGNALS = 8192
+_FOR_EACH = 4  # signals for each principal component: more would change no component that matters
 _FLOATS = 2**25  # of the sample for initial values: 128 MiB
 
 
@@ -25,6 +27,8 @@ def initialise(model: Model, task: Task, world: World) -> None:
     sample = None
     if config.init != "random" and dictionary.linear:
         count = max(16, min(_SIGNALS, _FLOATS // (len(model.coords) * model.channels)))
+        if config.init == "principal":
+            count = min(count, _FOR_EACH * config.width)
         sample = world.raise_on_all_ranks(lambda: task.sample(count)).to(world.device)
     if config.whiten:
         wanted = sample if config.init == "principal" else None

@@ -7,7 +7,7 @@ from nid_dist.config.schema import Encoding
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.dictionary import initialization
 from nid_dist.dictionary.dictionary import Dictionary
-from nid_dist.dictionary.initialization import initialise_heads, principal_features, whiten_features
+from nid_dist.dictionary.initialization import initialise_heads, whiten_features
 
 
 def make(m: int = 2, d: int = 1, experts: int = 60, width: int = 40, scale: float = 6.0, **options) -> Dictionary:
@@ -193,43 +193,6 @@ def test_draws_come_from_the_generator_only():
         initialise_heads(dictionary, coords, signals(9, coords, 1), "cosine", torch.Generator().manual_seed(4))
         made.append(dictionary.experts.rows.detach())
     assert torch.equal(*made)
-
-
-@pytest.mark.parametrize("d", [1, 2])
-def test_principal_features_hold_as_much_as_so_many_can(d):
-    """Against the best approximation of rank 12, from a singular value decomposition."""
-    coords = coordinate_grid((10, 10))
-    encoding = Encoding(kind="spline", features=100)
-    config = DictionaryConfig(experts=20, width=12, encoding=encoding, shared_layers=1)
-    dictionary = Dictionary(config, 2, d, torch.Generator().manual_seed(0))
-    sample = signals(60, coords, d)
-    assert principal_features(dictionary, coords, sample)
-    features = dictionary.trunk(coords).detach().double()
-    assert features.mean(0).abs().max() < 1e-3
-    assert torch.allclose(features.t() @ features / 100, torch.eye(12, dtype=torch.double), atol=1e-3)
-    centred = (sample - sample.mean(1, keepdim=True)).double().transpose(1, 2).flatten(0, 1)
-    rest = centred - centred @ features @ features.t() / 100
-    best = torch.linalg.svdvals(centred)[12:].square().sum()
-    assert rest.square().sum() == pytest.approx(best.item(), rel=1e-2)
-
-
-def test_principal_features_of_few_signals():
-    coords = coordinate_grid((8, 8))
-    config = DictionaryConfig(experts=20, width=16, encoding=Encoding(kind="cosine", features=40), shared_layers=1)
-    dictionary = Dictionary(config, 2, 1, torch.Generator().manual_seed(0))
-    assert principal_features(dictionary, coords, signals(3, coords, 1))
-    features = dictionary.trunk(coords).detach().double()
-    assert torch.allclose(features.t() @ features / 64, torch.eye(16, dtype=torch.double), atol=1e-3)
-
-
-def test_features_without_a_choice_stay():
-    coords = coordinate_grid((8, 8))
-    for options in ({"width": 40}, {"width": 8, "shared_layers": 0}, {"width": 8, "trunk_output": "activated"}):
-        config = DictionaryConfig(**{"experts": 20, "shared_layers": 1, "encoding": Encoding(features=30), **options})
-        dictionary = Dictionary(config, 2, 1, torch.Generator().manual_seed(0))
-        before = dictionary.trunk(coords).detach()
-        assert not principal_features(dictionary, coords, signals(9, coords, 1))
-        assert torch.equal(dictionary.trunk(coords).detach(), before)
 
 
 @pytest.mark.parametrize("flat", [1, 3], ids=["all signals flat", "some"])

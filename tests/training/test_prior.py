@@ -1,13 +1,13 @@
-"""The prior that a training ends with: moments of the merged heads of its codes, on one rank or on several."""
+"""The prior that a training ends with: moments of dense heads, on one rank or on several."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import nid_dist
 from nid_dist.coding.method import Method
-from nid_dist.coding.solvers import solve_codes
 from nid_dist.config import Config
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
@@ -16,7 +16,7 @@ from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.process_group_world import ProcessGroupWorld
 from nid_dist.parallel.world import World
 from nid_dist.tasks.images.task import ImageTask
-from nid_dist.training.prior import update_prior
+from nid_dist.training.prior import RIDGE, update_prior
 from tests.parallel.processes import run as run_processes
 from tests.tiny import images, run, tiny
 
@@ -29,20 +29,25 @@ def config_of(images: Path, folder: Path, *more: str) -> Config:
     return tiny(images, folder, "coding.prior_rank=6", "coding.prior_signals=37", "coding.ridge=1e-3", *more)
 
 
-def test_moments_of_merged_heads(images: Path, tmp_path: Path) -> None:
+def test_moments_of_dense_heads(images: Path, tmp_path: Path) -> None:
+    """Heads fitted by least squares, with numpy, and their mean and covariance."""
     task = ImageTask(config_of(images, tmp_path))
     model = task.model()
     assert model.prior is None
     update_prior(model, task, World(Topology(32)))
     sample = task.sample(37)
-    code = solve_codes(model.dictionary, sample, 4, 2, 1e-3).code
-    rows = model.dictionary.experts.rows.detach()
-    heads = torch.stack([v @ rows[j] for v, j in zip(code.values, code.indices, strict=True)])
-    heads[:, -3:] += code.bias
+    with torch.no_grad():
+        features = model.dictionary.trunk(sample.coords).double().numpy()
+    centred, target = features - features.mean(0), sample.values.double().numpy()
+    gram = centred.T @ centred / len(centred)
+    system = gram + RIDGE * np.trace(gram) / len(gram) * np.eye(len(gram))
+    weight = np.linalg.solve(system, np.einsum("ch,scd->shd", centred, target) / len(centred)).transpose(0, 2, 1)
+    offset = target.mean(1) - weight @ features.mean(0)
+    heads = np.concatenate([weight.reshape(len(weight), -1), offset], 1)
     assert model.prior is not None
-    torch.testing.assert_close(model.prior.mean, heads.mean(0), rtol=1e-4, atol=1e-5)
-    values = torch.linalg.eigvalsh(torch.cov(heads.t(), correction=0)).flip(0)
-    torch.testing.assert_close(model.prior.variances, values[:6], rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(model.prior.mean, heads.mean(0), rtol=1e-3, atol=1e-4)
+    values = np.linalg.eigvalsh(np.cov(heads.T, bias=True))[::-1]
+    np.testing.assert_allclose(model.prior.variances, values[:6], rtol=1e-3, atol=1e-6)
     basis = model.prior.basis
     torch.testing.assert_close(basis.t() @ basis, torch.eye(6), rtol=0, atol=1e-5)
 

@@ -38,26 +38,28 @@ def posterior(
     Raises:
         UserError: for deep experts, which have no merged head.
     """
-    if not isinstance(dictionary.experts, LinearHeads):
-        raise UserError(
-            "solver map",
-            found="deep experts (dictionary.private_layers of 2 or more)",
-            expected="linear heads, whose sum is a head again",
-            hint="choose another solver",
-        )
-    known = gather_statistics(dictionary.trunk, measurement, measured)
-    channels, width = dictionary.channels, dictionary.experts.width
-    features, signals = _with_constant(known)
-    precision, right = prior.precision(), prior.precision() @ prior.mean.double()
-    scale = known.count / noise**2
-    means = right.expand(len(measured), -1).clone()
-    for channel in range(channels):
-        own = torch.arange(channel * width, (channel + 1) * width, device=measured.device)
-        own = torch.cat([own, own.new_tensor([channels * width + channel])])
-        precision[own[:, None], own] += scale * features
-        means[:, own] += scale * signals[:, :, channel]
+    known = _statistics(dictionary, measurement, measured)
+    gram, cross = _of_heads(dictionary, known)
+    scale, precision = known.count / noise**2, prior.precision()
+    means = precision @ prior.mean.double() + scale * cross
+    precision += scale * gram
     factor = torch.linalg.cholesky(precision)
     return Posterior(torch.cholesky_solve(means.t(), factor).t(), precision, known)
+
+
+@torch.no_grad()
+@full_precision()
+def heads_operator(
+    dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"]
+) -> tuple[Float[Tensor, "r r"], Float[Tensor, "T r"], Float[Tensor, "T"]]:
+    """A^T A, A^T y and |y|^2 for the matrix A from merged heads to measurements, in float64.
+
+    Raises:
+        UserError: for deep experts, which have no merged head.
+    """
+    known = _statistics(dictionary, measurement, measured)
+    gram, cross = _of_heads(dictionary, known)
+    return known.count * gram, known.count * cross, measured.double().square().sum((1, 2))
 
 
 @torch.no_grad()
@@ -84,6 +86,31 @@ def solve_map(
     found = solve_omp(problem, k, blocks, ridge)
     error = _residual(dictionary, known.statistics, found.code)
     return Solution(found.code, error, Log([{"support": float(found.code.values.shape[1]), "residual": error.mean()}]))
+
+
+def _statistics(dictionary: Dictionary, measurement: Measurement, measured: Float[Tensor, "T M d"]) -> Statistics:
+    if not isinstance(dictionary.experts, LinearHeads):
+        raise UserError(
+            "solver map",
+            found="deep experts (dictionary.private_layers of 2 or more)",
+            expected="linear heads, whose sum is a head again",
+            hint="choose another solver",
+        )
+    return gather_statistics(dictionary.trunk, measurement, measured)
+
+
+def _of_heads(dictionary: Dictionary, known: Statistics) -> tuple[Float[Tensor, "r r"], Float[Tensor, "T r"]]:
+    """Inner products of what merged heads are measured as, and of these with the signals: means over measurements."""
+    features, signals = _with_constant(known)
+    channels, width = dictionary.channels, dictionary.trunk.out_dim
+    gram = features.new_zeros(channels * (width + 1), channels * (width + 1))
+    cross = features.new_zeros(len(signals), len(gram))
+    for channel in range(channels):
+        own = torch.arange(channel * width, (channel + 1) * width, device=features.device)
+        own = torch.cat([own, own.new_tensor([channels * width + channel])])
+        gram[own[:, None], own] = features
+        cross[:, own] = signals[:, :, channel]
+    return gram, cross
 
 
 def _with_constant(known: Statistics) -> tuple[Float[Tensor, "h1 h1"], Float[Tensor, "T h1 d"]]:

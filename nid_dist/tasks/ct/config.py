@@ -14,6 +14,9 @@ class PhantomsSection(ImagesSection):
     source: Literal["phantoms"] = Field(description="phantoms of a head, made from a seed")
     phantoms: PositiveInt = Field(4096, description="how many are made, all splits together")
     phantoms_seed: NonNegativeInt = Field(0, description="of them, which do not follow training.seed")
+    slices: PositiveInt | None = Field(
+        None, description="of a volume of ellipsoids, which so many phantoms, one after the other, are; null: of a head"
+    )
 
     @model_validator(mode="after")
     def _check_size(self) -> "PhantomsSection":

@@ -20,7 +20,7 @@ from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import replacing, write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
-from nid_dist.tasks.ct.reconstruction import MODEL_ERROR, Reconstructor
+from nid_dist.tasks.ct.reconstruction import Reconstructor
 from nid_dist.tasks.ct.sinograms import Scan, read_scan
 from nid_dist.tasks.images.config import ImagesSection
 
@@ -65,7 +65,7 @@ def fit(
     signals: Sequence[Any],
     methods: Sequence[str | Method] | None,
     *,
-    model_error: float = MODEL_ERROR,
+    model_error: float | None = None,
     truth: Float[np.ndarray, "S S"] | None = None,
 ) -> Iterator[dict[str, ScanFit]]:
     """Fit scans, one after the other: the fits of each by the methods' labels.
@@ -76,7 +76,8 @@ def fit(
         model: of whole grey images.
         signals: each a `Scan`, or a sinogram and its geometry as `read_scan` takes them.
         methods: None: `map` where there is a prior, `ridge` where there is a gate, otherwise `omp`.
-        model_error: standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise.
+        model_error: standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise;
+            None: as the scan says.
         truth: the slice, for `ScanFit.psnr`.
 
     Raises:

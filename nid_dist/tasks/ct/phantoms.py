@@ -129,17 +129,21 @@ def random_phantom(generator: np.random.Generator) -> Phantom:
     return Phantom(_within_range(ellipses, skull, brain))
 
 
-def phantom_names(count: int) -> list[str]:
-    """The standard phantom and `count` random ones, by name."""
-    return [STANDARD, *(f"phantom-{index:05d}" for index in range(count))]
+def phantom_names(count: int, *, standard: bool = True) -> list[str]:
+    """The standard phantom, unless it is not wanted, and `count` random ones, by name."""
+    return [*([STANDARD] if standard else []), *(f"phantom-{index:05d}" for index in range(count))]
+
+
+def phantom_index(name: str) -> int:
+    """The number of a random phantom of `phantom_names`."""
+    return int(name.removeprefix("phantom-"))
 
 
 def named_phantom(name: str, seed: int) -> Phantom:
     """A phantom of `phantom_names`: the phantom, which depends on the seed and its name alone."""
     if name == STANDARD:
         return shepp_logan()
-    index = int(name.removeprefix("phantom-"))
-    return random_phantom(np.random.default_rng(np.random.SeedSequence([seed, index])))
+    return random_phantom(np.random.default_rng(np.random.SeedSequence([seed, phantom_index(name)])))
 
 
 def _turn(ellipses: Float64[np.ndarray, "E 6"], angle: float) -> None:

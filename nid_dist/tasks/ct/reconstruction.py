@@ -3,6 +3,7 @@
 Nothing here takes an image: what is known of a new signal is its sinogram, the geometry and the dose.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution
+from nid_dist.coding.solvers.evidence import likely_noise
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.device import Stopwatch, to_device
 from nid_dist.fitting import fit_signals
@@ -22,9 +24,6 @@ from nid_dist.measurements.noise import Dose
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.measurements.sampling import Field, Measurement
 from nid_dist.model import Model
-
-MODEL_ERROR = 0.005
-"""Standard deviation that a sinogram has from that of the nearest f the dictionary can be, in value times radius."""
 
 
 @dataclass
@@ -55,9 +54,13 @@ class Remembered:
 
 
 class Reconstructor:
-    """Solves codes of whole images on a square from sinograms of one geometry and dose; see `MODEL_ERROR`."""
+    """Solves codes of whole images on a square from sinograms of one geometry and dose.
 
-    def __init__(self, model: Model, geometry: Geometry, dose: Dose, model_error: float = MODEL_ERROR) -> None:
+    `model_error` is the standard deviation that a sinogram has from that of the nearest f the dictionary can be, in
+    value times radius; None: as the scans under the prior say, noise included.
+    """
+
+    def __init__(self, model: Model, geometry: Geometry, dose: Dose, model_error: float | None = None) -> None:
         self.model, self.geometry, self.dose, self.model_error = model, geometry, dose, model_error
         watch = Stopwatch(model.device)
         self.side = model.grid_shape[0]
@@ -69,7 +72,9 @@ class Reconstructor:
 
     @torch.no_grad()
     def prepare(self) -> None:
-        """Measure the trunk's features, which all signals of this geometry share."""
+        """Measure the trunk's features, which all signals of this geometry share, unless it has been done."""
+        if self.measurement.kept:
+            return
         watch = Stopwatch(self.model.device)
         self.measurement.remember(self.model.dictionary.trunk, _POINTS)
         self.seconds += watch.seconds()
@@ -89,8 +94,12 @@ class Reconstructor:
 
     def noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
         """Standard deviation of the measurements from what the dictionary can be, of noise and model together."""
-        deviation = self.dose.deviation(sinograms)
-        return float(np.sqrt(np.square(deviation, dtype=np.float64).mean() + self.model_error**2))
+        dose = float(np.square(self.dose.deviation(sinograms), dtype=np.float64).mean())
+        if self.model_error is not None:
+            return math.sqrt(dose + self.model_error**2)
+        self.prepare()
+        measured, prior = self._on_device(sinograms)[..., None], self.model.require_prior()
+        return max(likely_noise(self.model.dictionary, self.measurement, measured, prior), math.sqrt(dose))
 
     def solve(self, sinograms: Float32[np.ndarray, "T M"], methods: Sequence[Method]) -> dict[str, Solution]:
         """Solve the codes of scans, view by view, by each method: codes by the methods' labels.
@@ -100,13 +109,13 @@ class Reconstructor:
         Raises:
             UserError: when the gate or the prior that a method needs is not there.
         """
-        if not self.measurement.kept:
-            self.prepare()
-        noise = self.noise(sinograms)
+        self.prepare()
         measured = self._on_device(sinograms)[..., None]
         gate_input = self.gate_input(sinograms) if any(method.needs_gate for method in methods) else None
-        told = [replace(method, noise=noise) if method.name == "map" else method for method in methods]
-        return fit_signals(self.model, self.measurement, measured, told, gate_input)
+        if any(method.name == "map" for method in methods):
+            noise = self.noise(sinograms)
+            methods = [replace(method, noise=noise) if method.name == "map" else method for method in methods]
+        return fit_signals(self.model, self.measurement, measured, methods, gate_input)
 
     @torch.no_grad()
     def render(self, fit: Solution, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:

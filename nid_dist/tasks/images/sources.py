@@ -14,7 +14,8 @@ from nid_dist.data.reading import EXTENSIONS, image_size, read_image, to_colour
 from nid_dist.data.splits import SPLITS, Split, assign_splits
 from nid_dist.errors import UserError
 from nid_dist.tasks.ct.config import PhantomsSection
-from nid_dist.tasks.ct.phantoms import Phantom, named_phantom, phantom_names
+from nid_dist.tasks.ct.phantoms import Phantom, named_phantom, phantom_index, phantom_names
+from nid_dist.tasks.ct.volumes import neighbouring_slice
 from nid_dist.tasks.images.celeba import list_celeba
 from nid_dist.tasks.images.config import ImagesSection, PhotosSection
 
@@ -63,7 +64,8 @@ def list_images(signals: ImagesSection) -> dict[Split, list[ImageRef]]:
             no image left to train on.
     """
     if isinstance(signals, PhantomsSection):
-        names = assign_splits(phantom_names(signals.phantoms), signals.val, signals.test, where="the phantoms")
+        every = phantom_names(signals.phantoms, standard=signals.slices is None)
+        names = assign_splits(every, signals.val, signals.test, where="the phantoms")
         return _references(names, signals.limit, partial(_phantom_reference, signals))
     assert isinstance(signals, PhotosSection)
     if signals.source == "embedded":
@@ -110,7 +112,10 @@ def _embedded_reference(colour: Literal["rgb", "grey"], name: str) -> ImageRef:
 
 def _phantom_reference(signals: PhantomsSection, name: str) -> ImageRef:
     assert signals.size is not None
-    phantom = partial(named_phantom, name, signals.phantoms_seed)
+    if signals.slices is None:
+        phantom = partial(named_phantom, name, signals.phantoms_seed)
+    else:
+        phantom = partial(neighbouring_slice, phantom_index(name), signals.slices, signals.phantoms_seed)
     return ImageRef(name, partial(_load_phantom, phantom, signals.size, signals.colour), phantom=phantom)
 
 

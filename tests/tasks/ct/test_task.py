@@ -66,7 +66,11 @@ def test_trains_evaluates_and_learns(ct_run: Path) -> None:
     model = load(ct_run)
     task = make_task(model.config)
     figures = task.evaluate(model, alone(task))
-    assert set(figures) == {"val/db_omp2", *(f"val/db_{name}_4" for name in ("init", "ridge", "omp2", "map2"))}
+    assert set(figures) == {
+        "val/db_omp2",
+        *(f"val/db_{name}_4" for name in ("init", "ridge", "omp2", "map2")),
+        "val/mahalanobis",
+    }
     assert figures["val/db_map2_4"] > figures["val/db_omp2_4"] and figures["val/db_ridge_4"] > figures["val/db_init_4"]
     images = np.stack([named_phantom(f"phantom-{i:05d}", 0).image(17) for i in range(10, 50)])
     mean = float(np.mean([-10 * np.log10(np.square(image - images.mean(0)).mean()) for image in images[:8]]))
