@@ -26,7 +26,6 @@ _COMMON = (
     "coding.prior_signals=20000",
     "coding.mixture=32",
     "training.steps=100000",
-    "training.checkpoint_every=0",
     *QUIET,
 )
 _PHOTOS = ("signals.short_side=192", "signals.val=[retina]", "signals.test=[astronaut, chelsea, coffee]")
@@ -42,7 +41,12 @@ _TINY = (
 def dictionary(kind: str, quick: bool) -> Model:
     """The dictionary of `faces` or of `photos`, trained on what is not held out."""
     with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, redirect_stderr(nowhere):
-        given = [*_of(kind), f"training.max_seconds={_SECONDS}", f"logging.run_dir={folder}/run", *(_TINY if quick else ())]
+        given = [
+            *_of(kind),
+            f"training.max_seconds={_SECONDS}",
+            f"logging.run_dir={folder}/run",
+            *(_TINY if quick else ()),
+        ]
         return train(load_config("quickstart", [*_COMMON, *given]))
 
 

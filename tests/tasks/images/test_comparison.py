@@ -22,22 +22,28 @@ def test_everything_is_compared_and_written(folder: Path, capsys: pytest.Capture
     assert main(["--config", str(folder / "images.yaml")]) == 0
     out = folder / "runs" / "results-images"
     groups = ("16x16", "20x20")
-    pictures = {f"{kind}-{group}.png" for kind in ("grid", "seconds") for group in groups}
+    pictures = {f"{kind}-{group}.png" for kind in ("grid", "seconds", "bytes") for group in groups}
     assert {path.name for path in out.iterdir()} == {"table.md", "results.json", *pictures}
     results = json.loads((out / "results.json").read_text())
     ours = [f"{name}, {way}" for name in ("NID, patches", "NID whole") for way in WAYS]
-    assert [row["method"] for row in results["means"][: len(ours) + 3]] == [*ours, *NETWORKS]
+    fixed = [f"{name}, best k={k}" for name in ("DCT", "PCA") for k in (4, 9)]
+    assert [row["method"] for row in results["means"][: len(ours) + 7]] == [*ours, *fixed, *NETWORKS]
     rows = [row for row in results["rows"] if row["group"] == "16x16"]
     assert {row["image"] for row in rows} == {"e.png"}
     by = {row["method"]: row for row in rows}
     # 2 x 2 patches of 4 coefficients and 3 biases; whole images have one.
     assert by["NID, patches, OMP"]["numbers"] == 4 * 7 and by["NID whole, OMP"]["numbers"] == 7
+    assert by["DCT, best k=4"]["numbers"] == 4 * 7 and by["DCT, best k=4"]["shared"] == 0
+    assert by["PCA, best k=4"]["shared"] == 192**2 and by["PCA, best k=9"]["psnr_db"] > by["PCA, best k=4"]["psnr_db"]
     assert by["SIREN"]["numbers"] == 3 * 8 + 9 * 8 + 9 * 3 and by["SIREN"]["shared"] == 0
     assert by["SIREN"]["gmac"] == pytest.approx(256 * (2 * 8 + 8 * 8 + 8 * 3) / 1e9)
     for name in ("NID, patches", "NID whole"):
         assert by[f"{name}, OMP"]["psnr_db"] > by[f"{name}, init"]["psnr_db"] - 0.5
         assert by[f"{name}, ridge"]["psnr_db"] >= by[f"{name}, + 10 steps"]["psnr_db"] - 1e-3
     assert all(row["lpips"] is None and row["seconds"] > 0 for row in rows)
+    sizes = {row["method"]: row for row in results["bytes"] if row["group"] == "16x16"}
+    assert len(sizes) == 3 * 4 and all(row["bytes"] > 0 for row in sizes.values())
+    assert sizes["NID, patches, compact, 34 dB"]["quality"] == 34 and "times WebP's" in (out / "table.md").read_text()
     said = capsys.readouterr()
     assert "training NID, patches" in said.err and "learning the start of meta" in said.err
     assert f"next: look at {out}/grid-16x16.png" in said.out
