@@ -47,7 +47,7 @@ def dictionary(kind: str, quick: bool) -> Model:
             f"logging.run_dir={folder}/run",
             *(_TINY if quick else ()),
         ]
-        return train(load_config("quickstart", [*_COMMON, *given]))
+        return train(load_config("quickstart", [*_COMMON, *given])).model.eval()
 
 
 def _of(kind: str) -> tuple[str, ...]:

@@ -30,8 +30,7 @@ def test_the_means_of_a_finer_image_are_the_given_pixels(model: Model) -> None:
     by_hand = picture.reshape(12, 2, 16, 2, 3).mean((1, 3))
     assert fit.psnr == pytest.approx(psnr(by_hand, coarse), abs=1e-3)
     assert fit.psnr > psnr(np.broadcast_to(coarse.mean((0, 1)), coarse.shape), coarse) + 8
-    blocks = coarse.repeat(2, 0).repeat(2, 1)
-    assert psnr(picture, IMAGE) > psnr(blocks, IMAGE) - 1
+    assert psnr(picture, IMAGE) > 30
 
 
 def test_a_scale_that_is_not_whole_is_shown_from_the_next_grid(model: Model) -> None:
