@@ -65,7 +65,9 @@ class Reconstructor:
         watch = Stopwatch(model.device)
         self.side = model.grid_shape[0]
         self._back_projection = BackProjection(geometry, self.side)
-        radon = Radon(geometry, nodes_for(self.side), model.device)
+        tomography = model.config.tomography
+        finer = 1 if tomography is None else tomography.finer
+        radon = Radon(geometry, nodes_for(finer * self.side), model.device)
         self.measurement = Remembered(radon)
         self.seconds = watch.seconds()
         """Spent on the geometry, before any scan."""
