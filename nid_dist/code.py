@@ -7,12 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Int64
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from nid_dist.compact.file import is_compact, load_compact
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.files import replacing
@@ -128,8 +130,22 @@ def save_codes(
         save_file(tensors, temporary, metadata=header)
 
 
+def dequantized(
+    values: Int64[np.ndarray, "T n"], biases: Int64[np.ndarray, "T d"], step: float, bias_step: float
+) -> Code:
+    """The code of whole numbers of steps: as many coefficients as the longest has, experts ascending.
+
+    Zeros fill up the others' rows, at experts that these do not use.
+    """
+    count = max(1, int((values != 0).sum(1).max(initial=0)))
+    indices = np.sort(np.argsort(values == 0, axis=1, kind="stable")[:, :count], axis=1)
+    chosen = np.take_along_axis(values, indices, 1)
+    scaled = [(whole * np.float64(unit)).astype(np.float32) for whole, unit in ((chosen, step), (biases, bias_step))]
+    return Code(torch.from_numpy(scaled[0]), torch.from_numpy(scaled[1]), torch.from_numpy(indices))
+
+
 def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
-    """Read codes that a fit, or `Code.save`, wrote.
+    """Read codes that a fit, or `Code.save`, wrote, in full (`codes.safetensors`) or compact (`SOLVER.nidc`).
 
     Returns:
         The codes by method, on the CPU, and the facts that were written with them.
@@ -137,6 +153,10 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
     Raises:
         UserError: when it is not such a file.
     """
+    if is_compact(path):
+        symbols, facts = load_compact(path)
+        code = dequantized(symbols.values, symbols.biases, facts["step"], facts["bias_step"])
+        return {facts["methods"][0]: code}, facts
     try:
         with safe_open(path, framework="pt") as file:
             facts = json.loads((file.metadata() or {})["nid_dist"])

@@ -27,6 +27,7 @@ FLOORS = (
     (
         "samples",
         "code",
+        "compact.*",
         "merging.*",
         "device",
         "graphs",

@@ -13,10 +13,14 @@ from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.data.files import named_files
+from nid_dist.errors import UserError
+from nid_dist.evaluation.file_report import FileSignals, WriteReport
 from nid_dist.export import load
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.progress import track
+from nid_dist.tasks.images.compact import Compactness
+from nid_dist.tasks.images.report import report_images
 from nid_dist.tasks.registry import files_of
 
 RANGES = {
@@ -28,6 +32,8 @@ RANGES = {
     "noise": (1e-6, 1e6),
     "scale": (0.01, 64),
     "limit": (1, 1e9),
+    "step": (1e-6, 10),
+    "psnr": (10, 70),
 }
 _DEFAULT = ("init", "adam", "ridge", "omp")
 
@@ -40,6 +46,11 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="a new folder for codes, reconstructions and the table")
     add_method_options(parser)
     parser.add_argument("--stride", type=int, help="step between patches or windows; smaller ones blend overlaps")
+    parser.add_argument(
+        "--store", choices=("full", "compact"), default="full", help="compact: images' codes in few bytes, SOLVER.nidc"
+    )
+    parser.add_argument("--step", type=float, help="of compact coefficients; default: so that 0.1 dB are lost")
+    parser.add_argument("--psnr", type=float, help="dB that compact images are to have, by as many atoms as it takes")
     parser.add_argument("--scale", type=float, help="also write f at this multiple of the resolution, e.g. 2")
     add_device_option(parser)
     return parser
@@ -96,13 +107,20 @@ def command(arguments: Sequence[str] | None = None) -> int:
     model = load(options.dictionary, device=device.device)
     files = files_of(model.config, str(options.dictionary))
     paths = named_files(options.input, files.endings, files.noun)
+    write = _writer(options, files)
+    if options.psnr is not None and options.solver is None:
+        options.solver = ["omp"]
     methods = chosen_methods(options, model)
+    if options.psnr is not None and any(method.name != "omp" for method in methods):
+        raise UserError(
+            "--psnr", found=f"with --solver {' '.join(options.solver)}", expected="omp", hint="leave it out"
+        )
     with in_options(stride="--stride"):
         files.check_stride(options.stride, model.config)
     make_out_folder(options.out)
     print(device)
     signals = [(name, partial(files.read, path, model.config)) for name, path in paths]
-    report = files.report(
+    report = write(
         model,
         track(signals, "fitting", f"{files.noun}s"),
         methods,
@@ -114,10 +132,27 @@ def command(arguments: Sequence[str] | None = None) -> int:
     if report.rows:
         print(report.table.text())
         say_judged(report.judged, files.noun)
-        per = "codes.safetensors, comparison.png, reconstructions"
+        codes = "SOLVER.nidc" if options.store == "compact" else "codes.safetensors"
+        per = f"{codes}, comparison.png, reconstructions"
         print(f"wrote {options.out}: table.md, results.json; per {files.noun} {per}")
         print("next: look at comparison.png; read codes with nid_dist.load_codes")
     return without_result("nid-fit", report.failed, len(paths))
+
+
+def _writer(options: argparse.Namespace, files: FileSignals) -> WriteReport:
+    """What fits the files and writes their codes, as they are to be stored."""
+    if options.store == "full":
+        for name in ("step", "psnr"):
+            if getattr(options, name) is not None:
+                raise UserError(
+                    f"--{name}", found="with codes in full", expected="compact ones", hint="add --store compact"
+                )
+        return files.report
+    if files.noun != "image":
+        raise UserError("--store compact", found=f"for {files.noun}s", expected="images", hint="leave it out")
+    if options.step is not None and options.psnr is not None:
+        raise UserError("--step", found="with --psnr", expected="one of both", hint="leave one out")
+    return partial(report_images, compactness=Compactness(options.step, options.psnr))
 
 
 main = guarded("nid-fit", command)

@@ -39,6 +39,7 @@ from nid_dist.tasks.comparison import (
     Trained,
     Trial,
 )
+from nid_dist.tasks.images.compression import FAMILY, bytes_curves, bytes_table, compression_methods
 from nid_dist.tasks.images.fit import ImageArray, fit_image
 from nid_dist.tasks.images.photographs import PhotographComparison, photographs
 from nid_dist.tasks.images.preparation import prepare
@@ -81,8 +82,10 @@ class ImageComparison(PhotographComparison):
         perceptual = load_lpips(self.lpips)
         methods: list[ComparedMethod] = []
         trainings: list[Config] = []
+        trained: list[tuple[str, Model]] = []
         for dictionary in self.dictionaries:
             model, made = request.dictionary(self.with_overrides(dictionary))
+            trained += [] if dictionary.whole else [(dictionary.name, model)]
             methods += dictionary_methods(dictionary.name, model, whole=dictionary.whole)
             trainings.append(made)
         for name, baseline, learned in self.networks(request, trainings[0]):
@@ -91,6 +94,8 @@ class ImageComparison(PhotographComparison):
         last = {method.family: method.name for method in methods}
         chosen = {methods[0].name, *last.values()}
         methods = [replace(method, shown=method.name in chosen) for method in methods]
+        if trained:
+            methods += compression_methods(*trained[0])
         images, failed = photographs(request, trainings[0], self.limit)
         trials = [Trial(list(_subjects(images, side)), lambda: methods) for side in self.sides]
         return Specification(trials, partial(figures, perceptual), _original, show, report, failed=failed)
@@ -190,7 +195,9 @@ def _original(subject: Subject, image: ImageArray, _: Any) -> Cells:
 
 
 def report(outcomes: Sequence[Outcome]) -> Report:
-    """Means over the images, and the plot against seconds."""
+    """Means over the images, and the plots against seconds and against bytes."""
+    sized = [outcome for outcome in outcomes if outcome.method.family == FAMILY]
+    outcomes = [outcome for outcome in outcomes if outcome.method.family != FAMILY]
     averaged = means([outcome.row for outcome in outcomes], ["group", "method"])
     for mean in averaged:
         mean["image"] = f"{mean['group']}, mean of {mean['count']}"
@@ -199,7 +206,15 @@ def report(outcomes: Sequence[Outcome]) -> Report:
     for group in dict.fromkeys(outcome.row["group"] for outcome in outcomes):
         series = _series([outcome for outcome in outcomes if outcome.row["group"] == group])
         plots[f"seconds-{group}"] = Curves(series, "seconds per image", "PSNR (dB)", "PSNR against seconds")
-    return Report(Table.of(_COLUMNS, averaged), {"means": averaged}, curves=plots)
+    sizes: list[Row] = [
+        {**mean, "image": f"{mean['group']}, mean of {mean['count']}"}
+        for mean in means([outcome.row for outcome in sized], ["group", "method"])
+    ]
+    for group in dict.fromkeys(outcome.row["group"] for outcome in sized):
+        plots[f"bytes-{group}"] = bytes_curves([outcome for outcome in sized if outcome.row["group"] == group])
+    facts = {"means": averaged, "bytes": sizes}
+    tables = {"Bytes at a quality": bytes_table(sizes)} if sizes else {}
+    return Report(Table.of(_COLUMNS, averaged), facts, tables=tables, curves=plots)
 
 
 def _series(outcomes: Sequence[Outcome]) -> dict[str, tuple[ArrayLike, ArrayLike]]:

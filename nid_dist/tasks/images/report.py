@@ -13,6 +13,7 @@ from nid_dist.evaluation.file_report import FileSignals, Named, Report, Row, rep
 from nid_dist.evaluation.pictures import comparison, save_image
 from nid_dist.evaluation.report import Column
 from nid_dist.model import Model
+from nid_dist.tasks.images.compact import Compactness, compact, write_compact
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, fit_image, require_stride, write_codes
 from nid_dist.tasks.images.sources import list_images
@@ -42,6 +43,7 @@ def report_images(
     stride: int | None = None,
     scale: float | None = None,
     command: str,
+    compactness: Compactness | None = None,
 ) -> Report:
     """Fit images and write, per image, codes, reconstructions and error maps; for all, a table.
 
@@ -51,13 +53,14 @@ def report_images(
         stride: step between patches; None: no overlap.
         scale: also write the last method's f at this multiple of the image's resolution.
         command: to be recorded with the figures.
+        compactness: write quantised codes, a file of few bytes for each method, and judge these; None: as they are.
     """
     atoms = LastPrepared(model.dictionary)
 
     report = Report(_COLUMNS, "image")
 
     def fit(name: str, image: ImageArray, folder: Path) -> list[Row]:
-        return _report(model, name, image, methods, folder, stride, scale, atoms, report)
+        return _report(model, name, image, methods, folder, stride, scale, atoms, report, compactness)
 
     return report_signals(report, signals, fit, out, command)
 
@@ -72,13 +75,21 @@ def _report(
     scale: float | None,
     atoms: LastPrepared,
     report: Report,
+    compactness: Compactness | None,
 ) -> list[Row]:
     fits = fit_image(model, image, methods, stride, atoms)
+    found = {} if compactness is None else {label: compact(fit, compactness) for label, fit in fits.items()}
+    fits |= {label: each.fit for label, each in found.items()}
     last = methods[-1].label
     larger = None if scale is None else fits[last].render(scale=scale)
     shown = {label: fit.render() for label, fit in fits.items()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_codes(folder, fits, image=name)
+    sizes: dict[str, Row] = {label: {} for label in fits}
+    if compactness is None:
+        write_codes(folder, fits, image=name)
+    for label, each in found.items():
+        size = write_compact(folder / f"{label}.nidc", each, image=name)
+        sizes[label] = {"bytes_per_image": size, "bytes_per_signal": round(size / each.fit.code.signals, 1)}
     for label, picture in shown.items():
         save_image(folder / f"{label}.png", picture)
     title = f"{name}: {model.dictionary.num_experts} experts, {model.support} per signal"
@@ -88,7 +99,7 @@ def _report(
     judged = {label: fit.judgement for label, fit in fits.items()}
     report.judged[name] = judged[last]
     return [
-        {"image": name, "solver": label, **fit.figures(shown[label]), **judged[label].facts()}
+        {"image": name, "solver": label, **fit.figures(shown[label]), **judged[label].facts(), **sizes[label]}
         for label, fit in fits.items()
     ]
 

@@ -22,7 +22,7 @@ def test_everything_is_compared_and_written(folder: Path, capsys: pytest.Capture
     assert main(["--config", str(folder / "images.yaml")]) == 0
     out = folder / "runs" / "results-images"
     groups = ("16x16", "20x20")
-    pictures = {f"{kind}-{group}.png" for kind in ("grid", "seconds") for group in groups}
+    pictures = {f"{kind}-{group}.png" for kind in ("grid", "seconds", "bytes") for group in groups}
     assert {path.name for path in out.iterdir()} == {"table.md", "results.json", *pictures}
     results = json.loads((out / "results.json").read_text())
     ours = [f"{name}, {way}" for name in ("NID, patches", "NID whole") for way in WAYS]
@@ -38,6 +38,9 @@ def test_everything_is_compared_and_written(folder: Path, capsys: pytest.Capture
         assert by[f"{name}, OMP"]["psnr_db"] > by[f"{name}, init"]["psnr_db"] - 0.5
         assert by[f"{name}, ridge"]["psnr_db"] >= by[f"{name}, + 10 steps"]["psnr_db"] - 1e-3
     assert all(row["lpips"] is None and row["seconds"] > 0 for row in rows)
+    sizes = {row["method"]: row for row in results["bytes"] if row["group"] == "16x16"}
+    assert len(sizes) == 3 * 4 and all(row["bytes"] > 0 for row in sizes.values())
+    assert sizes["NID, patches, compact, 34 dB"]["quality"] == 34 and "times WebP's" in (out / "table.md").read_text()
     said = capsys.readouterr()
     assert "training NID, patches" in said.err and "learning the start of meta" in said.err
     assert f"next: look at {out}/grid-16x16.png" in said.out
