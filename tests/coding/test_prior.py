@@ -23,6 +23,7 @@ def test_a_gaussian_is_learned_from_its_sample():
     torch.testing.assert_close(prior.floor, torch.tensor(0.25, dtype=torch.float64))
     covariance = basis @ torch.diag(torch.tensor([9.0, 4.0, *4 * [0.25]], dtype=torch.float64)) @ basis.t()
     torch.testing.assert_close(prior.precision(), torch.linalg.inv(covariance))
+    torch.testing.assert_close(prior.root() @ prior.root().t(), covariance)
 
 
 def test_the_floor_is_the_mean_of_the_variances_left_out():

@@ -1,4 +1,4 @@
-"""`simple`, CT: slices whose neighbours in a volume were trained on, against principal components of the same slices."""
+"""`simple`, CT: slices whose neighbours in a volume were trained on, against components of the same slices."""
 
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -26,15 +26,19 @@ from nid_dist.training.run import train
 
 VIEWS = (4, 8, 16)
 _SLICES = range(20, 145)  # of the head that are not nearly empty
-_TINY = ("signals.size=17", "dictionary.experts=64", "dictionary.width=32", "dictionary.encoding.features=1156")
-_TINY += ("coding.support=16", "training.steps=2", "training.batch=4")
+_TINY = (
+    "signals.size=17",
+    "dictionary={experts: 64, width: 32, encoding: {kind: spline, features: 1156}}",
+    "coding.support=16",
+    "training={steps: 2, batch: 4}",
+)
 
 Given = tuple[np.ndarray, np.ndarray]
 """A scan, and the slice."""
 
 
 def lines(quick: bool) -> Iterable[Line]:
-    """A head, and a body of random ellipsoids: a dictionary of 100 slices, trained for 90 s at most, for those between."""
+    """A head, and a body of random ellipsoids: a dictionary of 100 slices, in 90 s at most, for those between."""
     with tempfile.TemporaryDirectory() as folder:
         yield from _compare("", "CT of a head", Path(folder, "head"), _head(Path(folder, "slices")), quick)
         yield from _compare("ellipsoids_", "CT of ellipsoids", Path(folder, "ellipsoids"), (), quick)
@@ -66,8 +70,9 @@ def _compare(tag: str, job: str, run: Path, source: Sequence[str], quick: bool) 
     for views in VIEWS:
         geometry = scan_geometry(config.tomography, model.grid_shape[0], views)
         given = {
-            split: [(scan(ref, _section(config), geometry), whole) for ref, whole in zip(refs[split], slices[split], strict=True)]
+            split: [(scan(ref, _section(config), geometry), whole) for ref, whole in pairs]
             for split in ("val", "test")
+            for pairs in [zip(refs[split], slices[split], strict=True)]
         }
         ours = dictionary_methods(model, geometry, Dose())[0]
         simple = components_method(components, geometry, Dose())
@@ -93,7 +98,8 @@ def _judge(method: ComparedMethod, given: dict[str, list[Given]], model: Model) 
 
     def reconstruct(scans: Sequence[Given], hyperparameter: float | None) -> float:
         found: list[Any] = [method.fit(sinogram, hyperparameter).render() for sinogram, _ in scans]
-        return float(np.mean([psnr(picture.astype(np.float32), whole) for picture, (_, whole) in zip(found, scans, strict=True)]))
+        scores = [psnr(picture.astype(np.float32), whole) for picture, (_, whole) in zip(found, scans, strict=True)]
+        return float(np.mean(scores))
 
     best = max(method.hyperparameters, key=lambda each: reconstruct(given["val"], each))
     found, seconds = timed(lambda: reconstruct(given["test"], best), model.device)

@@ -27,7 +27,7 @@ from nid_dist.tasks.ct.reconstruction import Reconstructor
 Slice = Float[np.ndarray, "S S"]
 Sinogram = Float[np.ndarray, "M"]
 
-_MODEL_ERRORS = (0.001, 0.0015, 0.0025, 0.004, 0.006, 0.01)
+_MODEL_ERRORS = (0.001, 0.0015, 0.0025, 0.004, 0.006, 0.01)  # besides, for the prior, as the scan says: 0
 _BLOCKS = 16  # of codes under the prior: fewer, and a noise that is tuned finds chance
 _COMPONENTS = (20, 45, 90, 180, 360)
 _RIDGES = (1e-4, 1e-3)
@@ -86,7 +86,7 @@ def dictionary_methods(model: Model, geometry: Geometry, dose: Dose) -> list[Com
     ) -> ComparedMethod:
         def run(sinogram: Sinogram, hyperparameter: float) -> Slice:
             if noisy:
-                reconstructor.model_error = hyperparameter
+                reconstructor.model_error = hyperparameter or None
             chosen = method(hyperparameter)
             fits = reconstructor.solve(sinogram[None].astype(np.float32), [chosen])
             found: Slice = reconstructor.render(fits[chosen.label])[0, ..., 0]
@@ -95,7 +95,9 @@ def dictionary_methods(model: Model, geometry: Geometry, dose: Dose) -> list[Com
         return slice_method(name, hyperparameters, run, once=once)
 
     blocks = model.config.coding.blocks
-    found = [solver("NID map", _MODEL_ERRORS, lambda _: Method("map", _BLOCKS), noisy=True)] if model.prior else []
+    found = (
+        [solver("NID map", (0.0, *_MODEL_ERRORS), lambda _: Method("map", _BLOCKS), noisy=True)] if model.prior else []
+    )
     found.append(solver("NID fista", _PENALTIES, lambda penalty: Method("fista", ridge=1e-3, penalty=penalty)))
     found.append(solver("NID omp", _RIDGES, lambda ridge: Method("omp", blocks, ridge)))
     if model.gate_reads_signals:
