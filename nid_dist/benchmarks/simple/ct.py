@@ -26,11 +26,10 @@ from nid_dist.training.run import train
 
 VIEWS = (4, 8, 16)
 _SLICES = range(20, 145)  # of the head that are not nearly empty
-_TINY = (
-    "signals.size=17",
-    "dictionary={experts: 64, width: 32, encoding: {kind: spline, features: 1156}}",
-    "coding.support=16",
-    "training={steps: 2, batch: 4}",
+_TINY = ("signals.size=17", "coding.support=16", "training.steps=2", "training.batch=4") + (
+    "dictionary.experts=64",
+    "dictionary.width=32",
+    "dictionary.encoding.features=1156",
 )
 
 Given = tuple[np.ndarray, np.ndarray]
