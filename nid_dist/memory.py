@@ -63,7 +63,7 @@ def floats_at_once(device: torch.device, on_cpu: int) -> int:
     A CPU's caches decide on the CPU, and the caller knows how: `on_cpu`. On a GPU, which wants few large pieces, it is
     a share of the memory that was free when it was first asked.
     """
-    return on_cpu if device.type == "cpu" else max(on_cpu, _share_of_free_memory(device))
+    return on_cpu if device.type in ("cpu", "meta") else max(on_cpu, _share_of_free_memory(device))
 
 
 @functools.cache

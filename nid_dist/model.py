@@ -14,6 +14,7 @@ from nid_dist.coding.fit import Fit
 from nid_dist.coding.gates import make_gate
 from nid_dist.coding.gates.base import GateOutput
 from nid_dist.coding.gates.codebook import CodebookGate
+from nid_dist.coding.gates.pursuit import PursuitGate
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.judgement import distances
 from nid_dist.coding.method import Method
@@ -276,14 +277,17 @@ class Model(nn.Module):
         return codes[0] if len(codes) == 1 else Code.concatenate(codes)
 
     def synchronise_gate(self, analysis: bool = True) -> None:
-        """Give a gate that unrolls the dictionary its present atoms; other gates need nothing.
+        """Give a gate that computes with the dictionary's atoms the present ones; other gates need nothing.
 
         To be called on all ranks that share the experts.
 
         Args:
-            analysis: also reset the gate's learned analysis operator.
+            analysis: also reset the learned analysis operator of an unrolled gate.
         """
-        if isinstance(self.gate, UnrolledGate):
+        if isinstance(self.gate, UnrolledGate | PursuitGate):
             empty = self.coords.new_zeros(0, len(self.coords), self.channels)
             problem = reduce_problem(self.dictionary.unsharded(), Sampling(self.coords), empty, through="atoms")
-            self.gate.synchronise(problem.atoms, problem.atom_means, analysis=analysis)
+            if isinstance(self.gate, PursuitGate):
+                self.gate.synchronise(problem.atoms, problem.atom_means)
+            else:
+                self.gate.synchronise(problem.atoms, problem.atom_means, analysis=analysis)

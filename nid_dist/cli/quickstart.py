@@ -25,10 +25,9 @@ from nid_dist.evaluation.report import Column, Table, write_results
 from nid_dist.export import load
 from nid_dist.model import Model
 from nid_dist.parallel.launch.network import free_port
-from nid_dist.tasks.images import dct, pca
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, fit_image
 from nid_dist.tasks.images.task import ImageTask
-from nid_dist.tasks.images.tiling import Tiling
+from nid_dist.tasks.images.transforms import fixed_transforms
 from nid_dist.training.run import train
 
 CONFIG = "quickstart"
@@ -83,24 +82,6 @@ def _train(overrides: Sequence[str], processes: int) -> None:
         )
 
 
-def baselines(task: ImageTask, image: ImageArray, k: int) -> dict[str, ImageArray]:
-    """The held-out image by k coefficients a patch of fixed transforms; all also keep the d channel means, as NID does.
-
-    PCA learns from the task's training patches.
-    """
-    side = task.grid_shape[0]
-    height, width = image.shape[:2]
-    tiling = Tiling(height, width, side, side)
-    patches = tiling.split(image).unflatten(1, task.grid_shape)
-    learned = pca.fit_pca(task.sample(len(task.signals)).values.unflatten(1, task.grid_shape), centre="patch")
-    results = {
-        "pca": pca.truncate(learned, patches, k),
-        "pca_best": pca.best_k(learned, patches, k),
-        "dct_best": dct.best_k(patches, k),
-    }
-    return {name: tiling.assemble(r.flatten(1, 2)).float().clamp(0, 1).numpy() for name, r in results.items()}
-
-
 def strongest_atoms(model: Model, fit: ImageFit, count: int) -> tuple[np.ndarray, list[str]]:
     """The atoms that carry most of an image, at most `count`, and labels: their share of all |coefficient| x |atom|."""
     atoms = model.dictionary.atoms(model.coords).detach()
@@ -134,7 +115,12 @@ def command(arguments: Sequence[str] | None = None) -> int:
     name, image = _held_out(task)
     methods = [Method("omp"), *([Method("ridge"), Method("init")] if model.gate_reads_signals else [])]
     fits = fit_image(model, image, methods)
-    pictures = {label: fit.render() for label, fit in fits.items()} | baselines(task, image, model.support)
+    pictures = {label: fit.render() for label, fit in fits.items()}
+    pictures |= {
+        label: transform(image, model.support)
+        for label, transform in fixed_transforms(task).items()
+        if label in _LABELS
+    }
     scores = {label: psnr(picture, image) for label, picture in pictures.items()}
     # A continued or repeated quickstart counts all of the training, wherever it was done.
     seconds = time.perf_counter() - begin + before["seconds"]

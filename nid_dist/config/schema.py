@@ -101,10 +101,12 @@ class Dictionary(Section):
 class Gate(Section):
     """The network that predicts a signal's code."""
 
-    kind: Literal["light", "conv", "resnet", "codebook", "unrolled", "temporal", "pointnet", "none"] = "light"
+    kind: Literal["light", "conv", "resnet", "codebook", "pursuit", "unrolled", "temporal", "pointnet", "none"] = (
+        "light"
+    )
     width: PositiveInt = 64
     harmonics: PositiveInt = Field(16, description="`temporal`: waves of 1/2, 1, ... this / 2 periods over the video")
-    iterations: PositiveInt = Field(8, description="`unrolled`: thresholding iterations")
+    iterations: PositiveInt = Field(8, description="`pursuit`: blocks of atoms; `unrolled`: thresholding iterations")
     rank: PositiveInt | None = Field(
         None,
         description="numbers that the n logits are linear in, for very many experts; null: all that the gate computes",
@@ -263,8 +265,14 @@ class Config(Section):
             )
         if self.coding.gate.kind == "none" and any(p.mode != "solve" for p in self.coding.phases):
             raise ValueError("coding.phases other than 'solve' need a gate; choose coding.gate.kind")
-        if self.coding.gate.rank is not None and self.coding.gate.kind == "unrolled":
-            raise ValueError("coding.gate.rank is for gates with a last layer, not for 'unrolled'; leave it out")
+        if self.coding.gate.rank is not None and self.coding.gate.kind in ("unrolled", "pursuit"):
+            raise ValueError(
+                f"coding.gate.rank is for gates with a last layer, not for {self.coding.gate.kind!r}; leave it out"
+            )
+        if self.coding.gate.kind == "pursuit" and any(p.mode != "solve" for p in self.coding.phases):
+            raise ValueError(
+                "coding.gate.kind 'pursuit' learns from solved codes alone; choose coding.phases [{mode: solve}]"
+            )
         self.signals.check(self.coding.gate.kind, [phase.mode for phase in self.coding.phases])
         if self.tomography is not None:
             self.tomography.check(self.signals, self.coding.gate.kind)

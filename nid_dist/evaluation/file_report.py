@@ -42,7 +42,11 @@ class Report:
         found = means(self.rows, ["solver"])
         for mean in found:
             own = [row for row in self.rows if row["solver"] == mean["solver"]]
-            mean |= {self.noun: "mean", "bytes_per_signal": own[0]["bytes_per_signal"]}
+            mean[self.noun] = "mean"
+            if len({row["bytes_per_signal"] for row in own}) == 1:
+                mean["bytes_per_signal"] = own[0]["bytes_per_signal"]  # a whole number
+            else:
+                mean["bytes_per_signal"] = round(mean["bytes_per_signal"], 1)
             mean["nonzeros_per_signal"] = max(row["nonzeros_per_signal"] for row in own)
         return found
 

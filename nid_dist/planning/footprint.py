@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from nid_dist.dictionary.evaluation import chunk_bytes
 from nid_dist.planning.cost import FLOAT_BYTES, fetches
-from nid_dist.planning.run import Run, encoding_width, expert_layers, solves, trunk_layers
+from nid_dist.planning.run import Run, encoding_width, expert_layers, predicts, solves, trunk_layers
 from nid_dist.planning.workload import gram_is_cheaper, trained
 
 
@@ -61,7 +61,7 @@ def _activations(run: Run, ranks: int, mode: str, is_warmup: bool) -> int:
     elif mode == "gate" and config.coding.gate.kind == "unrolled":
         first = config.dictionary.experts * (run.expert_parameters * (ranks > 1) + 3 * floats)
     gate = 0
-    if trained(config, mode)[1]:
+    if trained(config, mode)[1] and predicts(config):
         # What it keeps, with gradients; and of logits their gradients, magnitudes, and what they are compared with.
         gate = 2 * run.gate.kept + 3 * FLOAT_BYTES * run.signals * config.dictionary.experts
     return FLOAT_BYTES * batch + max(FLOAT_BYTES * first, FLOAT_BYTES * _passing(run, ranks, is_warmup) + gate)

@@ -63,6 +63,11 @@ def regresses(config: Config) -> bool:
     return config.coding.gate.kind not in ("none", "unrolled") and config.objective.distill > 0
 
 
+def predicts(config: Config) -> bool:
+    """Whether a gate that learns runs in a step: one that pursues learns from solved codes alone."""
+    return config.coding.gate.kind != "pursuit"
+
+
 def solves(config: Config, mode: str) -> bool:
     """Whether codes are solved in a mode."""
     return mode == "solve" or (mode == "distill" and regresses(config))

@@ -8,7 +8,7 @@ import itertools
 from nid_dist.config.schema import Config
 from nid_dist.merging import product_is_cheaper
 from nid_dist.planning.cost import fetches
-from nid_dist.planning.run import Run, expert_layers, regresses, solver_blocks, solves, trunk_layers
+from nid_dist.planning.run import Run, expert_layers, predicts, regresses, solver_blocks, solves, trunk_layers
 
 
 def trained(config: Config, mode: str) -> tuple[bool, bool]:
@@ -22,7 +22,7 @@ def step_flops(run: Run, expert_parallel_size: int, mode: str, is_warmup: bool =
     work = 2 * _dictionary(run, expert_parallel_size, mode, is_warmup)
     if solves(config, mode):
         work += 2 * _solver(run, expert_parallel_size)
-    if trained(config, mode)[1]:
+    if trained(config, mode)[1] and predicts(config):
         # With several micro-batches, statistics of the whole batch take a forward pass of their own.
         work += gate.forward * (1 + (mode == "gate" and count > 1)) + gate.backward
     unrolled = mode == "gate" and config.coding.gate.kind == "unrolled"

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nid_dist.code import Code
 from nid_dist.coding.gates.base import GateOutput
+from nid_dist.coding.gates.pursuit import PursuitGate
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.solvers import solve_codes
 from nid_dist.coding.topk import noisy_top_k, signed_top_k
@@ -116,15 +117,19 @@ def solve_loss(model: Model, prepared: PreparedBatch, shared: Statistics, config
     """Mode `solve`: codes solved for the present dictionary, one gradient step on it with the codes held fixed.
 
     At the solved code the loss is stationary in the code, so its gradient in the dictionary alone is the gradient of
-    the minimum (envelope theorem). A gate that learns by regression learns the solved codes meanwhile.
+    the minimum (envelope theorem). A gate that learns by regression learns the solved codes meanwhile, and one that
+    pursues how large their coefficients are.
     """
     code, batch = prepared.solved, prepared.batch
     assert code is not None
     data = _data_loss(model.dictionary(code, batch.samples.coords), batch.samples, config)
     total, parts = data, {"data": data.detach()}
     if trains_gate(model, config, "solve"):
-        output = model.gate_output(batch.gate_input, batch.ids)
-        regression = code_regression(output, code, shared["code"], shared["bias"])
+        if isinstance(model.gate, PursuitGate):
+            regression = model.gate.unlikelihood(code, shared["code"])
+        else:
+            output = model.gate_output(batch.gate_input, batch.ids)
+            regression = code_regression(output, code, shared["code"], shared["bias"])
         total = total + config.objective.distill * regression
         parts["distill"] = regression.detach()
     return Loss(total, code, parts)

@@ -95,6 +95,7 @@ KINDS = {
         for mode in MODES
         for gate in ("light", "unrolled")
     },
+    "solve, pursuit": [MODES["solve"], "coding.gate={kind: pursuit, iterations: 2}"],
     "several pieces": [MODES["solve"], "coding.gate.width=12", "optimizer.accumulation=2"],
     "coordinates are drawn": [MODES["gate"], "coding.gate.width=12", "training.coordinates=20"],
     "a schedule": [MODES["gate"], "coding.gate.width=12", "optimizer.warmup_steps=3", "coding.warmup_steps=5"],

@@ -1,5 +1,6 @@
 """Trainings on the device are those of the CPU: in each mode, of each task, interrupted, exported and loaded."""
 
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,8 +44,7 @@ def assert_alike(make: Callable[[str, Path], Config], folder: Path, tolerance: f
         torch.testing.assert_close(device_state[name], value, rtol=tolerance, atol=tolerance, msg=name)
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("gate", ["light", "unrolled"])
+@pytest.mark.parametrize(("gate", "mode"), [*itertools.product(("light", "unrolled"), MODES), ("pursuit", "solve")])
 def test_a_training_on_images(images: Path, tmp_path: Path, mode: str, gate: str) -> None:
     # Three channels are normalised together: alone, a bias's gradient would be nothing but rounding.
     given = [MODES[mode], f"coding.gate={{kind: {gate}, width: 12}}", "training.steps=4", "optimizer.accumulation=2"]

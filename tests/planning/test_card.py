@@ -49,8 +49,9 @@ def test_a_plan_by_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert [plan["assumed"]["flops"] for plan in plans] == [15, 20, 40]
     assert [plan["assumed"]["memory"] for plan in plans] == [80, 85, 85]
     seconds = [plan["plans"][0]["steps"][0]["compute"] for plan in plans]
-    # 1024 experts of 771 parameters and a trunk of 65536 are read and written 7 times; the rest goes with the rate.
-    update = 7 * 4 * (1024 * 771 + 65536) / 3e12
+    # 1024 experts of 771 parameters, a trunk of 65536 and a gate of 1024 are read and written 7 times; the rest goes
+    # with the rate.
+    update = 7 * 4 * (1024 * 771 + 65536 + 1024) / 3e12
     assert seconds[1] - update == pytest.approx(seconds[0] * 15 / 20)
     assert seconds[2] - update == pytest.approx(seconds[0] * 15 / 40)
 

@@ -38,6 +38,7 @@ C = GRID[0] * GRID[1]
 DEEP = {"dictionary.private_layers": 2}
 CODEBOOK = {"coding.gate.kind": "codebook"}
 UNROLLED = {"coding.gate.kind": "unrolled"}
+PURSUIT = {"coding.gate.kind": "pursuit", "coding.phases": [{"mode": "solve"}]}
 CONV = {"coding.gate.kind": "conv"}
 BF16 = {"training.precision": "bf16"}
 BARE = {"dictionary.shared_layers": 0}
@@ -65,6 +66,7 @@ CASES: list[tuple[dict[str, Any], str, bool, bool]] = [
     (UNROLLED, "gate", False, False),
     (UNROLLED | DEEP | TWICE, "gate", False, False),
     (UNROLLED, "distill", False, False),
+    (PURSUIT, "solve", False, False),
     ({"objective.distill": 0.0}, "distill", False, False),
     ({"coding.support": 8}, "gate", False, False),  # more than an owner has experts
     ({"training.batch": 9}, "solve", False, False),  # the last rank has fewer signals

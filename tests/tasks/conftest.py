@@ -27,7 +27,8 @@ def folder(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "signals.stride=null, signals.size=12]}"
     )
     (folder / "images.yaml").write_text(
-        f"task: images\nsides: [16, 20]\nlimit: 2\ndictionaries: [{dictionary}, {whole}]\n"
+        f"task: images\nsides: [16, 20]\nlimit: 2\ntransforms: [4, 9]\n"
+        f"dictionaries: [{dictionary}, {whole}]\n"
         f"baselines: [siren.yaml, meta.yaml]\nmeta_steps: [1, 2]\nlpips: false\nrun_dir: {folder}/runs\n"
     )
     (folder / "inpainting.yaml").write_text(

@@ -29,12 +29,14 @@ ALL_MODES = [
     "coding.gate={kind: unrolled, iterations: 2}",
     "optimizer={name: adamw, weight_decay: 0.01, accumulation: 1, clip_norm: 0.05}",
 ]
+PURSUIT = [*SOLVE, "coding.gate={kind: pursuit, iterations: 2}", "optimizer.gate_lr=0.02"]
 DEEP = ["dictionary={experts: 32, width: 16, private_layers: 2, private_width: 6}", "training.coordinates=40"]
 FEW = ["training.batch=3", "optimizer.accumulation=1"]  # for four ranks: one has nothing to do
 CASES = {
     "gate": GATE,
     "solve": SOLVE,
     "all modes": ALL_MODES,
+    "pursuit": PURSUIT,
     "deep": [*GATE, *DEEP],
     "deep solve": [*SOLVE, *DEEP],
     "few": [*GATE, *FEW],

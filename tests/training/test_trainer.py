@@ -1,5 +1,6 @@
 """Training: every mode and option learns, and says what it does."""
 
+import itertools
 import json
 import math
 import warnings
@@ -29,7 +30,8 @@ def steps(images: Path, run: Path, *overrides: str, resume: str | None = None) -
 @pytest.mark.parametrize(("layers", "whole"), [(1, False), (2, True)], ids=["linear-patches", "deep-whole"])
 @pytest.mark.parametrize(
     ("mode", "kind"),
-    [(mode, kind) for mode in ("gate", "solve", "distill") for kind in KINDS] + [("solve", "none")],
+    [(mode, kind) for mode in ("gate", "solve", "distill") for kind in KINDS]
+    + [("solve", "none"), ("solve", "pursuit")],
 )
 def test_every_mode_gate_and_kind_of_expert_learns(
     images: Path, tmp_path: Path, mode: str, kind: str, layers: int, whole: bool
@@ -76,8 +78,10 @@ def test_options_learn(images: Path, tmp_path: Path, overrides: list[str]) -> No
     assert all(map(math.isfinite, losses)) and sum(losses[-5:]) < sum(losses[:5])
 
 
-@pytest.mark.parametrize("mode", ["gate", "warm", "solve", "distill"])
-@pytest.mark.parametrize("kind", ["light", "unrolled"])
+@pytest.mark.parametrize(
+    ("kind", "mode"),
+    [*itertools.product(("light", "unrolled"), ("gate", "warm", "solve", "distill")), ("pursuit", "solve")],
+)
 def test_accumulated_micro_batches_train_as_the_whole_batch(images: Path, tmp_path: Path, mode: str, kind: str) -> None:
     overrides = [f"coding.phases=[{{mode: {mode.replace('warm', 'gate')}}}]", f"coding.gate={{kind: {kind}, width: 8}}"]
     overrides += ["coding.warmup_steps=9"] if mode == "warm" else []

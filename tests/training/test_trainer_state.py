@@ -50,7 +50,8 @@ PHASES = {
 @pytest.mark.parametrize(
     ("kind", "phases"),
     [(kind, phases) for kind in ("light", "unrolled") for phases in PHASES]
-    + [(kind, "border elsewhere") for kind in ("conv", "resnet", "codebook")],
+    + [(kind, "border elsewhere") for kind in ("conv", "resnet", "codebook")]
+    + [("pursuit", "one")],
 )
 def test_same_seed_same_run_and_resumed_bit_for_bit(images: Path, tmp_path: Path, kind: str, phases: str) -> None:
     common = [f"coding.gate={{kind: {kind}, width: 8, iterations: 3, noisy: true}}", f"coding.phases={PHASES[phases]}"]

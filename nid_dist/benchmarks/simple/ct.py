@@ -26,11 +26,8 @@ from nid_dist.training.run import train
 
 VIEWS = (4, 8, 16)
 _SLICES = range(20, 145)  # of the head that are not nearly empty
-_TINY = ("signals.size=17", "coding.support=16", "training.steps=2", "training.batch=4") + (
-    "dictionary.experts=64",
-    "dictionary.width=32",
-    "dictionary.encoding.features=1156",
-)
+_SMALL = ("experts=64", "width=32", "encoding.features=1156")
+_TINY = ("signals.size=17", "coding.support=16", "training.steps=2", "training.batch=4")
 
 Given = tuple[np.ndarray, np.ndarray]
 """A scan, and the slice."""
@@ -58,8 +55,9 @@ def _head(folder: Path) -> Sequence[str]:
 
 
 def _compare(tag: str, job: str, run: Path, source: Sequence[str], quick: bool) -> Iterable[Line]:
+    tiny = [*_TINY, *(f"dictionary.{part}" for part in _SMALL)]
     config = load_config(
-        find_config("ct_volume"), [*source, *QUIET, *(_TINY if quick else ()), f"logging.run_dir={run}"]
+        find_config("ct_volume"), [*source, *QUIET, *(tiny if quick else ()), f"logging.run_dir={run}"]
     )
     model = train(config).model
     assert config.tomography is not None

@@ -28,7 +28,7 @@ def make_gate(
     """Make the gate that a configuration asks for.
 
     A codebook takes any grid, a pointnet reads none; `signals` matters to codebook and temporal gate only, `support`
-    (k) to the unrolled one only.
+    (k) to the unrolled and the pursuit gate only.
 
     Raises:
         UserError: for the kind `none`.
@@ -74,12 +74,23 @@ def make_gate(
                 support=support,
                 generator=generator,
             )
+        case "pursuit":
+            from nid_dist.coding.gates.pursuit import PursuitGate
+
+            return PursuitGate(
+                config,
+                experts=experts,
+                channels=channels,
+                grid_shape=(height, width),
+                support=support,
+                generator=generator,
+            )
         case _:
             raise UserError(
                 "coding.gate.kind",
                 found=f"{config.kind!r}",
                 expected="a gate, as something here needs predicted codes",
-                hint="choose light, unrolled, conv, resnet or codebook, or a solver that needs no gate",
+                hint="choose pursuit, light, unrolled, conv, resnet or codebook, or a solver that needs no gate",
             )
     return made(
         experts=experts,

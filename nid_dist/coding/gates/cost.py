@@ -43,6 +43,8 @@ def gate_cost(
     gate_input = gate_input or (math.prod(grid_shape), channels)
     rank, experts = config.coding.gate.rank, config.dictionary.experts
     few = 2 if rank is None or rank >= experts else rank + 1  # enough for a last layer of that rank
+    if config.coding.gate.kind == "pursuit":
+        few = min(experts, 2 * config.coding.support)  # enough for all that it chooses
     sizes = few, few + 1
     less, more = (_measure(config, size, channels, grid_shape, gate_input, signals, batch) for size in sizes)
     at = [a + (experts - few) * (b - a) for a, b in zip(less, more, strict=True)]
@@ -68,7 +70,7 @@ def _measure(
             channels=channels,
             grid_shape=grid_shape,
             signals=signals,
-            support=1,
+            support=config.coding.support if config.coding.gate.kind == "pursuit" else 1,
             generator=torch.Generator(),
         )
     known = {tensor.untyped_storage()._cdata for tensor in (*gate.parameters(), *gate.buffers())}
@@ -84,7 +86,9 @@ def _measure(
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         output = gate(values, ids)
         forward = counter.get_total_flops()
-        (output.logits.sum() + output.bias.sum()).backward()
+        total = output.logits.sum() + output.bias.sum()
+        if total.requires_grad:  # a gate that pursues learns without its output
+            total.backward()
     return [
         sum(buffer.numel() for buffer in gate.buffers()),
         forward,

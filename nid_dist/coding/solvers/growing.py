@@ -31,6 +31,11 @@ class GrowingRefits:
         self.rough: Bool[Tensor, "T"] = like.new_zeros(len(like), dtype=torch.bool)
         """Which signals' values are not to be trusted to the last digits."""
 
+    @property
+    def inverse(self) -> Float[Tensor, "T k k"]:
+        """M of the present supports: M^T M is the inverse of their systems."""
+        return self._inverse[:, : self._size, : self._size]
+
     def add(
         self, across: Float[Tensor, "T s k"], system: Float[Tensor, "T s s"], right: Float[Tensor, "T s"]
     ) -> Float[Tensor, "T total"]:

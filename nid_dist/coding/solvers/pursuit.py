@@ -6,7 +6,7 @@ looked through a tile of atoms after the other.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -50,6 +50,7 @@ class Pursued:
     values: Float[Tensor, "T k"]  # where rounding decided, too small
     rough: Bool[Tensor, "T"]  # whether it did
     present: Bool[Tensor, "T k"] | None  # which atoms count; None: all
+    inverse: Float[Tensor, "T k k"] | None  # of the factors of the systems (`GrowingRefits`); None: not known
 
     def exact(self, atoms: Atoms, added: Float[Tensor, "*T"], *, wait: bool) -> Float[Tensor, "T k"]:
         """The values, exact as those of `solve_again`, with its `wait`."""
@@ -90,7 +91,28 @@ def pursue(atoms: Atoms, sizes: Sequence[int], added: Float[Tensor, "*T"], reach
             done = reached(indices, values)
             if bool(done.all()):
                 break
-    return Pursued(indices, values, refits.rough, present)
+    return Pursued(indices, values, refits.rough, present, refits.inverse)
+
+
+def prune(found: Pursued, k: int) -> Pursued:
+    """Keep the k atoms whose loss would each cost the most, with the best values of these alone.
+
+    Without an atom the squared error grows by the square of its value over its own entry of the inverse system. Values
+    that are left make up for those that go (the removal of variables from a least-squares fit).
+    """
+    if found.indices.shape[1] <= k:
+        return found
+    assert found.present is None and found.inverse is not None
+    values, system = found.values.double(), found.inverse.transpose(1, 2) @ found.inverse
+    order = (values.square() / system.diagonal(dim1=1, dim2=2)).argsort(1, descending=True)
+    kept, lost = order[:, :k], order[:, k:]
+    rows = system.gather(1, lost[..., None].expand(-1, -1, system.shape[2]))
+    corner = rows.gather(2, lost[:, None].expand(-1, lost.shape[1], -1))
+    across = rows.gather(2, kept[:, None].expand(-1, lost.shape[1], -1))
+    moved = torch.cholesky_solve(values.gather(1, lost)[..., None], torch.linalg.cholesky_ex(corner)[0])
+    fitted = values.gather(1, kept) - (across.transpose(1, 2) @ moved)[..., 0]
+    chosen = found.indices.gather(1, kept)
+    return replace(found, indices=chosen, values=fitted.to(found.values.dtype), inverse=None)
 
 
 class FetchedAtoms(ABC):

@@ -12,7 +12,7 @@ class AudioSection(FilesSection):
 
     task: ClassVar[str] = "audio"
     kind: ClassVar[str] = "windows"
-    gates: ClassVar[tuple[str, ...]] = ("unrolled", "codebook", "none")
+    gates: ClassVar[tuple[str, ...]] = ("pursuit", "unrolled", "codebook", "none")
 
     source: Literal["audio"] = Field(description="sounds: your own, or made ones")
     path: str | None = Field(None, description="root folder of sound files; null: plucked strings, chirps and vowels")

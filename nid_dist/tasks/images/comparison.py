@@ -3,6 +3,8 @@
 Every method represents the same images, one after the other, and is shown as a picture, clipped to [0, 1].
 """
 
+import math
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -40,12 +42,16 @@ from nid_dist.tasks.comparison import (
     Trial,
 )
 from nid_dist.tasks.images.compression import FAMILY, bytes_curves, bytes_table, compression_methods
+from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, fit_image
 from nid_dist.tasks.images.photographs import PhotographComparison, photographs
 from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.task import ImageTask
+from nid_dist.tasks.images.transforms import fixed_transforms
 
 METHODS = (Method("init"), Method("adam", 5), Method("adam", 10), Method("ridge"), Method("omp", 32))
 _WORDS = {"init": "init", "adam5": "+ 5 steps", "adam10": "+ 10 steps", "ridge": "ridge", "omp32": "OMP"}
+_TRANSFORMS = {"dct_best": "DCT", "pca_best": "PCA"}
 _REPEATS = 3  # of what takes milliseconds
 _SHOWN = 3  # images in the picture grid
 _COLUMNS = [
@@ -75,6 +81,10 @@ class ImageComparison(PhotographComparison):
     sides: list[PositiveInt] = Field([128, 178], min_length=1, description="images are cut and resized to squares")
     set: list[str] = Field([], description="overrides of all dictionaries, section.key=value")
     dictionaries: list[ImageDictionary] = Field(min_length=1)
+    transforms: list[PositiveInt] = Field(
+        [64, 128],
+        description="coefficients a patch of the fixed transforms, DCT and PCA, of the first dictionary's data",
+    )
     meta_steps: list[PositiveInt] = Field([5, 10], min_length=1, description="steps from a learned initialisation")
 
     def specify(self, request: Request) -> Specification:
@@ -88,6 +98,7 @@ class ImageComparison(PhotographComparison):
             trained += [] if dictionary.whole else [(dictionary.name, model)]
             methods += dictionary_methods(dictionary.name, model, whole=dictionary.whole)
             trainings.append(made)
+        methods += transform_methods(trainings[0], self.transforms)
         for name, baseline, learned in self.networks(request, trainings[0]):
             methods += network_methods(baseline, name, self.meta_steps if learned else None, self.seconds)
         # Of each dictionary and network what comes last is shown, and of the first dictionary what comes first.
@@ -142,6 +153,38 @@ def dictionary_methods(name: str, model: Model, *, whole: bool = False) -> list[
         ComparedMethod(f"{name}, {_WORDS[method.label]}", partial(fit, method=method), repeats=_REPEATS, family=name)
         for method in METHODS
         if model.gate_reads_signals or not method.needs_gate
+    ]
+
+
+def transform_methods(training: Config, coefficients: Sequence[int]) -> list[ComparedMethod]:
+    """The best so many coefficients a patch of fixed transforms, of the patches that a dictionary was trained on."""
+    if not coefficients or training.signals_of(ImagesSection).patch is None:
+        return []
+    transforms = fixed_transforms(ImageTask(training))
+    side = training.signals_of(ImagesSection).grid_shape[0]
+
+    def fit(image: ImageArray, _: float | None, label: str, k: int) -> Reconstruction:
+        begin = time.perf_counter()
+        picture = transforms[label](image, k)
+        channels, patches = image.shape[2], math.prod(-(-length // side) for length in image.shape[:2])
+        costs = {
+            "seconds": time.perf_counter() - begin,
+            "numbers": patches * (k + channels),
+            "shared": (side * side * channels) ** 2 if label == "pca_best" else 0,
+            "gmac": None,
+            "trace": [],
+        }
+        return Reconstruction(lambda: picture, costs)
+
+    return [
+        ComparedMethod(
+            f"{_TRANSFORMS[label]}, best k={k}",
+            partial(fit, label=label, k=k),
+            repeats=_REPEATS,
+            family=_TRANSFORMS[label],
+        )
+        for label in _TRANSFORMS
+        for k in coefficients
     ]
 
 

@@ -1,7 +1,7 @@
 """Bytes of an image at a quality: compact codes of a dictionary, WebP and JPEG, each as coarse as that allows."""
 
 import io
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -76,34 +76,33 @@ def bytes_curves(outcomes: Sequence[Outcome]) -> Curves:
 
 def encoded(image: ImageArray, kind: str, decibels: float) -> tuple[bytes, ImageArray]:
     """The smallest file of Pillow's, WEBP or JPEG, that has a PSNR, and its picture; else the best there is."""
-    pixels: UInt8[np.ndarray, "H W d"] = np.rint(255 * image).astype(np.uint8)
-    source = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0])
-    best: tuple[float, bytes, ImageArray] | None = None
-    for options in _options(kind):
-        buffer = io.BytesIO()
-        source.save(buffer, kind, **options)
-        with Image.open(io.BytesIO(buffer.getvalue())) as opened:
-            picture = np.asarray(opened.convert(source.mode), np.float32).reshape(image.shape) / np.float32(255)
-        found = psnr(picture, image), buffer.getvalue(), picture
-        if best is None or _better(found[0], len(found[1]), best[0], len(best[1]), decibels):
-            best = found
-    assert best is not None
-    return best[1], best[2]
+    ways = [{"method": 6}] if kind == "WEBP" else [{"optimize": True, "subsampling": each} for each in (0, 2)]
+    found = [_least(image, kind, decibels, way) for way in ways]
+    reached = [each for each in found if psnr(each[1], image) >= decibels]
+    if reached:
+        return min(reached, key=lambda each: len(each[0]))
+    return max(found, key=lambda each: psnr(each[1], image))
 
 
-def _options(kind: str) -> Iterator[dict[str, Any]]:
-    for quality in (*range(10, 90, 5), *range(90, 101)):
-        if kind == "WEBP":
-            yield {"quality": quality, "method": 6}
+def _least(image: ImageArray, kind: str, decibels: float, options: dict[str, Any]) -> tuple[bytes, ImageArray]:
+    """At the lowest of the qualities 1 to 100 that has the PSNR, by bisection: higher ones are better."""
+    low, high = 1, 100
+    while low < high:
+        middle = (low + high) // 2
+        if psnr(_saved(image, kind, {**options, "quality": middle})[1], image) >= decibels:
+            high = middle
         else:
-            for subsampling in (0, 2):
-                yield {"quality": min(quality, 98), "optimize": True, "subsampling": subsampling}
+            low = middle + 1
+    return _saved(image, kind, {**options, "quality": high})
 
 
-def _better(decibels: float, size: int, than: float, its_size: int, wanted: float) -> bool:
-    if min(decibels, than) >= wanted:
-        return size < its_size
-    return decibels > than
+def _saved(image: ImageArray, kind: str, options: dict[str, Any]) -> tuple[bytes, ImageArray]:
+    pixels: UInt8[np.ndarray, "H W d"] = np.rint(255 * image).astype(np.uint8)
+    source, buffer = Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[..., 0]), io.BytesIO()
+    source.save(buffer, kind, **options)
+    with Image.open(io.BytesIO(buffer.getvalue())) as opened:
+        picture = np.asarray(opened.convert(source.mode), np.float32).reshape(image.shape) / np.float32(255)
+    return buffer.getvalue(), picture
 
 
 class _Deepest:

@@ -12,7 +12,7 @@ class ImagesSection(SignalsSection):
 
     task: ClassVar[str] = "images"
     kind: ClassVar[str] = "images"
-    gates: ClassVar[tuple[str, ...]] = ("light", "conv", "resnet", "codebook", "unrolled", "none")
+    gates: ClassVar[tuple[str, ...]] = ("light", "conv", "resnet", "codebook", "pursuit", "unrolled", "none")
 
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")

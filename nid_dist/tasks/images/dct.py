@@ -21,28 +21,44 @@ from nid_dist.tasks.images.pca import keep_largest
 OPPONENT = np.array([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [-1.0, 2.0, -1.0]]) / np.sqrt([[3.0], [2.0], [6.0]])
 
 
-def transform(signals: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
-    """Orthonormal DCT-II over rows and columns of patches, in the opponent colour basis where d = 3.
+def principal_colours(signals: Float[Tensor, "T H W d"]) -> Float[np.ndarray, "d d"]:
+    """Orthonormal rows: the principal axes of what the channels of signals vary by, about each signal's means."""
+    centred = (signals - signals.mean((1, 2), keepdim=True)).flatten(0, 2).double()
+    axes: np.ndarray = torch.linalg.eigh(centred.t() @ centred).eigenvectors.t().flip(0).cpu().numpy()
+    return axes
+
+
+def transform(
+    signals: Float[Tensor, "T H W d"], colours: Float[np.ndarray, "d d"] | None = None
+) -> Float[Tensor, "T H W d"]:
+    """Orthonormal DCT-II over rows and columns of patches, in an orthonormal basis of colours.
+
+    None: the opponent basis where d = 3, and the channels themselves elsewhere.
 
     It is in float64, vertical frequency first; entry [0, 0] of a channel is √(H W) times its mean.
 
     Source: Ahmed, Natarajan and Rao, "Discrete cosine transform", IEEE Transactions on Computers 1974.
     """
     values = signals.detach().cpu().double().numpy()
-    if values.shape[-1] == 3:
-        values = values @ OPPONENT.T
+    values = values @ _basis(colours, values.shape[-1]).T
     return torch.from_numpy(dctn(values, type=2, norm="ortho", axes=(1, 2)))
 
 
-def inverse(coefficients: Float[Tensor, "T H W d"]) -> Float[Tensor, "T H W d"]:
+def inverse(
+    coefficients: Float[Tensor, "T H W d"], colours: Float[np.ndarray, "d d"] | None = None
+) -> Float[Tensor, "T H W d"]:
     """The inverse of `transform`, in float64."""
     values = idctn(coefficients.detach().cpu().double().numpy(), type=2, norm="ortho", axes=(1, 2))
-    if values.shape[-1] == 3:
-        values = values @ OPPONENT
-    return torch.from_numpy(values)
+    return torch.from_numpy(values @ _basis(colours, values.shape[-1]))
 
 
-def best_k(signals: Float[Tensor, "T H W d"], k: int, *, free_mean: bool = True) -> Float[Tensor, "T H W d"]:
+def best_k(
+    signals: Float[Tensor, "T H W d"],
+    k: int,
+    *,
+    free_mean: bool = True,
+    colours: Float[np.ndarray, "d d"] | None = None,
+) -> Float[Tensor, "T H W d"]:
     """Reconstruct patches from their k largest DCT coefficients (at most all) over all frequencies and channels.
 
     The transform is orthonormal, so this is the best approximation with k of its coefficients. Like NID's support,
@@ -52,13 +68,20 @@ def best_k(signals: Float[Tensor, "T H W d"], k: int, *, free_mean: bool = True)
     Args:
         free_mean: keep the d constant terms (hence the channel means) besides the k, as NID keeps its d biases;
             without it they compete for the k like any other coefficient.
+        colours: as for `transform`.
 
     Raises:
         ValueError: k is negative.
     """
-    coefficients = transform(signals)
+    coefficients = transform(signals, colours)
     free = torch.zeros_like(coefficients)
     if free_mean:
         free[:, 0, 0] = coefficients[:, 0, 0]
     kept = keep_largest((coefficients - free).flatten(1), k).reshape(coefficients.shape)
-    return inverse(kept + free).to(signals)
+    return inverse(kept + free, colours).to(signals)
+
+
+def _basis(colours: Float[np.ndarray, "d d"] | None, channels: int) -> Float[np.ndarray, "d d"]:
+    if colours is not None:
+        return colours
+    return OPPONENT if channels == 3 else np.eye(channels)

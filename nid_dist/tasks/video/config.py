@@ -34,7 +34,16 @@ class VideoSection(FilesSection):
 
     task: ClassVar[str] = "video"
     kind: ClassVar[str] = "frames"
-    gates: ClassVar[tuple[str, ...]] = ("light", "conv", "resnet", "codebook", "unrolled", "temporal", "none")
+    gates: ClassVar[tuple[str, ...]] = (
+        "light",
+        "conv",
+        "resnet",
+        "codebook",
+        "pursuit",
+        "unrolled",
+        "temporal",
+        "none",
+    )
 
     source: Literal["video"] = Field(description="a video")
     path: str | None = Field(None, description="a file, or a folder of its frames")

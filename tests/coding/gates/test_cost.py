@@ -49,6 +49,22 @@ def test_it_is_the_gates_own(kind: str, rank: int | None, experts: int) -> None:
         assert cost.kept == pytest.approx(sum(kept.values()), rel=0.1)
 
 
+@pytest.mark.parametrize("experts", [6, 37, 200])
+def test_a_pursuit_is_counted(experts: int) -> None:
+    coding = {"gate": {"kind": "pursuit", "iterations": 3}, "support": 6, "phases": [{"mode": "solve"}]}
+    config = Config.model_validate({"coding": coding, "dictionary": {"experts": experts}})
+    gate = Model(config, channels=3, grid_shape=(8, 8), signals=11).gate
+    assert gate is not None
+    cost = gate_cost(config, channels=3, grid_shape=(8, 8), signals=11, batch=5)
+    assert (cost.parameters, cost.largest, cost.backward, cost.kept) == (experts, experts, 0, 0)
+    assert cost.buffers == sum(b.numel() for b in gate.buffers())
+    with FlopCounterMode(display=False) as counter:
+        gate(torch.rand(5, 64, 3), torch.arange(5))
+    # Correlations of all atoms in each of three blocks, and what is left over after two.
+    chosen = min(8, experts)
+    assert cost.forward == counter.get_total_flops() > 2 * 5 * 192 * (3 * experts + chosen)
+
+
 def test_no_gate_costs_nothing() -> None:
     config = Config.model_validate({"coding": {"gate": {"kind": "none"}, "phases": [{"mode": "solve"}]}})
     assert gate_cost(config, channels=3, grid_shape=(8, 8), signals=11, batch=5) == GateCost()

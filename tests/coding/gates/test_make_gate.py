@@ -3,6 +3,7 @@ import torch
 from torch import nn
 
 from nid_dist.coding.gates import make_gate
+from nid_dist.coding.gates.pursuit import PursuitGate
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.config.schema import Gate as GateConfig
 from nid_dist.errors import UserError
@@ -96,8 +97,8 @@ def test_signals_of_another_size_are_refused(kind):
         make(kind)(torch.rand(2, 60, 3), torch.arange(2))
 
 
-def test_unrolled_gate():
-    assert isinstance(make("unrolled"), UnrolledGate)
+def test_gates_of_atoms():
+    assert isinstance(make("unrolled"), UnrolledGate) and isinstance(make("pursuit"), PursuitGate)
 
 
 def test_no_gate():
@@ -105,7 +106,7 @@ def test_no_gate():
         make("none")
 
 
-@pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled"])
+@pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled", "pursuit"])
 def test_a_signal_along_one_axis_is_one_row(kind):
     values, ids = torch.rand(3, 8, 3), torch.arange(3)
     line, row = make(kind, (8,))(values, ids), make(kind, (1, 8))(values, ids)
@@ -113,7 +114,7 @@ def test_a_signal_along_one_axis_is_one_row(kind):
 
 
 @pytest.mark.parametrize("grid_shape", [(4, 4, 4)])
-@pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled"])
+@pytest.mark.parametrize("kind", ["light", "conv", "resnet", "unrolled", "pursuit"])
 def test_only_a_codebook_takes_other_grids_than_images(kind, grid_shape):
     with pytest.raises(ValueError, match=f"the {kind} gate reads rows and columns, not a grid of shape"):
         make(kind, grid_shape)

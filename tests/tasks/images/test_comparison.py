@@ -26,12 +26,15 @@ def test_everything_is_compared_and_written(folder: Path, capsys: pytest.Capture
     assert {path.name for path in out.iterdir()} == {"table.md", "results.json", *pictures}
     results = json.loads((out / "results.json").read_text())
     ours = [f"{name}, {way}" for name in ("NID, patches", "NID whole") for way in WAYS]
-    assert [row["method"] for row in results["means"][: len(ours) + 3]] == [*ours, *NETWORKS]
+    fixed = [f"{name}, best k={k}" for name in ("DCT", "PCA") for k in (4, 9)]
+    assert [row["method"] for row in results["means"][: len(ours) + 7]] == [*ours, *fixed, *NETWORKS]
     rows = [row for row in results["rows"] if row["group"] == "16x16"]
     assert {row["image"] for row in rows} == {"e.png"}
     by = {row["method"]: row for row in rows}
     # 2 x 2 patches of 4 coefficients and 3 biases; whole images have one.
     assert by["NID, patches, OMP"]["numbers"] == 4 * 7 and by["NID whole, OMP"]["numbers"] == 7
+    assert by["DCT, best k=4"]["numbers"] == 4 * 7 and by["DCT, best k=4"]["shared"] == 0
+    assert by["PCA, best k=4"]["shared"] == 192**2 and by["PCA, best k=9"]["psnr_db"] > by["PCA, best k=4"]["psnr_db"]
     assert by["SIREN"]["numbers"] == 3 * 8 + 9 * 8 + 9 * 3 and by["SIREN"]["shared"] == 0
     assert by["SIREN"]["gmac"] == pytest.approx(256 * (2 * 8 + 8 * 8 + 8 * 3) / 1e9)
     for name in ("NID, patches", "NID whole"):
