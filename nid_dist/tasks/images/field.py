@@ -14,6 +14,7 @@ from torch import Tensor
 
 from nid_dist.coding.solvers.subspace import Subspace
 from nid_dist.data.tiles import tile_samples
+from nid_dist.device import to_device
 from nid_dist.measurements.area import area_means
 from nid_dist.precision import full_precision
 from nid_dist.tasks.images.tiling import Tiling
@@ -83,16 +84,20 @@ def complete(
     """
     images, weights = [torch.where(known[..., None], image, 0.0)], [known[..., None].to(image.dtype)]
     side = round(len(space.mean) ** 0.5)
-    while min(images[-1].shape[:2]) >= 2 * side and not bool((weights[-1] > 0).all()):
+    while min(images[-1].shape[:2]) >= 2 * side:
         weight = area_means(weights[-1], 2)
         images.append(area_means(images[-1] * weights[-1], 2) / weight.clamp_min(1e-9))
         weights.append(weight)
+    # Which patches there are is decided where no one waits for it.
+    here = known.cpu()
+    shares = here[..., None].float()
+    lost = [~here, *(area_means(shares, 2**level)[..., 0] < 0.5 for level in range(1, len(images)))]
     found = torch.where(weights[-1] > 0, images[-1], colours.mean)
     for level in range(len(images) - 1, -1, -1):
-        unknown = weights[level][..., 0] < 0.5 if level else ~known
+        unknown = lost[level]
         if level + 1 < len(images):
             found = _enlarged(found, images[level].shape[:2])
-        start = torch.where(unknown[..., None], found, images[level])
+        start = torch.where(to_device(unknown, image.device)[..., None], found, images[level])
         stride = max(1, side // 4) if level == 0 else max(1, side // 8)
         found = _least(space, start, unknown, colours, Tiling(start.shape[0], start.shape[1], side, stride))
     return found
@@ -109,10 +114,11 @@ def _least(
 ) -> Float[Tensor, "H W d"]:
     """Conjugate gradients on the unknown pixels, from `start`."""
     height, width, channels = start.shape
-    places = _places(tiling).to(start.device)
+    places = _places(tiling)
     places = places[unknown.flatten()[places].any(1)]
     if not len(places):
         return start
+    places, free = to_device(places, start.device), to_device(unknown.flatten()[:, None].float(), start.device)
     constant = (_FREE * _root(colours.covariance)).expand(len(space.mean), -1, -1)
     basis = torch.cat([space.basis, constant], 2).flatten(0, 1)
     beside = space.beside.repeat_interleave(channels)
@@ -129,7 +135,6 @@ def _least(
             total.index_add_(0, some.flatten(), forces.unflatten(1, (-1, channels)).flatten(0, 1))
         return total * free
 
-    free = unknown.flatten()[:, None].to(start.dtype)
     field = start.flatten(0, 1).clone()
     rest = -gradient(field, space.mean.flatten())
     direction, square = rest, rest.square().sum()
@@ -139,7 +144,8 @@ def _least(
         step = square / (direction * turned).sum().clamp_min(1e-30)
         field, rest = field + step * direction, rest - step * turned
         before, square = square, rest.square().sum()
-        if bool(square <= target):
+        # A GPU is not waited for: it does the few that are left sooner.
+        if field.device.type == "cpu" and bool(square <= target):
             break
         direction = rest + square / before * direction
     return field.unflatten(0, (height, width))

@@ -195,9 +195,9 @@ def _deviation(
         coarse = area_means(values, factor) / share.clamp_min(1e-9)
         tiling = Tiling(coarse.shape[0], coarse.shape[1], side, side // 2)
         tiles, masks = tiling.split(coarse), tiling.split(share)[..., 0]
-        some = (masks < 1).any(1)
+        (some,) = torch.nonzero((masks < 1).any(1), as_tuple=True)  # a GPU is waited for once a level
         variance = torch.full_like(masks, noise**2)
-        if bool(some.any()):
+        if len(some):
             seen = observe(space, tiles[some], masks[some], noise)
             squares = masks[some] * (tiles[some] - seen.values).square().mean(2)
             misfit = squares.sum(1, keepdim=True) / masks[some].sum(1, keepdim=True).clamp_min(1)
@@ -205,7 +205,7 @@ def _deviation(
         combined = tiling.assemble(variance.reciprocal()[..., None])[..., 0].reciprocal()
         spread = combined.repeat_interleave(factor, 0).repeat_interleave(factor, 1)[:height, :width]
         found = torch.minimum(found, spread + detail * (factor.bit_length() - 1))
-        if min(coarse.shape[:2]) < 2 * side or bool((share > 0).all()):
+        if min(coarse.shape[:2]) < 2 * side:
             return found.sqrt()
         factor *= 2
 
