@@ -26,6 +26,7 @@ from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
+from nid_dist.files import save_array
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
@@ -68,7 +69,7 @@ class InpaintedFit(ImageFit):
         return {**super().figures(picture), "psnr_db": self._psnr(picture), "ssim": None}
 
     def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
-        """As of any image, and `trusted.png` and `deviation.png`, white where f is uncertain by a quarter or more."""
+        """As of any image, `trusted.png`, and `deviation` as NPY and PNG, white where f is uncertain by a quarter."""
         self.write_maps(folder)
         return super().write(folder, **facts)
 
@@ -76,6 +77,7 @@ class InpaintedFit(ImageFit):
         """Write how far each pixel was believed, and how uncertain f is."""
         save_image(folder / "trusted.png", self.trusted[..., None])
         if self.deviation is not None:
+            save_array(folder / "deviation.npy", self.deviation)
             save_image(folder / "deviation.png", np.clip(4 * self.deviation, 0, 1)[..., None])
 
     def _psnr(self, picture: ImageArray) -> float:
