@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from nid_dist.errors import UserError
 
 
@@ -63,6 +65,12 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def save_array(path: Path, values: np.ndarray) -> None:
+    """Write numbers as NPY; the file appears complete."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
 
 
 def write_json(path: str | Path, obj: Any) -> None:

@@ -118,7 +118,7 @@ def test_inpainting(models: dict[str, nid_dist.Model], tmp_path: Path, method: A
     label = fit.method.label
     assert {path.name for path in (tmp_path / "out").iterdir()} == (
         {"codes.safetensors", "results.json", "trusted.png", f"{label}.png"}
-        | ({"deviation.png"} if fit.deviation is not None else set())
+        | ({"deviation.png", "deviation.npy"} if fit.deviation is not None else set())
     )
 
 

@@ -74,6 +74,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     print(Table.of(_COLUMNS, rows).text())
     say_judged({options.sinogram.name: next(iter(fits.values())).judgement})
     names = ", ".join(f"{label}.png and .npy" for label in fits)
+    uncertain = [f"{label}-deviation" for label, found in fits.items() if found.method.name == "map"]
+    names += "".join(f", {name}.png and .npy (standard deviations)" for name in uncertain)
     print(f"wrote {options.out}: comparison.png, {names}, back-projection.png, codes.safetensors, results.json")
     finer = 4 * model.grid_shape[0]
     print(f"next: look at {options.out / 'comparison.png'}; --size {finer} shows f in finer pixels")

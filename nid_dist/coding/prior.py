@@ -24,11 +24,21 @@ class Prior:
     variances: Float[Tensor, "q"]  # along these
     floor: Float[Tensor, ""]  # variance along every other direction, positive
 
+    def root(self) -> Float[Tensor, "r r"]:
+        """The symmetric square root of the covariance, in float64."""
+        basis, floor = self._directions(), self.floor.double().sqrt()
+        excess = self.variances.double().sqrt().clamp_min(floor) - floor
+        return floor * torch.eye(len(basis), dtype=torch.float64, device=basis.device) + (basis * excess) @ basis.t()
+
     def precision(self) -> Float[Tensor, "r r"]:
         """The inverse of the covariance, in float64."""
-        basis, floor = self.basis.double(), self.floor.double()
+        basis, floor = self._directions(), self.floor.double()
         excess = 1 / self.variances.double().clamp_min(floor) - 1 / floor
         return torch.eye(len(basis), dtype=torch.float64, device=basis.device) / floor + (basis * excess) @ basis.t()
+
+    def _directions(self) -> Float[Tensor, "r q"]:
+        # Kept in float32 they are orthonormal to 1e-7, which is more than a small floor leaves room for.
+        return torch.linalg.qr(self.basis.double()).Q
 
 
 def learn_prior(heads: Float[Tensor, "N r"], rank: int) -> Prior:

@@ -13,10 +13,11 @@ from scipy.sparse.linalg import splu
 from torch import Tensor
 
 from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.dictionary.encodings import Splines
+from nid_dist.dictionary.trunk import Trunk
 
 _MORE = 64  # directions than are asked for
 _SMALLEST = 1e-6  # share of the largest variance: what inputs have less of is not asked of them
-_SPARSE = 0.05  # share of inputs that are not zero, below which zeros are left out
 _ROUNDS = 6  # of the range finder of the inputs, whose variances differ little
 
 Weights = Float64[np.ndarray, "p _"]
@@ -39,7 +40,7 @@ def principal_features(dictionary: Dictionary, coords: Float[Tensor, "C m"], sig
     wanted = last.out_features
     if last.in_features <= wanted:
         return False
-    inputs, draws = _Inputs(trunk.hidden(coords)), np.random.default_rng(0)
+    inputs, draws = _Inputs(_values(trunk, coords)), np.random.default_rng(0)
     found = inputs.orthonormal(inputs.fitted(_strongest(signals, wanted + _MORE, draws)))[:, :wanted]
     if found.shape[1] < wanted:
         more = inputs.strongest(wanted - found.shape[1] + _MORE, draws)
@@ -68,15 +69,22 @@ def _strongest(signals: Float[Tensor, "S C d"], most: int, draws: np.random.Gene
     return functions
 
 
+def _values(trunk: Trunk, coords: Float[Tensor, "C m"]) -> csr_matrix | np.ndarray:
+    """What the last layer is given at the coordinates; of splines only what is not zero, for they may be very many."""
+    if len(trunk.layers) > 1 or not isinstance(trunk.encoding, Splines):
+        return trunk.hidden(coords).double().cpu().numpy()
+    places, weights = (part.cpu().numpy() for part in trunk.encoding.neighbours(trunk.folded(coords)))
+    rows = np.repeat(np.arange(len(coords)), places.shape[1])
+    shape = (len(coords), trunk.encoding.out_dim)
+    return csr_matrix((weights.ravel().astype(np.float64), (rows, places.ravel())), shape)
+
+
 class _Inputs:
     """What the last layer is given at the coordinates; functions are its outputs less their means."""
 
-    def __init__(self, hidden: Float[Tensor, "C p"]) -> None:
-        values = hidden.double().cpu().numpy()
-        self.count, self.size = values.shape
-        self.mean = values.mean(0)
-        sparse = np.count_nonzero(values) < _SPARSE * values.size
-        self.matrix = csr_matrix(values) if sparse else values
+    def __init__(self, matrix: csr_matrix | np.ndarray) -> None:
+        self.matrix, (self.count, self.size) = matrix, matrix.shape
+        self.mean = np.asarray(matrix.mean(0)).ravel()
 
     def functions(self, weights: Weights) -> Functions:
         """What comes out, for weights as columns."""

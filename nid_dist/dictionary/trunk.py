@@ -37,7 +37,7 @@ class Trunk(nn.Module):
 
     def forward(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch h"]:
         """Features of coordinates in [-1, 1]^m: phi; the encoding itself where there are no shared layers."""
-        coords = self._folded(coords)
+        coords = self.folded(coords)
         if not len(self.layers):
             return self.encoding(coords)
         last = len(self.layers) - 1
@@ -46,7 +46,7 @@ class Trunk(nn.Module):
 
     def hidden(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch p"]:
         """What the last shared layer is given."""
-        coords = self._folded(coords)
+        coords = self.folded(coords)
         if len(self.layers) < 2:
             return self.encoding(coords)
         features = self.activation(self._first(coords))
@@ -61,7 +61,7 @@ class Trunk(nn.Module):
             return self.encoding.through(coords, layer)
         return layer(self.encoding(coords))
 
-    def _folded(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
+    def folded(self, coords: Float[Tensor, "*batch m"]) -> Float[Tensor, "*batch m"]:
         """|x| along the axis of symmetry, where there is one."""
         if self.mirror is None:
             return coords

@@ -49,7 +49,7 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine, dev
     source = world.on_rank_zero(lambda: _source(resume, run_dir))
     with phase("reading the signals", shown=world.first and config.logging.progress):
         task = world.raise_on_all_ranks(lambda: make_task(config))
-    model = task.model(world.exchange).to(world.device)
+        model = task.model(world.exchange).to(world.device)
     model.fitter = fitter_of(config)
     if config.parallel.checkpoint_gate and model.gate is not None:
         from nid_dist.parallel.engines.fairscale_engine import checkpoint_gate

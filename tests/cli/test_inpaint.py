@@ -31,7 +31,15 @@ def test_an_experiment(run: Path, photograph: Path, tmp_path: Path, capsys: pyte
     out = tmp_path / "out"
     given = ["--dictionary", str(run), "--input", str(photograph), "--out", str(out)]
     assert main([*given, "--corrupt", "random", "--kept", "0.3"]) == 0
-    names = {"comparison.png", "inpainted.png", "trusted.png", "deviation.png", "table.md", "results.json"}
+    names = {
+        "comparison.png",
+        "inpainted.png",
+        "trusted.png",
+        "deviation.png",
+        "deviation.npy",
+        "table.md",
+        "results.json",
+    }
     assert {path.name for path in out.iterdir()} == names
     rows = {row["method"]: row for row in json.loads((out / "results.json").read_text())["rows"]}
     assert list(rows) == ["corrupted", "NID", "SIREN", "biharmonic"]

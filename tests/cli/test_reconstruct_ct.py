@@ -37,7 +37,10 @@ def test_reconstructs(
     scan, out = write(tmp_path, **changes), tmp_path / "new" / "out"
     assert main(["--dictionary", str(ct_run), *scan, "--out", str(out)]) == 0
     names = {"map.npy", "map.png", "ridge.npy", "ridge.png", "back-projection.png", "comparison.png"}
+    names |= {"map-deviation.npy", "map-deviation.png"}
     assert {path.name for path in out.iterdir()} == names | {"codes.safetensors", "results.json"}
+    deviation = np.load(out / "map-deviation.npy")
+    assert deviation.shape == (17, 17) and deviation[0, 0] == 0 and 0 < deviation[8, 8] < 0.2
     image = np.load(out / "map.npy")
     assert image.shape == (17, 17) and psnr(image, PHANTOM.image(17).astype(np.float32)) > 24
     assert np.abs(np.asarray(Image.open(out / "map.png")) / 255 - image).max() < 0.01

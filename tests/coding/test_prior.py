@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from nid_dist.coding.prior import Prior, learn_prior
+from nid_dist.coding.prior import Prior, StoredPrior, learn_prior
 
 
 def heads(variances: list[float], count: int) -> torch.Tensor:
@@ -23,6 +23,7 @@ def test_a_gaussian_is_learned_from_its_sample():
     torch.testing.assert_close(prior.floor, torch.tensor(0.25, dtype=torch.float64))
     covariance = basis @ torch.diag(torch.tensor([9.0, 4.0, *4 * [0.25]], dtype=torch.float64)) @ basis.t()
     torch.testing.assert_close(prior.precision(), torch.linalg.inv(covariance))
+    torch.testing.assert_close(prior.root() @ prior.root().t(), covariance)
 
 
 def test_the_floor_is_the_mean_of_the_variances_left_out():
@@ -57,3 +58,15 @@ def test_equal_signals_have_a_tiny_variance():
         prior = learn_prior(torch.tensor([[1.0, 2.0, 3.0, 4.0]], dtype=torch.float64).expand(count, -1), 2)
         assert isinstance(prior, Prior) and 0 < prior.floor < 1e-6
         assert bool(prior.precision().isfinite().all())
+
+
+def test_a_prior_that_was_kept_is_positive_however_small_its_floor():
+    """Variances from 1 to 1e-9 beside a floor of 1e-9 in 40 numbers, kept in float32."""
+    generator = torch.Generator().manual_seed(0)
+    basis = torch.linalg.qr(torch.randn(40, 20, generator=generator, dtype=torch.float64)).Q
+    stored = StoredPrior(40, 20)
+    stored.set(Prior(torch.zeros(40), basis, torch.logspace(0, -9, 20), torch.tensor(1e-9)))
+    assert stored.value is not None
+    values = torch.linalg.eigvalsh(stored.value.precision())
+    np.testing.assert_allclose(values[0], 1, rtol=1e-3)
+    np.testing.assert_allclose(values[-1], 1e9, rtol=1e-3)

@@ -33,7 +33,7 @@ def test_error_bound(coherence: float) -> None:
     exact = solve_omp(given, 8, None, 0.0).code
     assert exact.indices is not None
     for ordered in (True, False):
-        found = Quantizer(given, exact, ordered=ordered).at(STEP)
+        found = Quantizer(given, [exact], ordered=ordered).at(STEP)
         np.testing.assert_allclose(
             found.code.values.numpy() / STEP, np.rint(found.code.values.numpy() / STEP), atol=1e-5
         )
@@ -50,7 +50,7 @@ def test_rounding_one_by_one_is_worse() -> None:
     given = problem(3.0)
     exact = solve_omp(given, 8, None, 0.0).code
     rounded = Code((exact.values / STEP).round() * STEP, exact.bias, exact.indices)
-    found = Quantizer(given, exact, ordered=True).at(STEP).code
+    found = Quantizer(given, [exact], ordered=True).at(STEP).code
     least = errors(given, exact).mean()
     assert errors(given, found).mean() - least < 0.7 * (errors(given, rounded).mean() - least)
 
@@ -58,15 +58,24 @@ def test_rounding_one_by_one_is_worse() -> None:
 def test_biases() -> None:
     """They make up for the coefficients' rounding, up to half a step of their own."""
     given = problem(0.0)
-    found = Quantizer(given, solve_omp(given, 5, None, 0.0).code, ordered=True).at(STEP)
+    found = Quantizer(given, [solve_omp(given, 5, None, 0.0).code], ordered=True).at(STEP)
     exact = given.target_means - found.code.dense(30) @ given.atom_means
     assert (found.code.bias - exact).abs().max() <= found.bias_step / 2 + 1e-6
     assert found.bias_step == pytest.approx(STEP * float(given.energy) ** 0.5)
 
 
+def test_where_there_is_no_room_it_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = problem(1.0)
+    codes = [solve_omp(given.signals(part), 6, None, 0.0).code for part in (slice(0, 5), slice(5, 12))]
+    kept = Quantizer(given, codes, ordered=True)
+    monkeypatch.setattr("nid_dist.coding.quantization._ROOM", 40)
+    for _ in range(2):
+        np.testing.assert_array_equal(Quantizer(given, codes, ordered=True).at(STEP).values, kept.at(STEP).values)
+
+
 def test_a_price_leaves_out_the_last() -> None:
     given = problem(0.0)
-    quantizer = Quantizer(given, solve_omp(given, 15, None, 0.0).code, ordered=True)
+    quantizer = Quantizer(given, [solve_omp(given, 15, None, 0.0).code], ordered=True)
     free, cheap, dear = (quantizer.at(STEP, price) for price in (0.0, 2.0, 1e6))
     counts = [(found.values != 0).sum() for found in (free, cheap, dear)]
     assert counts[0] > counts[1] > counts[2] == 0

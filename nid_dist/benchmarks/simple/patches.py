@@ -1,7 +1,7 @@
 """Patches of held-out faces and photographs: the gate's code, ten steps from it and OMP beside best-k DCT and PCA.
 
-The dictionaries are the quickstart's, trained for five minutes at most. Of the DCT the better of what a person would
-try counts: in JPEG's kind of colours or in the data's own.
+The dictionaries are the quickstart's with 2048 experts, trained for five minutes at most. Of the DCT the better of what
+a person would try counts: in JPEG's kind of colours or in the data's own.
 """
 
 import tempfile
@@ -50,7 +50,13 @@ def lines(quick: bool) -> Iterator[Line]:
 
 
 def _configuration(overrides: Sequence[str], k: int, run: Path, quick: bool) -> Config:
-    given = [*overrides, f"coding.support={k}", f"logging.run_dir={run / 'run'}", "logging.pictures_every=0"]
+    given = [
+        *overrides,
+        f"coding.support={k}",
+        "dictionary.experts=2048",
+        f"logging.run_dir={run / 'run'}",
+        "logging.pictures_every=0",
+    ]
     given += [
         "training.eval_every=0",
         "training.checkpoint_every=0",

@@ -34,7 +34,7 @@ def likely_noise(
     """
     gram, cross, energy = heads_operator(dictionary, measurement, measured)
     mean = prior.mean.double()
-    root = torch.linalg.cholesky(torch.linalg.inv(prior.precision()))
+    root = prior.root()
     squares, axes = torch.linalg.eigh(root.t() @ gram @ root)
     squares = squares.clamp_min(0)
     # About what the prior expects.

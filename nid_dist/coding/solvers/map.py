@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from nid_dist.code import Code
@@ -16,7 +16,10 @@ from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Measurement
+from nid_dist.memory import floats_at_once
 from nid_dist.precision import full_precision
+
+_FLOATS = 2**24  # of products of features, at a time
 
 
 @dataclass(frozen=True)
@@ -26,6 +29,21 @@ class Posterior:
     means: Float[Tensor, "T r"]  # one merged head per signal
     precision: Float[Tensor, "r r"]  # of all of them
     statistics: Statistics  # of the measurements
+
+    @torch.no_grad()
+    def deviation(self, dictionary: Dictionary, coords: Float[Tensor, "C m"]) -> Float[Tensor, "C d"]:
+        """Standard deviation of f at coordinates, the same for all of the signals."""
+        channels, width = dictionary.channels, dictionary.trunk.out_dim
+        factor, parts = torch.linalg.cholesky(self.precision), []
+        for some in coords.split(max(1, floats_at_once(coords.device, _FLOATS) // len(self.precision))):
+            features = dictionary.trunk(some).double()
+            with_one = torch.cat([features, torch.ones_like(features[:, :1])], 1)
+            columns = features.new_zeros(len(some), channels, len(self.precision))
+            for channel in range(channels):
+                columns[:, channel, _own(channel, channels, width, some.device)] = with_one
+            half = torch.linalg.solve_triangular(factor, columns.flatten(0, 1).t(), upper=False)
+            parts.append(half.square().sum(0).sqrt().unflatten(0, (-1, channels)))
+        return torch.cat(parts).to(coords.dtype)
 
 
 @torch.no_grad()
@@ -106,11 +124,16 @@ def _of_heads(dictionary: Dictionary, known: Statistics) -> tuple[Float[Tensor, 
     gram = features.new_zeros(channels * (width + 1), channels * (width + 1))
     cross = features.new_zeros(len(signals), len(gram))
     for channel in range(channels):
-        own = torch.arange(channel * width, (channel + 1) * width, device=features.device)
-        own = torch.cat([own, own.new_tensor([channels * width + channel])])
+        own = _own(channel, channels, width, features.device)
         gram[own[:, None], own] = features
         cross[:, own] = signals[:, :, channel]
     return gram, cross
+
+
+def _own(channel: int, channels: int, width: int, device: torch.device) -> Int[Tensor, "h1"]:
+    """Where a merged head has the numbers of a channel: its weights, and its offset."""
+    weights = torch.arange(channel * width, (channel + 1) * width, device=device)
+    return torch.cat([weights, weights.new_tensor([channels * width + channel])])
 
 
 def _with_constant(known: Statistics) -> tuple[Float[Tensor, "h1 h1"], Float[Tensor, "T h1 d"]]:

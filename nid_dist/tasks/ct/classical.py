@@ -100,17 +100,17 @@ class Classical:
         return 1.02 * size
 
 
-def image_matrix(geometry: Geometry, side: int) -> csr_matrix:
-    """The sparse matrix from a square image, interpolated linearly, to the means of its line integrals over bins."""
-    radon = Radon(geometry.finer(_LINES), nodes_for(side))
+def image_matrix(geometry: Geometry, side: int, lines: int = _LINES) -> csr_matrix:
+    """The sparse matrix from a square image, interpolated linearly, to means of line integrals, `lines` in a bin."""
+    radon = Radon(geometry.finer(lines), nodes_for(side))
     parts = []
-    chunk = _LINES * geometry.bins
+    chunk = lines * geometry.bins
     for view in range(geometry.views):
         points, weights = radon.points(slice(view * chunk, (view + 1) * chunk))
         places, shares = corners(points.flatten(0, 1), (side, side))
-        values = (shares * weights.reshape(-1, 1) / _LINES).numpy()
-        lines = np.repeat(np.arange(geometry.bins), _LINES * radon.nodes)[:, None] + np.zeros((1, 4), dtype=np.int64)
+        values = (shares * weights.reshape(-1, 1) / lines).numpy()
+        bins = np.repeat(np.arange(geometry.bins), lines * radon.nodes)[:, None] + np.zeros((1, 4), dtype=np.int64)
         shape = (geometry.bins, side * side)
-        part = coo_matrix((values.reshape(-1), (lines.reshape(-1), places.numpy().reshape(-1))), shape)
+        part = coo_matrix((values.reshape(-1), (bins.reshape(-1), places.numpy().reshape(-1))), shape)
         parts.append(part.tocsr())
     return csr_matrix(vstack(parts))

@@ -38,9 +38,10 @@ from nid_dist.tasks.comparison import (
     Trial,
     series_of,
 )
-from nid_dist.tasks.ct.methods import classical_methods, dictionary_methods, network_method
+from nid_dist.tasks.ct.components import Components
+from nid_dist.tasks.ct.methods import classical_methods, components_method, dictionary_methods, network_method
 from nid_dist.tasks.ct.phantoms import STANDARD
-from nid_dist.tasks.ct.scans import scan, scan_geometry, within_disc
+from nid_dist.tasks.ct.scans import scan, scan_geometry, scannable, within_disc
 from nid_dist.tasks.ct.slices import named_slice
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.sources import ImageRef, list_images
@@ -76,7 +77,10 @@ class CTComparison(Comparison):
                 hint="add it to its configuration, as in configs/ct_shepp_logan.yaml",
             )
         slices, failed = self._slices(request, made)
-        kept = [_Slice(ref, made, "val") for ref in list_images(made.signals_of(ImagesSection))["val"][: self.tuned_on]]
+        refs = list_images(made.signals_of(ImagesSection))
+        kept = [_Slice(scannable(ref), made, "val") for ref in refs["val"][: self.tuned_on]]
+        learned = [prepared(scannable(ref), made)[..., 0] for ref in refs["train"][: made.coding.prior_signals]]
+        components = Components.of(np.stack(learned))
         doses = [Dose(photons, made.tomography.attenuation, made.tomography.electronic) for photons in self.photons]
         trials = []
         for dose, views in ((dose, views) for dose in doses for views in self.views):
@@ -84,13 +88,15 @@ class CTComparison(Comparison):
             subjects = [self._subject(place, each, geometry, dose) for place, each in enumerate(slices)]
             # Scans for tuning have noise of their own.
             apart = [each.subject(geometry, dose, 10_000 + place) for place, each in enumerate(kept)]
-            trials.append(Trial(subjects, partial(self._methods, request, model, geometry, dose, subjects), apart))
+            trials.append(
+                Trial(subjects, partial(self._methods, request, model, components, geometry, dose, subjects), apart)
+            )
         return Specification(trials, _figures, _first, _show, self._report, psnr, failed)
 
     def _slices(self, request: Request, made: Config) -> tuple[list["_Slice"], dict[str, str]]:
         """What is reconstructed, and why other slices are not."""
         refs = list_images(made.signals_of(ImagesSection))["test"]
-        random = [ref for ref in refs if ref.name != STANDARD][: self.phantoms]
+        random = [scannable(ref) for ref in refs if ref.name != STANDARD][: self.phantoms]
         if not random:
             raise UserError(
                 "signals.test of the dictionary",
@@ -119,11 +125,18 @@ class CTComparison(Comparison):
         return own.subject(geometry, dose, place, grid)
 
     def _methods(
-        self, request: Request, model: Model, geometry: Geometry, dose: Dose, subjects: Sequence[Subject]
+        self,
+        request: Request,
+        model: Model,
+        components: Components,
+        geometry: Geometry,
+        dose: Dose,
+        subjects: Sequence[Subject],
     ) -> list[ComparedMethod]:
         side = model.grid_shape[0]
         fitted = [subject for subject in subjects if subject.facts["group"] == HELD_OUT][: self.networks_on]
-        methods = [*dictionary_methods(model, geometry, dose), *classical_methods(geometry, side)]
+        methods = [*dictionary_methods(model, geometry, dose), components_method(components, geometry, dose)]
+        methods += classical_methods(geometry, side)
         return methods + [
             network_method(request.beside(name), geometry, side, self.seconds, lambda subject: subject in fitted)
             for name in self.baselines

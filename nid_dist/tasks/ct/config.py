@@ -47,6 +47,11 @@ class Tomography(Section):
         [None, 1e4], min_length=1, description="doses, in photons a bin counts per view without object; null: no noise"
     )
     attenuation: PositiveFloat = Field(2.0, description="nepers per radius in what has value 1")
+    finer: Literal[1, 2] = Field(
+        1,
+        description="initial values and prior are learned on a grid of so many times more points a side, each a mean "
+        "over a pixel: lines between pixels are then known, too, by splines (dictionary.encoding) of as many",
+    )
     electronic: NonNegativeFloat = Field(0.0, description="standard deviation of the detector's own noise, in photons")
 
     @model_validator(mode="after")

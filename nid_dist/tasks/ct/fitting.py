@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.files import replacing, write_json
+from nid_dist.files import save_array, write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
 from nid_dist.tasks.ct.reconstruction import Reconstructor
@@ -46,7 +47,7 @@ class ScanFit(Fit):
     @property
     def judgement(self) -> Judgement:
         """Against the noise of the dose and of the model, and by how far the slice lies from those trained on."""
-        model, noise = self.reconstructor.model, self.reconstructor.noise(self.scan.sinogram[None])
+        model, noise = self.reconstructor.model, self.reconstructor.expected_noise(self.scan.sinogram[None])
         distance = model.relative_distance(self.code)
         return Judgement(max(self.residual, 0.0) ** 0.5, noise, "what noise would leave", distance)
 
@@ -54,6 +55,17 @@ class ScanFit(Fit):
         """Evaluate f on a square of pixels, clipped to [0, 1], 0 outside the disc; None: as the dictionary's images."""
         picture: np.ndarray = self.reconstructor.render(self.solution, size)[0]
         return picture
+
+    def deviation_at(self, size: int | None = None) -> Float32[np.ndarray, "S S"] | None:
+        """Standard deviation of f on a square of pixels, before its code is made sparse; None without a prior."""
+        if self.method.name != "map":
+            return None
+        return self.reconstructor.deviation(self.scan.sinogram, size)
+
+    @cached_property
+    def deviation(self) -> Float32[np.ndarray, "S S"] | None:
+        """As `deviation_at` the pixels of the dictionary's images; None of a method that knows no prior."""
+        return self.deviation_at()
 
     def write(self, folder: Path, **options: Any) -> dict[str, Any]:
         """As `write_fits`."""
@@ -103,6 +115,8 @@ def usual_methods(model: Model, ridge: float = RIDGE) -> list[Method]:
 def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = None, **facts: Any) -> dict[str, Any]:
     """Write codes, each slice as PNG and NPY, the filtered back-projection, all of them side by side, and figures.
 
+    With `map` also how uncertain it is: standard deviations as NPY, and as PNG, white where they are a quarter or more.
+
     Args:
         fits: of one scan, by label.
         size: pixels a side; None: those of the dictionary's images.
@@ -120,8 +134,11 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
     for label, each in fits.items():
         picture, nonzeros = each.render(size), int((each.code.values != 0).sum())
         save_image(folder / f"{label}.png", picture)
-        with replacing(folder / f"{label}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, picture[..., 0])
+        save_array(folder / f"{label}.npy", picture[..., 0])
+        deviation = each.deviation_at(size)
+        if deviation is not None:
+            save_array(folder / f"{label}-deviation.npy", deviation)
+            save_image(folder / f"{label}-deviation.png", np.clip(4 * deviation, 0, 1)[..., None])
         rows.append({"solver": label, "nonzeros": nonzeros, "seconds": each.seconds, **each.judgement.facts()})
         panels[label] = (picture, f"{nonzeros} coefficients")
     title = f"{geometry.views} views of {geometry.bins} bins, {geometry.beam} beams, {scan.dose.label}"

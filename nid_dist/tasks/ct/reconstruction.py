@@ -15,6 +15,7 @@ from torch import Tensor
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution
 from nid_dist.coding.solvers.evidence import likely_noise
+from nid_dist.coding.solvers.map import posterior
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.device import Stopwatch, to_device
 from nid_dist.fitting import fit_signals
@@ -24,6 +25,9 @@ from nid_dist.measurements.noise import Dose
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.measurements.sampling import Field, Measurement
 from nid_dist.model import Model
+
+MODEL_ERROR = 0.005
+"""What `model_error` is expected to be, with a dictionary that knows such slices."""
 
 
 @dataclass
@@ -65,7 +69,9 @@ class Reconstructor:
         watch = Stopwatch(model.device)
         self.side = model.grid_shape[0]
         self._back_projection = BackProjection(geometry, self.side)
-        radon = Radon(geometry, nodes_for(self.side), model.device)
+        tomography = model.config.tomography
+        finer = 1 if tomography is None else tomography.finer
+        radon = Radon(geometry, nodes_for(finer * self.side), model.device)
         self.measurement = Remembered(radon)
         self.seconds = watch.seconds()
         """Spent on the geometry, before any scan."""
@@ -92,11 +98,24 @@ class Reconstructor:
         # A copy: what is kept of scans is not to be written to.
         return to_device(torch.tensor(sinograms), self.model.device)
 
+    def _dose_square(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
+        return float(np.square(self.dose.deviation(sinograms), dtype=np.float64).mean())
+
+    def expected_noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
+        """What `noise` is, whatever the scans say of it, where such slices were trained on."""
+        return math.sqrt(
+            self._dose_square(sinograms) + (MODEL_ERROR if self.model_error is None else self.model_error) ** 2
+        )
+
     def noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
-        """Standard deviation of the measurements from what the dictionary can be, of noise and model together."""
-        dose = float(np.square(self.dose.deviation(sinograms), dtype=np.float64).mean())
+        """Standard deviation of the measurements from what the dictionary can be, of noise and model together.
+
+        Raises:
+            UserError: when the scans are to say it, and there is no prior.
+        """
         if self.model_error is not None:
-            return math.sqrt(dose + self.model_error**2)
+            return self.expected_noise(sinograms)
+        dose = self._dose_square(sinograms)
         self.prepare()
         measured, prior = self._on_device(sinograms)[..., None], self.model.require_prior()
         return max(likely_noise(self.model.dictionary, self.measurement, measured, prior), math.sqrt(dose))
@@ -124,6 +143,28 @@ class Reconstructor:
         inside = (coordinate_grid((side, side)).norm(dim=1) <= 1).reshape(side, side, 1)
         images: np.ndarray = (self.model.render(fit.code, side, side).cpu().clamp(0, 1) * inside).numpy()
         return images
+
+    @torch.no_grad()
+    def deviation(self, sinogram: Float32[np.ndarray, "M"], side: int | None = None) -> Float32[np.ndarray, "S S"]:
+        """Standard deviation of f given a scan, under the prior and what `noise` says; 0 outside the disc.
+
+        What a scan has beside the dictionary and its dose counts as white noise of the pixels, which is as far from f.
+
+        Raises:
+            UserError: when there is no prior.
+        """
+        self.prepare()
+        model, side = self.model, side or self.side
+        measured, coords = self._on_device(sinogram[None])[..., None], coordinate_grid((side, side))
+        noise = self.noise(sinogram[None])
+        known = posterior(model.dictionary, self.measurement, measured, model.require_prior(), noise)
+        found = known.deviation(model.dictionary, coords.to(model.device)).cpu()[:, 0]
+        # A line adds up pixels by their width, as many as its chord is long.
+        beside = max(noise**2 - self._dose_square(sinogram[None]), 0.0)
+        chord = float(known.statistics.constant.sqrt())
+        found = (found.square() + beside / (chord * 2 / self.side)).sqrt()
+        spread: np.ndarray = (found * (coords.norm(dim=1) <= 1)).reshape(side, side).numpy()
+        return spread
 
 
 _POINTS = 2**15  # at which the features are evaluated at a time: 64 MiB for 512 of them

@@ -17,7 +17,7 @@ from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.tasks.ct.config import Tomography
 from nid_dist.tasks.ct.phantoms import FINENESS
 from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.preparation import prepare
+from nid_dist.tasks.images.preparation import centre, prepare, resized
 from nid_dist.tasks.images.sources import ImageRef
 
 _FINER = 4  # times more pixels a side than the training's, at most, of a picture that is scanned
@@ -74,6 +74,29 @@ def scan(ref: ImageRef, signals: ImagesSection, geometry: Geometry) -> Float32[n
     return measured
 
 
+def finer_image(ref: ImageRef, signals: ImagesSection, times: int) -> Float32[np.ndarray, "s s"]:
+    """What `prepare` makes of a signal, on a grid `times` finer: means over as much as a pixel, at points between them.
+
+    Raises:
+        UserError: when it cannot be read.
+    """
+    assert signals.size is not None
+    side = times * signals.size
+    if ref.phantom is not None:
+        points = np.pad(ref.phantom().image(FINENESS * signals.size, 1), FINENESS)
+        sums = np.pad(points.cumsum(0).cumsum(1), ((1, 0), (1, 0)))
+        # The pixel about a point of the finer grid begins half a pixel before it.
+        first = FINENESS + ((np.arange(side) + 0.5) * FINENESS / times - FINENESS / 2).astype(int)
+        last = first + FINENESS
+        within = sums[last][:, last] - sums[first][:, last] - sums[last][:, first] + sums[first][:, first]
+        means: np.ndarray = (within / FINENESS**2).astype(np.float32)
+        return means
+    whole = prepare(ref.load(), crop=signals.crop, short_side=signals.short_side, name=ref.name)
+    square = centre(whole, min(whole.shape[:2]))
+    fine: np.ndarray = resized(square, side, side, blur_as=signals.size)[..., 0]
+    return fine
+
+
 def within_disc(ref: ImageRef) -> ImageRef:
     """The largest disc in the middle of a picture, and zeros in the corners: what a scanner can see; square."""
 
@@ -87,6 +110,11 @@ def within_disc(ref: ImageRef) -> ImageRef:
         return cut
 
     return replace(ref, load=load, size=None)
+
+
+def scannable(ref: ImageRef) -> ImageRef:
+    """A phantom as it is; of a picture what lies within the disc."""
+    return ref if ref.phantom is not None else within_disc(ref)
 
 
 def doses(tomography: Tomography) -> list[Dose]:

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from nid_dist.coding.method import Method
 from nid_dist.config.schema import Config
+from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.data.sampler import batch_ids
 from nid_dist.device import to_device
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.fitting import fit_signals
@@ -18,12 +20,12 @@ from nid_dist.measurements.noise import Dose
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.parallel.world import World
-from nid_dist.samples import Batch
+from nid_dist.samples import Batch, Samples
 from nid_dist.tasks.ahead import Ahead
 from nid_dist.tasks.base import Picture, draw, split_to_evaluate
 from nid_dist.tasks.ct.config import Tomography
 from nid_dist.tasks.ct.reconstruction import Reconstructor, as_gate_input
-from nid_dist.tasks.ct.scans import Scans, doses, within_disc
+from nid_dist.tasks.ct.scans import Scans, doses, finer_image, scannable
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.sources import list_images
 from nid_dist.tasks.images.task import ImageTask, prepared
@@ -43,16 +45,23 @@ class CTTask(ImageTask):
     def __init__(self, config: Config) -> None:
         assert config.tomography is not None
         section = config.signals_of(ImagesSection)
-        refs = {
-            split: [ref if ref.phantom is not None else within_disc(ref) for ref in images]
-            for split, images in list_images(section).items()
-        }
+        refs = {split: [scannable(ref) for ref in images] for split, images in list_images(section).items()}
         super().__init__(config, refs)
         self.tomography: Tomography = config.tomography
         self.scans = {split: Scans(images, section, self.tomography) for split, images in refs.items()}
         self._back_projections: dict[int, BackProjection] = {}
         self._measured = Ahead(self._measure, config.optimizer.accumulation, config.training.steps)
         self._seen = False  # whether a gate looks at scans in this phase of the training
+
+    def sample(self, count: int) -> Samples:
+        """Training signals for initial values and prior, on a grid that is finer where the configuration says so."""
+        times = self.tomography.finer
+        if times == 1:
+            return super().sample(count)
+        refs = self.refs["train"]
+        ids = batch_ids(self.config.training.seed, 0, min(count, len(refs)), len(refs)).tolist()
+        images = torch.stack([torch.from_numpy(finer_image(refs[index], self.section, times)) for index in ids])
+        return Samples(coordinate_grid(tuple(images.shape[1:])), images.flatten(1)[..., None])
 
     def batch(self, step: int, micro: int, world: World) -> Batch:
         """This rank's part of a micro-batch; the gate sees a scan of each signal, of drawn views and dose."""

@@ -34,11 +34,11 @@ def prepare(
     """
     target = prepared_shape(image.shape[0], image.shape[1], crop=crop, short_side=short_side, size=size, name=name)
     if crop is not None:
-        image = _centre(image, crop)
+        image = centre(image, crop)
     if short_side is not None:
         image = resized(image, *_scaled(image.shape[0], image.shape[1], short_side))
     if size is not None:
-        image = resized(_centre(image, min(image.shape[:2])), size, size)
+        image = resized(centre(image, min(image.shape[:2])), size, size)
     assert image.shape[:2] == target
     return np.ascontiguousarray(image)
 
@@ -83,18 +83,28 @@ def _scaled(height: int, width: int, short_side: int) -> tuple[int, int]:
     return max(short_side, round(height * short_side / short)), max(short_side, round(width * short_side / short))
 
 
-def _centre(image: Float[np.ndarray, "H W d"], side: int) -> Float[np.ndarray, "s s d"]:
+def centre(image: Float[np.ndarray, "H W d"], side: int) -> Float[np.ndarray, "s s d"]:
+    """The square of a side in the middle of an image."""
     top, left = (image.shape[0] - side) // 2, (image.shape[1] - side) // 2
     return image[top : top + side, left : left + side]
 
 
-def resized(image: Float[np.ndarray, "H W d"], height: int, width: int) -> Float[np.ndarray, "H1 W1 d"]:
-    """Resize as `prepare` does, to any shape; the image itself where it has it."""
-    if image.shape[:2] == (height, width):
+def resized(
+    image: Float[np.ndarray, "H W d"], height: int, width: int, blur_as: int | None = None
+) -> Float[np.ndarray, "H1 W1 d"]:
+    """Resize as `prepare` does, to any shape; the image itself where it has it.
+
+    `blur_as`: a square image is blurred as for so many pixels a side, on whatever grid it is then taken.
+    """
+    if image.shape[:2] == (height, width) and blur_as in (None, height):
         return image
-    if height >= image.shape[0] and width >= image.shape[1]:
+    if height >= image.shape[0] and width >= image.shape[1] and (blur_as is None or blur_as >= image.shape[0]):
         # The same as below, many times as fast.
         planes = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None]
         return F.interpolate(planes, (height, width), mode="bilinear")[0].permute(1, 2, 0).numpy()
-    made = resize(image, (height, width), order=1, mode="edge", anti_aliasing=True, preserve_range=True)
+    blur = None if blur_as is None else max(0.0, (image.shape[0] / blur_as - 1) / 2)
+    sigma = None if blur is None else (blur, blur, 0.0)
+    made = resize(
+        image, (height, width), order=1, mode="edge", anti_aliasing=True, anti_aliasing_sigma=sigma, preserve_range=True
+    )
     return made.astype(image.dtype, copy=False)

@@ -84,12 +84,18 @@ class VideoTask:
 
     def _look(self, frames: Sequence[int]) -> Float32[np.ndarray, "T M"]:
         """Some pixels of frames, the same ones of all, not a number where one is left out."""
-        count = len(self.coords)
-        pixels = coordinate_subset(self.config.training.seed, 0, count, _LOOKED_AT).numpy()
-        seen = self.video.read(frames).reshape(len(frames), count, -1)[:, pixels]
+        count, pixels = len(self.coords), self._looked_at
+        # Taken out before they become floats: of a large frame they are few.
+        whole = np.stack([self.video.samples(frame).reshape(count, -1)[pixels] for frame in frames])
+        seen = whole * UNIT
         if self.section.video.missing_pixels:
             seen[~self.kept_pixels(frames)[:, pixels]] = np.nan
         return seen.reshape(len(frames), -1)
+
+    @cached_property
+    def _looked_at(self) -> Int[np.ndarray, "p"]:
+        pixels: np.ndarray = coordinate_subset(self.config.training.seed, 0, len(self.coords), _LOOKED_AT).numpy()
+        return pixels
 
     def model(self, exchange: Exchange | None = None) -> Model:
         """A new model for these frames, all its values from the seed; one expert for each scene leads its codes.
@@ -98,6 +104,8 @@ class VideoTask:
             UserError: when there are more scenes than experts.
         """
         self._warn_of_shots()
+        if self.section.video.light:
+            self._gains_and_offsets  # noqa: B018  # found now, not in the first step
         model = Model(
             self.config, channels=self.channels, grid_shape=self.grid_shape, signals=len(self.video), exchange=exchange
         )

@@ -7,6 +7,7 @@ import torch
 from nid_dist.coding.prior import Prior
 from nid_dist.coding.solvers.map import posterior, solve_map
 from nid_dist.errors import UserError
+from nid_dist.measurements.sampling import Sampling
 
 NOISE = 0.05
 
@@ -103,3 +104,29 @@ def test_deep_experts_have_no_merged_head(make_setting):
     setting = make_setting(2)
     with pytest.raises(UserError, match="solver map: found deep experts"):
         solve_map(setting.dictionary, setting.measurement, setting.signals, make_prior(), noise=NOISE, k=3)
+
+
+def test_the_deviation_is_that_of_the_conditional_covariance(make_setting):
+    setting = make_setting()
+    known = posterior(setting.dictionary, setting.measurement, setting.signals, make_prior(), NOISE)
+    coords = torch.tensor([[-0.3, 0.2], [0.5, 0.9], [0.0, 0.0]], dtype=torch.float64)
+    _, spread = conditional(setting, setting.measurement)
+    rows = operator(setting, Sampling(coords))
+    expected = np.sqrt(np.einsum("pi,ij,pj->p", rows, spread, rows)).reshape(3, 2)
+    np.testing.assert_allclose(known.deviation(setting.dictionary, coords), expected, rtol=1e-6)
+
+
+def test_signals_lie_within_their_deviations_as_often_as_they_should(make_setting):
+    """Signals drawn from the prior, measured with noise: 68 and 95 % of their values elsewhere."""
+    setting, prior, generator = make_setting(count=8), make_prior(), np.random.default_rng(7)
+    heads = generator.multivariate_normal(prior.mean.numpy(), covariance(prior), 500)
+    matrix = operator(setting, setting.measurement)
+    measured = heads @ matrix.T + NOISE * generator.standard_normal((500, len(matrix)))
+    measured = torch.from_numpy(measured).unflatten(1, (-1, 2))
+    known = posterior(setting.dictionary, setting.measurement, measured, prior, NOISE)
+    elsewhere = torch.from_numpy(generator.uniform(-1, 1, (40, 2)))
+    error = (heads - known.means.numpy()) @ operator(setting, Sampling(elsewhere)).T
+    within = np.abs(error) / known.deviation(setting.dictionary, elsewhere).flatten().numpy()
+    assert (within < 1).mean() == pytest.approx(0.683, abs=0.02) and (within < 2).mean() == pytest.approx(
+        0.954, abs=0.01
+    )

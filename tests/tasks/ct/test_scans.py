@@ -6,9 +6,9 @@ import pytest
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.tasks.ct.config import PhantomsSection, Tomography
 from nid_dist.tasks.ct.phantoms import named_phantom
-from nid_dist.tasks.ct.scans import Scans, doses, scan, scan_geometry, within_disc
+from nid_dist.tasks.ct.scans import Scans, doses, finer_image, scan, scan_geometry, within_disc
 from nid_dist.tasks.images.config import PhotosSection
-from nid_dist.tasks.images.sources import list_images
+from nid_dist.tasks.images.sources import ImageRef, list_images
 
 SIGNALS = PhantomsSection(source="phantoms", phantoms=3, size=17, patch=None, colour="grey", test=["shepp-logan"])
 
@@ -47,3 +47,18 @@ def test_within_disc(tmp_path: Path) -> None:
 def test_doses() -> None:
     found = doses(Tomography(photons=[None, 500.0], attenuation=3, electronic=2))
     assert [(dose.photons, dose.attenuation, dose.electronic) for dose in found] == [(None, 3, 2), (500, 3, 2)]
+
+
+def test_a_finer_image_has_means_over_pixels_between_the_pixels() -> None:
+    """Of a phantom against points, on a grid twice as fine: pixel (i, j) of it is centred at ((i + 1/2) / 2, ...)."""
+    phantom = named_phantom("phantom-00003", 0)
+    ref = ImageRef("phantom-00003", lambda: phantom.image(9).astype(np.float32)[..., None], phantom=lambda: phantom)
+    section = PhantomsSection(source="phantoms", phantoms=8, size=9, patch=None, colour="grey")
+    np.testing.assert_allclose(finer_image(ref, section, 1), phantom.image(9), atol=1e-6)
+    found = finer_image(ref, section, 2)
+    assert found.shape == (18, 18)
+    points = phantom.image(36, 1)  # four a pixel and axis
+    for row, column in ((7, 9), (12, 4)):
+        first = 2 * row - 1, 2 * column - 1
+        expected = points[first[0] : first[0] + 4, first[1] : first[1] + 4].mean()
+        np.testing.assert_allclose(found[row, column], expected, atol=1e-6)

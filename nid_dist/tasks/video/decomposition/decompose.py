@@ -11,6 +11,7 @@ from nid_dist.code import Code
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
+from nid_dist.progress import phase
 from nid_dist.tasks.images.preparation import resized
 from nid_dist.tasks.video.decomposition.components import activations, gate_codes, scene_experts
 from nid_dist.tasks.video.decomposition.detail import still_detail
@@ -59,30 +60,31 @@ class Decomposition:
 
     def __init__(self, model: Model, task: VideoTask, rounds: int | None = None) -> None:
         self.model, self.task = model, task
+        with phase("cuts and light"):
+            scenes, light = scenes_of(task.shots), task.light
         self.active: Float[torch.Tensor, "T n"] = activations(model, gate_codes(model, task))
         """Strength of every component in every fitted frame, as trained."""
         self.times = task.video.times[task.signals]
         self.scenes: list[Scene] = []
         place = {frame: row for row, frame in enumerate(task.signals)}
         taken = list[int]()
-        scenes = scenes_of(task.shots)
         for frames in scenes:
             fitted = [frame for frame in frames if frame in place]
             active = self.active[[place[frame] for frame in fitted]]
             experts = scene_experts(model, active, taken, len(scenes))
             taken += experts
-            self.scenes.append(self._scene(frames, fitted, experts, ROUNDS if rounds is None else rounds))
+            own = Light(light.gains[fitted], light.offsets[fitted])
+            self.scenes.append(self._scene(frames, fitted, experts, own, ROUNDS if rounds is None else rounds))
         self._details: dict[tuple[int, int], Float32[np.ndarray, "S H W d"]] = {}
         self.background = self._together()
         """Of all fitted frames, at their own light; its coefficients are those of the experts of all scenes."""
 
-    def _scene(self, frames: list[int], fitted: list[int], experts: list[int], rounds: int) -> Scene:
+    def _scene(self, frames: list[int], fitted: list[int], experts: list[int], light: Light, rounds: int) -> Scene:
         model, task, times = self.model, self.task, self.task.video.times
         background = refine(model, task, experts, fitted, rounds)
         found = still_detail(model, task, background, fitted)
         background = replace(background, noise=found.noise)
         detail = found.values.unflatten(0, (model.grid_shape[0], model.grid_shape[1])).cpu().numpy()
-        light = Light(task.light.gains[fitted], task.light.offsets[fitted])
         timeline = Timeline(model, background, times[fitted], (float(times[0]), float(times[-1])), light)
         return Scene(frames, fitted, background, detail, timeline)
 
