@@ -18,6 +18,7 @@ from nid_dist.coding.gates.pursuit import PursuitGate
 from nid_dist.coding.gates.unrolled import UnrolledGate
 from nid_dist.coding.judgement import distances
 from nid_dist.coding.method import Method
+from nid_dist.coding.mixture import Mixture, StoredMixture
 from nid_dist.coding.prior import Prior, StoredPrior
 from nid_dist.coding.solvers import reduce_problem
 from nid_dist.coding.topk import signed_top_k
@@ -88,8 +89,12 @@ class Model(nn.Module):
                 generator=generator,
             )
         self.stored_prior: StoredPrior | None = None
+        self.stored_mixture: StoredMixture | None = None
         if self.dictionary.linear and config.coding.prior_rank:
-            self.stored_prior = StoredPrior(channels * (self.dictionary.trunk.out_dim + 1), config.coding.prior_rank)
+            size = channels * (self.dictionary.trunk.out_dim + 1)
+            self.stored_prior = StoredPrior(size, config.coding.prior_rank)
+            if config.coding.mixture:
+                self.stored_mixture = StoredMixture(config.coding.mixture, min(size, config.coding.prior_rank))
         self.register_buffer("coords", coordinate_grid(grid_shape), persistent=False)
 
     @property
@@ -198,6 +203,11 @@ class Model(nn.Module):
         usual = self.validation.get("val/mahalanobis")
         found = None if not usual else self.mahalanobis(code)
         return None if found is None or not usual else found / usual
+
+    @property
+    def mixture(self) -> Mixture | None:
+        """Kinds of signals along the prior's directions; None where they were not told apart (coding.mixture)."""
+        return None if self.stored_mixture is None else self.stored_mixture.value
 
     def require_prior(self) -> Prior:
         """The prior.

@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--step", type=float, help="of compact coefficients; default: so that 0.1 dB are lost")
     parser.add_argument("--psnr", type=float, help="dB that compact images are to have, by as many atoms as it takes")
-    parser.add_argument("--scale", type=float, help="also write f at this multiple of the resolution, e.g. 2")
+    parser.add_argument("--scale", type=float, help="also write it with so many times the resolution, e.g. 2")
     add_device_option(parser)
     return parser
 

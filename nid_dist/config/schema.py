@@ -139,6 +139,10 @@ class Coding(Section):
         128, description="linear heads: directions of the Gaussian prior on merged heads (solver map); 0: no prior"
     )
     prior_signals: PositiveInt = Field(2048, description="training signals that it is learned from, at the end")
+    mixture: NonNegativeInt = Field(
+        0,
+        description="with the prior: kinds of signals that it tells apart, of a hundred signals each at least; 0: one",
+    )
 
 
 class Objective(Section):

@@ -2,6 +2,7 @@
 
 import torch
 
+from nid_dist.coding.mixture import learn_mixture
 from nid_dist.coding.prior import learn_prior
 from nid_dist.coding.solvers.dense import solve_heads
 from nid_dist.dictionary.linear_heads import LinearHeads
@@ -32,4 +33,11 @@ def update_prior(model: Model, task: Task, world: World) -> None:
     counts = world.all_gather(torch.tensor(len(own))).tolist()
     every, first = own.new_zeros(sum(counts), size), sum(counts[: world.rank])
     every[first : first + len(own)] = own
-    model.stored_prior.set(learn_prior(world.all_reduce_sum(every), coding.prior_rank))
+    every = world.all_reduce_sum(every)
+    prior = learn_prior(every, coding.prior_rank)
+    model.stored_prior.set(prior)
+    if model.stored_mixture is not None:
+        # Every rank from the same numbers, in the same order.
+        seed = model.config.training.seed
+        mixture = learn_mixture(prior, every, coding.mixture, channels=model.channels, seed=seed)
+        model.stored_mixture.set(mixture)

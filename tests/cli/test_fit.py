@@ -62,13 +62,15 @@ def test_a_folder_of_all_kinds(run: Path, inputs: Path, tmp_path: Path, capsys: 
             "codes.safetensors",
             "comparison.png",
             "omp.png",
-            "omp-x2.png",
+            "map-x2.png",
         }
     gains = [table[name, "omp"]["psnr_db"] - table[name, "ridge"]["psnr_db"] for name in names if name != "pixel.png"]
     assert np.mean(gains) > 0
-    assert Image.open(out / "photo" / "omp-x2.png").size == (58, 40)
+    assert Image.open(out / "photo" / "map-x2.png").size == (58, 40)
     assert np.asarray(Image.open(out / "pixel" / "omp.png")).tolist() == [[[200, 10, 30]]]
-    assert captured.err == "" and f"wrote {out}" in captured.out and "next: " in captured.out
+    # On a busy machine it is said that the fits go on.
+    assert all(line.startswith("fitting:") for line in captured.err.splitlines())
+    assert f"wrote {out}" in captured.out and "next: " in captured.out
     assert (out / "table.md").read_text().startswith("`nid-fit --dictionary ")
 
 

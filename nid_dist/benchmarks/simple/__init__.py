@@ -35,9 +35,15 @@ _COLUMNS = [
 
 def jobs() -> dict[str, Lines]:
     """What is compared, by name."""
-    from nid_dist.benchmarks.simple import ct, patches, video
+    from nid_dist.benchmarks.simple import box, ct, patches, resolution, video
 
-    return {"ct": ct.lines, "patches": patches.lines, "video": video.lines}
+    return {
+        "ct": ct.lines,
+        "patches": patches.lines,
+        "resolution": resolution.lines,
+        "box": box.lines,
+        "video": video.lines,
+    }
 
 
 def run(quick: bool = False, only: Sequence[str] = (), before: Sequence[Mapping[str, Any]] = ()) -> Found:

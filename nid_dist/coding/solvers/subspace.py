@@ -13,6 +13,7 @@ from torch import Tensor
 
 from nid_dist.coding.prior import Prior
 from nid_dist.dictionary.dictionary import Dictionary
+from nid_dist.measurements.sampling import Measurement, Sampling
 from nid_dist.memory import floats_at_once
 from nid_dist.precision import full_precision
 
@@ -38,10 +39,12 @@ class Seen:
 
 @torch.no_grad()
 @full_precision()
-def subspace(dictionary: Dictionary, prior: Prior, coords: Float[Tensor, "C m"]) -> Subspace:
-    """The directions of a prior on merged heads as functions, at coordinates."""
+def subspace(dictionary: Dictionary, prior: Prior, at: Float[Tensor, "C m"] | Measurement) -> Subspace:
+    """The directions of a prior on merged heads as functions at coordinates, or measured by what keeps constants."""
     channels, width = dictionary.channels, dictionary.trunk.out_dim
-    features = dictionary.trunk(coords).double()
+    measurement = Sampling(at) if isinstance(at, Tensor) else at
+    parts = [part for _, part in measurement.chunks(dictionary.trunk, max(1, _FLOATS // width))]
+    features, dtype = torch.cat(parts).double(), parts[0].dtype
 
     def functions(heads: Tensor) -> Tensor:
         """Merged heads [r, q] evaluated, [C, d, q]."""
@@ -50,7 +53,6 @@ def subspace(dictionary: Dictionary, prior: Prior, coords: Float[Tensor, "C m"])
 
     basis = functions(prior.basis.double() * prior.variances.double().sqrt())
     beside = prior.floor.double() * (features.square().sum(1) + 1)
-    dtype = coords.dtype
     return Subspace(functions(prior.mean.double()[:, None])[..., 0].to(dtype), basis.to(dtype), beside.to(dtype))
 
 

@@ -65,13 +65,7 @@ class ImageFit(Fit):
         if scale is not None:
             height, width = (max(1, round(side * scale)) for side in (self.tiling.height, self.tiling.width))
         height, width = height or self.tiling.height, width or self.tiling.width
-        if height * width > MAX_PIXELS:
-            raise UserError(
-                "the size to render",
-                found=f"{height}x{width} pixels",
-                expected=f"at most {MAX_PIXELS} pixels",
-                hint="choose a smaller one",
-            )
+        require_size(height, width)
         query = self.tiling.query(height, width)
         values = self.model.evaluate(self.code, query.coords)
         # Channel by channel: blending copies what it blends a few times.
@@ -80,11 +74,14 @@ class ImageFit(Fit):
             picture[..., channel] = query.assemble(values[..., channel, None])[..., 0].clamp(0, 1)
         return picture.cpu().numpy()
 
+    def closeness(self, picture: ImageArray) -> dict[str, float | None]:
+        """How close a picture as rendered is to what was given: PSNR in dB, and SSIM."""
+        return {"psnr_db": psnr(picture, self.image), "ssim": ssim(picture, self.image)}
+
     def figures(self, picture: ImageArray) -> dict[str, Any]:
         """Quality, length and time of the codes, of a picture as rendered: numbers for a table or a file."""
         return {
-            "psnr_db": psnr(picture, self.image),
-            "ssim": ssim(picture, self.image),
+            **self.closeness(picture),
             "nonzeros_per_signal": int((self.code.values != 0).sum(1).max()),
             "bytes_per_signal": stored_bytes(self.code, self.model.dictionary.num_experts),
             "bytes_per_image": self.code.signals * stored_bytes(self.code, self.model.dictionary.num_experts),
@@ -153,6 +150,21 @@ def fit_image(
     solutions = fit_signals(model, Sampling(coords), values, methods, gate_input, prepared=known)
     model = model.unsharded()
     return {method.label: ImageFit(method, solutions[method.label], model, image, tiling) for method in methods}
+
+
+def require_size(height: int, width: int) -> None:
+    """Refuse to render more pixels than an image may have.
+
+    Raises:
+        UserError: when there are.
+    """
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            "the size to render",
+            found=f"{height}x{width} pixels",
+            expected=f"at most {MAX_PIXELS} pixels",
+            hint="choose a smaller one",
+        )
 
 
 def require_images(model: Model, name: str = "the dictionary") -> None:

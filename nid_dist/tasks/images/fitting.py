@@ -17,6 +17,7 @@ from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, fit_image, require_images
 from nid_dist.tasks.images.inpainting import inpaint
+from nid_dist.tasks.images.super_resolution import super_resolve
 
 _EXPECTED = "an image [H, W, d] or its file, as this dictionary is of images"
 
@@ -28,20 +29,33 @@ def fit(
     *,
     stride: int | None = None,
     mask: Any = None,
+    scale: float | int | None = None,
 ) -> Iterator[dict[str, ImageFit]]:
     """Fit images, one after the other: the fits of each by the methods' labels.
 
     Args:
         signals: each the path of an image, or an array [H, W, d] or [H, W] of bool, uint8, uint16, or floats in [0, 1].
-        methods: None: `omp`; with a mask, `map` where there is a prior, otherwise `irls`.
+        methods: None: `omp`; with a mask, `map` where there is a prior, otherwise `irls`; with a scale, `map`.
         stride: step between patches; None: no overlap. Overlapping patches are blended.
         mask: the pixels to believe, [H, W], or an image that is white there: the others are filled in from a dictionary
             of patches, by `map`, or by codes that know the believed pixels alone, `irls`. "unknown": they are found.
+        scale: above 1: given pixels are means over their areas, and f is fitted with so many times the resolution.
 
     Raises:
         UserError: for anything else than an image or its mask, or a method that does not go with it.
     """
     require_images(model)
+    if scale is not None:
+        asked = [Method.of(method) for method in methods or ["map"]]
+        others = [repr(method.name) for method in asked if method.name != "map"]
+        others += [name for name, option in (("mask", mask), ("stride", stride)) if option is not None]
+        if others:
+            expected = "map alone, as only the prior knows more than the pixels"
+            raise UserError("what goes with scale", found=", ".join(others), expected=expected, hint="leave it out")
+        for signal in signals:
+            image = _image(signal, model)
+            yield {method.label: super_resolve(model, image, float(scale), noise=method.noise) for method in asked}
+        return
     if mask is None:
         chosen, prepared = [Method.of(method) for method in methods or ["omp"]], LastPrepared(model.dictionary)
         for signal in signals:

@@ -1,9 +1,8 @@
 """Inpainting: a corrupted image is refitted by the dictionary, with the corrupted pixels known or to be found.
 
-A patch of which little is known says little about itself. But f is continuous: the same experts, stretched over a patch
-that is twice as wide, see four times as many known pixels, and natural images look alike at neighbouring scales. So the
-image is fitted at several scales, and what they say of a pixel is blended by how certain their posteriors are there. In
-the end every patch is given a code of k coefficients, and the picture is made of these codes alone.
+What is unknown is first where the prior's energy of all overlapping patches is least, with the colours and the contrast
+of what is known (`field.py`). Then every patch is given a code of k coefficients, and the picture is made of these
+codes alone.
 """
 
 import warnings
@@ -27,20 +26,18 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import save_array
+from nid_dist.measurements.area import area_means
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.field import Colours, complete, with_colours
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images
 from nid_dist.tasks.images.tiling import Tiling
-
-SCALES = (1, 2)
-"""How much wider than the dictionary's own patches the fitted ones are."""
 
 _OVERLAP = 4  # patches over a pixel, along each axis
 _ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
 _BLOCKS = 8  # rounds of selection of the codes
-_REFITS = 2  # codes are sparse where the prior is not: what they say of unknown pixels is better, and fitted once more
 _CODED = 1024  # patches given a code at a time on the CPU
 _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
@@ -64,9 +61,9 @@ class InpaintedFit(ImageFit):
         picture: ImageArray = np.where(self.trusted[..., None] > 0.5, self.image, self.render()).astype(np.float32)
         return picture
 
-    def figures(self, picture: ImageArray) -> dict[str, Any]:
-        """As of any image, but for what no one knows without the truth."""
-        return {**super().figures(picture), "psnr_db": self._psnr(picture), "ssim": None}
+    def closeness(self, picture: ImageArray) -> dict[str, float | None]:
+        """Where the input was believed."""
+        return {"psnr_db": self._psnr(picture), "ssim": None}
 
     def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
         """As of any image, `trusted.png`, and `deviation` as NPY and PNG, white where f is uncertain by a quarter."""
@@ -131,22 +128,19 @@ def inpaint(
     if model.prior is None or prior is False:
         solution = _sparse(model, pixels, trusted, tiling, weighted=True)
         return fitted(Method("irls", loss="l2", ridge=_RIDGE), solution, None)
-    total, precision = torch.zeros_like(pixels), torch.zeros_like(trusted)
-    for scale in SCALES:
-        f, certain = _posterior(model, pixels, trusted, scale, noise)
-        total, precision = total + certain[..., None] * f, precision + certain
-    # Scales see the same pixels: together they are as certain as on average, not more.
-    deviation = (len(SCALES) / precision).sqrt()
-
-    def completed(estimate: Float[Tensor, "H W d"]) -> InpaintedFit:
-        blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * estimate
-        solution = _sparse(model, blended, trusted, tiling, weighted=False)
-        return fitted(Method("map", _BLOCKS, noise=noise), solution, deviation)
-
-    fit = completed(total / precision[..., None])
-    for _ in range(_REFITS - 1):
-        fit = completed(torch.from_numpy(fit.render()).to(model.device))
-    return fit
+    believed = trusted > 0
+    warn_of_holes(believed, tiling)
+    colours = Colours.of(pixels[believed])
+    space = _subspace(model, tiling)
+    # What is known is known up to its noise; and the more of it there is beside the prior's directions, the sooner the
+    # least energy is found.
+    space = with_colours(replace(space, beside=space.beside + noise**2), colours)
+    estimate = complete(space, pixels, believed, colours)
+    deviation = _deviation(space, pixels, trusted, noise)
+    blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * estimate
+    return fitted(
+        Method("map", _BLOCKS, noise=noise), _sparse(model, blended, trusted, tiling, weighted=False), deviation
+    )
 
 
 @torch.no_grad()
@@ -179,19 +173,41 @@ def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float
     return trusted
 
 
-def _posterior(
-    model: Model, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], scale: int, noise: float
-) -> tuple[Float[Tensor, "H W d"], Float[Tensor, "H W"]]:
-    """f and its precision, from patches of `scale` times the dictionary's own width, blended by theirs."""
-    tiling = _tiling(model, values, scale, _OVERLAP)
-    tiles, masks = tiling.split(values), tiling.split(weights[..., None])[..., 0]
-    seen = observe(_subspace(model, tiling), tiles, masks, noise)
-    # What a patch cannot explain of its known pixels, it does not know of the others either.
-    squares = masks * (tiles - seen.values).square().mean(2)
-    misfit = squares.sum(1, keepdim=True) / masks.sum(1, keepdim=True).clamp_min(1)
-    certain = (seen.deviation.square() + misfit).reciprocal()[..., None]
-    precision = tiling.assemble(certain)
-    return tiling.assemble(certain * seen.values) / precision, precision[..., 0]
+def _deviation(
+    space: Subspace, values: Float[Tensor, "H W d"], weights: Float[Tensor, "H W"], noise: float
+) -> Float[Tensor, "H W"]:
+    """Standard deviation of f: of the posteriors of single patches, from fine to coarse ones, the least.
+
+    A patch of pixels that are means over more and more of the image sees more and more around a hole. What it leaves
+    uncertain of the image is what it does of the means, and besides how pixels vary about these under the prior, which
+    natural images do alike at all scales. Where everything is known, it is the noise. What a patch cannot explain of
+    its known pixels, it does not know of the others either.
+    """
+    side = round(len(space.mean) ** 0.5)
+    blocks = area_means(space.basis.flatten(1).unflatten(0, (side, side)), 2)
+    means = blocks.repeat_interleave(2, 0).repeat_interleave(2, 1)[:side, :side].flatten(0, 1)
+    detail = (space.basis.flatten(1) - means).square().sum(1).mean() / space.basis.shape[1]
+    found, factor = torch.full_like(weights, torch.inf), 1
+    height, width = weights.shape
+    values = weights[..., None] * values
+    while True:
+        share = area_means(weights[..., None], factor)
+        coarse = area_means(values, factor) / share.clamp_min(1e-9)
+        tiling = Tiling(coarse.shape[0], coarse.shape[1], side, side // 2)
+        tiles, masks = tiling.split(coarse), tiling.split(share)[..., 0]
+        some = (masks < 1).any(1)
+        variance = torch.full_like(masks, noise**2)
+        if bool(some.any()):
+            seen = observe(space, tiles[some], masks[some], noise)
+            squares = masks[some] * (tiles[some] - seen.values).square().mean(2)
+            misfit = squares.sum(1, keepdim=True) / masks[some].sum(1, keepdim=True).clamp_min(1)
+            variance[some] = seen.deviation.square() + misfit
+        combined = tiling.assemble(variance.reciprocal()[..., None])[..., 0].reciprocal()
+        spread = combined.repeat_interleave(factor, 0).repeat_interleave(factor, 1)[:height, :width]
+        found = torch.minimum(found, spread + detail * (factor.bit_length() - 1))
+        if min(coarse.shape[:2]) < 2 * side or bool((share > 0).all()):
+            return found.sqrt()
+        factor *= 2
 
 
 def _sparse(
@@ -230,6 +246,21 @@ def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) 
             hint="train with signals.patch, for example configs/images.yaml",
         )
     return Tiling(image.shape[0], image.shape[1], scale * patch, max(1, scale * patch // overlap))
+
+
+def warn_of_holes(known: Bool[Tensor, "H W"], tiling: Tiling) -> None:
+    """Say when there are patches of which nothing is known.
+
+    Warns:
+        UserWarning: with their share.
+    """
+    blind = 1 - tiling.split(known[..., None].to(torch.float32)).amax((1, 2)).mean()
+    if float(blind) > 0:
+        side = tiling.patch
+        warnings.warn(
+            f"no pixel is known of {float(blind):.1%} of the patches of {side}x{side}: what fills them is a guess",
+            stacklevel=3,
+        )
 
 
 def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:

@@ -17,6 +17,7 @@ from nid_dist.tasks.images.compact import Compactness, compact, write_compact
 from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.fit import ImageArray, fit_image, require_stride, write_codes
 from nid_dist.tasks.images.sources import list_images
+from nid_dist.tasks.images.super_resolution import super_resolve
 from nid_dist.tasks.images.task import prepared
 
 _COLUMNS = [
@@ -51,7 +52,8 @@ def report_images(
         signals: names, and what reads the pixels.
         out: folder, as for `report_signals`.
         stride: step between patches; None: no overlap.
-        scale: also write the last method's f at this multiple of the image's resolution.
+        scale: also write the image at this multiple of its resolution: above 1, with patches and a prior, the one whose
+            means over the given pixels are these; otherwise the last method's f.
         command: to be recorded with the figures.
         compactness: write quantised codes, a file of few bytes for each method, and judge these; None: as they are.
     """
@@ -81,7 +83,12 @@ def _report(
     found = {} if compactness is None else {label: compact(fit, compactness) for label, fit in fits.items()}
     fits |= {label: each.fit for label, each in found.items()}
     last = methods[-1].label
-    larger = None if scale is None else fits[last].render(scale=scale)
+    larger, resolved = None, last
+    if scale is not None and scale > 1 and model.prior is not None and fits[last].tiling.patch is not None:
+        noise = next((method.noise for method in methods if method.name == "map"), Method("map").noise)
+        larger, resolved = super_resolve(model, image, scale, noise=noise).render(), "map"
+    elif scale is not None:
+        larger = fits[last].render(scale=scale)
     shown = {label: fit.render() for label, fit in fits.items()}
     folder.mkdir(parents=True, exist_ok=True)
     sizes: dict[str, Row] = {label: {} for label in fits}
@@ -95,7 +102,7 @@ def _report(
     title = f"{name}: {model.dictionary.num_experts} experts, {model.support} per signal"
     comparison(folder / "comparison.png", image, shown, title=title)
     if larger is not None:
-        save_image(folder / f"{last}-x{scale:g}.png", larger)
+        save_image(folder / f"{resolved}-x{scale:g}.png", larger)
     judged = {label: fit.judgement for label, fit in fits.items()}
     report.judged[name] = judged[last]
     return [

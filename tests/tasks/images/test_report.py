@@ -49,7 +49,7 @@ def test_codes_reproduce_the_written_picture(model: Model, tmp_path: Path, strid
         "codes.safetensors",
         "comparison.png",
         "init.png",
-        "omp-x1.5.png",
+        "map-x1.5.png",
         "omp.png",
     ]
     codes, facts = load_codes(folder / "codes.safetensors")
@@ -63,7 +63,7 @@ def test_codes_reproduce_the_written_picture(model: Model, tmp_path: Path, strid
         assert row["psnr_db"] == pytest.approx(psnr(f, pixels(0)), abs=1e-3)
         assert row["nonzeros_per_signal"] <= 4
         assert row["bytes_per_signal"] == 4 * (2 + 4) + 3 * 4
-    assert Image.open(folder / "omp-x1.5.png").size == (27, 20)
+    assert Image.open(folder / "map-x1.5.png").size == (27, 20)
 
 
 def test_table_and_results_agree(model: Model, tmp_path: Path) -> None:
