@@ -14,10 +14,11 @@ from nid_dist.training.run import train
 from nid_dist.training.trainer import Trainer
 
 CONFIG = "quickstart"
+_UNROLLED = "coding.gate={kind: unrolled}"
 MODES = {
-    "gate": ["coding.phases=[{mode: gate}]", "optimizer.gate_lr=1e-3"],
+    "gate": ["coding.phases=[{mode: gate}]", _UNROLLED, "optimizer.lr=1e-3", "optimizer.gate_lr=1e-3"],
     "solve": ["coding.phases=[{mode: solve}]"],
-    "schedule": [],
+    "schedule": ["coding.phases=[{mode: solve, share: 0.75}, {mode: distill, share: 0.25}]", _UNROLLED],
 }
 _COLUMNS = [
     Column("mode"),

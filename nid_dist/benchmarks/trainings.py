@@ -23,10 +23,10 @@ from nid_dist.training.run import train
 CONFIG = "quickstart"
 MODES = {
     "solve": ("coding.phases=[{mode: solve}]",),
-    "distill": ("coding.phases=[{mode: distill}]",),
+    "distill": ("coding.phases=[{mode: distill}]", "coding.gate={kind: unrolled}"),
     "gate": ("coding.phases=[{mode: gate}]", "coding.gate={kind: light}"),
 }
-"""By mode of training, what is set: the quickstart's two phases, and the paper's with a gate for images of any size."""
+"""By mode of training, what is set: the quickstart's, distillation of a gate of learned operators, and the paper's."""
 
 TINY = ("dictionary={experts: 32, width: 16, encoding: {features: 8}}", "coding.support=4", "signals.limit=1")
 """To see that it works."""
@@ -39,6 +39,7 @@ _COMMON = (
     "signals.val=[chelsea]",
     "signals.test=[retina, hubble_deep_field, stereo_motorcycle]",
     "training.threads=1",
+    "training.batch=128",
     "coding.prior_rank=0",
     "logging.log_every=1",
     *QUIET,

@@ -75,7 +75,7 @@ def several(rank: int, world: int, folder: Path, images: Path) -> dict[str, torc
     return found | {label: fit.code.dense(32) for label, fit in fits.items()}
 
 
-@pytest.mark.parametrize("world", [2])
+@pytest.mark.parametrize("world", [2, 4])
 def test_several_ranks_learn_and_solve_like_one(images: Path, tmp_path: Path, world: int) -> None:
     (tmp_path / "group").mkdir()
     ranks = run_processes(several, world, tmp_path / "group", tmp_path, images)

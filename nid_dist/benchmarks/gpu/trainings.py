@@ -27,6 +27,7 @@ from nid_dist.training.stopping import StopRequest
 from nid_dist.training.trainer import Trainer
 
 _EMBEDDED = ("signals.source=embedded", "signals.path=null", "signals.short_side=256", "signals.val=[retina]")
+_UNROLLED, _BATCH = "coding.gate={kind: unrolled}", "training.batch=128"
 OFF = (*QUIET, "coding.prior_rank=0", "training.steps=1000000")
 
 
@@ -39,9 +40,9 @@ class Training:
 
 
 TRAININGS: Mapping[str, Training] = {
-    "quickstart_solve": Training("quickstart", ("coding.phases=[{mode: solve}]",)),
-    "quickstart_distill": Training("quickstart", ("coding.phases=[{mode: distill}]",)),
-    "quickstart_gate": Training("quickstart", ("coding.phases=[{mode: gate}]",)),
+    "quickstart_solve": Training("quickstart", ("coding.phases=[{mode: solve}]", _BATCH)),
+    "quickstart_distill": Training("quickstart", ("coding.phases=[{mode: distill}]", _UNROLLED, _BATCH)),
+    "quickstart_gate": Training("quickstart", ("coding.phases=[{mode: gate}]", _UNROLLED, _BATCH)),
     "images_n65536": Training(
         "large/images_65536", (*_EMBEDDED, "signals.test=[astronaut]", "coding.phases=[{mode: solve}]")
     ),

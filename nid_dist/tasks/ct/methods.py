@@ -27,7 +27,7 @@ from nid_dist.tasks.ct.reconstruction import Reconstructor
 Slice = Float[np.ndarray, "S S"]
 Sinogram = Float[np.ndarray, "M"]
 
-_MODEL_ERRORS = (0.001, 0.0015, 0.0025, 0.004, 0.006, 0.01)  # besides, for the prior, as the scan says: 0
+_MODEL_ERRORS = (0.001, 0.0015, 0.0025, 0.004, 0.006, 0.01, 0.016)  # besides, for the prior, as the scan says: 0
 _BLOCKS = 16  # of codes under the prior: fewer, and a noise that is tuned finds chance
 _COMPONENTS = (20, 45, 90, 180, 360)
 _RIDGES = (1e-4, 1e-3)

@@ -61,7 +61,7 @@ class Reconstructor:
     """Solves codes of whole images on a square from sinograms of one geometry and dose.
 
     `model_error` is the standard deviation that a sinogram has from that of the nearest f the dictionary can be, in
-    value times radius; None: as the scans under the prior say, noise included.
+    value times radius; None: as the scans under the prior say, noise included, and no less than `MODEL_ERROR`.
     """
 
     def __init__(self, model: Model, geometry: Geometry, dose: Dose, model_error: float | None = None) -> None:
@@ -113,12 +113,16 @@ class Reconstructor:
         Raises:
             UserError: when the scans are to say it, and there is no prior.
         """
+        # Slices that are no Gaussian's are met more closely by one than they are like it.
+        return max(self._likely_noise(sinograms), self.expected_noise(sinograms))
+
+    def _likely_noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
         if self.model_error is not None:
             return self.expected_noise(sinograms)
-        dose = self._dose_square(sinograms)
         self.prepare()
         measured, prior = self._on_device(sinograms)[..., None], self.model.require_prior()
-        return max(likely_noise(self.model.dictionary, self.measurement, measured, prior), math.sqrt(dose))
+        found = likely_noise(self.model.dictionary, self.measurement, measured, prior)
+        return max(found, math.sqrt(self._dose_square(sinograms)))
 
     def solve(self, sinograms: Float32[np.ndarray, "T M"], methods: Sequence[Method]) -> dict[str, Solution]:
         """Solve the codes of scans, view by view, by each method: codes by the methods' labels.
@@ -146,7 +150,7 @@ class Reconstructor:
 
     @torch.no_grad()
     def deviation(self, sinogram: Float32[np.ndarray, "M"], side: int | None = None) -> Float32[np.ndarray, "S S"]:
-        """Standard deviation of f given a scan, under the prior and what `noise` says; 0 outside the disc.
+        """Standard deviation of f given a scan, under the prior and the noise that the scan says; 0 outside the disc.
 
         What a scan has beside the dictionary and its dose counts as white noise of the pixels, which is as far from f.
 
@@ -156,7 +160,7 @@ class Reconstructor:
         self.prepare()
         model, side = self.model, side or self.side
         measured, coords = self._on_device(sinogram[None])[..., None], coordinate_grid((side, side))
-        noise = self.noise(sinogram[None])
+        noise = self._likely_noise(sinogram[None])
         known = posterior(model.dictionary, self.measurement, measured, model.require_prior(), noise)
         found = known.deviation(model.dictionary, coords.to(model.device)).cpu()[:, 0]
         # A line adds up pixels by their width, as many as its chord is long.
