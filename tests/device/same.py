@@ -16,6 +16,7 @@ EXACT = 1e-6
 # What is not a result: when, how long, on what, and where to.
 _APART = (
     "seconds",
+    "second",
     "elapsed",
     "time",
     "memory",
