@@ -11,12 +11,20 @@ from nid_dist.tasks.comparison import Comparison
 from nid_dist.tasks.ct.comparison import CTComparison
 from nid_dist.tasks.images.comparison import ImageComparison
 from nid_dist.tasks.images.inpainting_comparison import InpaintingComparison
+from nid_dist.tasks.images.resolution_comparison import ResolutionComparison
 from nid_dist.tasks.shapes.comparison import ShapeComparison
 from nid_dist.tasks.video.comparison import VideoComparison
 
 KINDS: dict[str, type[Comparison]] = {
     kind.model_fields["task"].default: kind
-    for kind in (ImageComparison, InpaintingComparison, ShapeComparison, CTComparison, VideoComparison)
+    for kind in (
+        ImageComparison,
+        InpaintingComparison,
+        ResolutionComparison,
+        ShapeComparison,
+        CTComparison,
+        VideoComparison,
+    )
 }
 
 

@@ -35,4 +35,7 @@ def folder(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         f"task: inpainting\nside: 24\nlimit: 1\ndictionary: {dictionary}\ncorruptions: [box, text]\nkept: [0.5, 0.1]\n"
         f"baselines: [siren.yaml, meta.yaml]\nmeta_steps: 2\nlpips: false\nrun_dir: {folder}/runs\n"
     )
+    (folder / "resolution.yaml").write_text(
+        f"task: resolution\nsides: [24]\nlimit: 1\ndictionary: {dictionary}\nlpips: false\nrun_dir: {folder}/runs\n"
+    )
     return folder

@@ -13,6 +13,7 @@ from nid_dist.benchmarks.simple.line import Line
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.measurements.area import area_means
 from nid_dist.tasks.images.fit import ImageArray
+from nid_dist.tasks.images.resolution_comparison import resampled
 from nid_dist.tasks.images.super_resolution import super_resolve
 
 _SIDE = 128
@@ -30,7 +31,7 @@ def lines(quick: bool) -> Iterable[Line]:
         images = list(held_out(kind, _SIDE, quick))
         found, seconds = _measure(ours, images)
         for filter_name, kernel in (("bicubic", Image.Resampling.BICUBIC), ("lanczos", Image.Resampling.LANCZOS)):
-            simple, simple_seconds = _measure(partial(resampled, kernel=kernel), images)
+            simple, simple_seconds = _measure(partial(resampled, factor=2, kernel=kernel), images)
             yield Line(
                 f"db_x2_{kind}_minus_{filter_name}",
                 f"twice the resolution of {name}, {_SIDE // 2} to {_SIDE}",
@@ -49,13 +50,3 @@ def _measure(enlarge, images) -> tuple[float, float]:  # type: ignore[no-untyped
         coarse = area_means(torch.from_numpy(image), 2).numpy()
         decibels.append(psnr(enlarge(coarse), image))
     return float(np.mean(decibels)), (time.perf_counter() - begin) / len(images)
-
-
-def resampled(image: ImageArray, *, kernel: Image.Resampling) -> ImageArray:
-    """Twice as many pixels along each side, by a kernel of Pillow."""
-    height, width, channels = image.shape
-    planes = [
-        np.asarray(Image.fromarray(image[..., channel], mode="F").resize((2 * width, 2 * height), kernel))
-        for channel in range(channels)
-    ]
-    return np.clip(np.stack(planes, -1), 0, 1).astype(np.float32)
