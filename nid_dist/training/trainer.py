@@ -67,6 +67,7 @@ class Trainer:
         engine.prepare([model], make_optimizer(model, config.optimizer))
         self._steps = TrainingStep(config, model, engine, self.world, self.usage, self.clock)
         self._found: Figures = {}  # of the last step
+        self._rehearsed: dict[int, dict[str, float]] = {}  # figures of the end that was tried out, by its step
         self._rates: dict[str, float] = {}
 
     def initialise(self) -> None:
@@ -128,11 +129,13 @@ class Trainer:
                     self._rehearse()
                 elif evaluate:
                     self._evaluate()
-            if self.stopped_by is None:
+            # An end that left no time for further steps when it was tried out is the end.
+            known = self._rehearsed.get(self.step)
+            if self.stopped_by is None and known is None:
                 self._update_prior()
             self.save()
             if self.stopped_by is None:
-                self.figures = self._evaluate()
+                self.figures = self._evaluate() if known is None else known
 
     def save(self) -> Path:
         """Write a checkpoint of the present state.
@@ -270,7 +273,7 @@ class Trainer:
         """Do what follows the last step, to know how much of the time is to be left for it."""
         begin, bound = time.perf_counter(), self.config.training.max_seconds
         self._update_prior()
-        self._evaluate()
+        self._rehearsed = {self.step: self._evaluate()}
         took = torch.tensor(time.perf_counter() - begin, dtype=torch.float64)
         self.progress.ending = max(1e-3, self.world.agree(took).item())
         words = "the prior and the last evaluation" if self.model.stored_prior is not None else "the last evaluation"

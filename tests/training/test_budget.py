@@ -67,6 +67,12 @@ def test_a_run_that_has_no_time_makes_one_step(images: Path, tmp_path: Path, clo
     assert done.step == 1 and done.figures
 
 
+def test_an_end_that_takes_too_long_is_not_done_twice(images: Path, tmp_path: Path, clock: Clock) -> None:
+    done = run.train(tiny(images, tmp_path / "run", "training.steps=100000", "training.max_seconds=20"))
+    assert clock.now - 1000 == START + done.step * STEP + PRIOR + EVALUATION
+    assert done.figures and done.folder.finished(done.config.training)
+
+
 def test_a_run_that_was_continued_does_not_get_the_time_again(images: Path, tmp_path: Path, clock: Clock) -> None:
     given = ["training.steps=100000", f"training.max_seconds={BOUND:g}"]
     done = run.train(tiny(images, tmp_path / "run", *given))
