@@ -62,7 +62,8 @@ def with_prior(model: Model) -> Model:
     """Heads vary by 1 in all directions: a prior that hardly matters."""
     assert model.stored_prior is not None
     size = len(model.stored_prior.mean)
-    model.stored_prior.set(learn_prior(torch.zeros(size).double(), torch.eye(size).double(), 1000, 4))
+    each = size**0.5 * torch.eye(size).double()
+    model.stored_prior.set(learn_prior(torch.cat([each, -each]), 4))
     return model
 
 

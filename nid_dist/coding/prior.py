@@ -60,6 +60,8 @@ def learn_prior(heads: Float[Tensor, "N r"], rank: int) -> Prior:
         values, vectors = torch.linalg.eigh(centred.t() @ centred / count)
         missed = values.new_zeros(())
     values, vectors = values.flip(0).clamp_min(0), vectors.flip(1)
+    # Either sign is one; the same is taken however the heads have been rounded.
+    vectors = vectors * vectors.gather(0, vectors.abs().argmax(0, keepdim=True)).sign()
     spanned = max(1, min(count - 1, size, int((values > 1e-9 * values[0].clamp_min(1e-300)).sum())))
     kept = max(1, min(rank, spanned))
     floor = (values[kept:spanned].sum() + missed) / (size - kept) if kept < size else values[-1]

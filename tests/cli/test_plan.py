@@ -30,10 +30,10 @@ def planned(path: Path, *given: str) -> dict[str, Any]:
 def test_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     figures = planned(tmp_path / "plan.json", "--nodes", "2", "--gpus-per-node", "4", "--set", "training.batch=64")
     out = capsys.readouterr().out
-    # 3 channels of 256 + 1 parameters; 255 features to 256; a row of 768 pixels for each expert, and a few steps.
-    assert "1024 experts in total, 771 parameters each; trunk 65536 parameters, gate 786465" in out
+    # 3 channels of 256 + 1 parameters; 255 features to 256; a variance for each expert.
+    assert "1024 experts in total, 771 parameters each; trunk 65536 parameters, gate 1024" in out
     assert "2 node(s) x 4 = 8 rank(s), at most 8 of a micro-batch's 64 signals on each" in out
-    assert "Memory of a rank" in out and "mode solve (0.75 of" in out and "mode distill (0.25 of" in out
+    assert "Memory of a rank" in out and "mode solve (1 of the steps)" in out
     assert "as configured" in out and "the fastest that fits in 80 GB" in out and "--bandwidth" in out
     assert f"wrote {tmp_path}/plan.json" in out and "next: torchrun --nnodes 2" in out and "training.batch=64" in out
     assert [each["expert_parallel_size"] for each in figures["plans"]] == [1, 2, 4, 8]

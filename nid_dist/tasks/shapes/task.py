@@ -145,17 +145,17 @@ class ShapeTask:
         """Error of the (cut) distance at fresh points, in box units, and the share of them with the right sign."""
         split = split_to_evaluate(self.shapes)
         shapes, method = self.shapes[split][:_SHAPES], self._method
-        scores = torch.zeros(len(shapes), 3, dtype=torch.float64)
+        scores = torch.zeros(len(shapes), 2 + (model.prior is not None), dtype=torch.float64)
         for place in range(world.rank, len(shapes), world.size):
             coords, values = self._measured(shapes[place], _MEASURED)
             code = self._fit(model, shapes[place])
             found = self._evaluate(model, code, coords)
             scores[place, 0] = self.section.truncation * (found - values).abs().mean()
             scores[place, 1] = ((found < 0) == (values < 0)).double().mean()
-            scores[place, 2] = model.mahalanobis(code) or 0.0
-        distance, sign, mahalanobis = world.all_reduce_sum(scores).mean(0).tolist()
+            scores[place, 2:] = model.mahalanobis(code) or 0.0
+        distance, sign, *far = world.all_reduce_sum(scores).mean(0).tolist()
         figures = {f"{split}/distance_{method.label}": distance, f"{split}/sign_{method.label}": sign}
-        return figures | ({} if model.prior is None else {f"{split}/mahalanobis": mahalanobis})
+        return figures | {f"{split}/mahalanobis": value for value in far}
 
     def pictures(self, model: Model) -> dict[str, Picture]:
         """The upright slice through the middle of a shape, true and fitted; mid grey is its surface."""
