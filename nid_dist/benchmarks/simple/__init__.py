@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,7 +40,7 @@ def jobs() -> dict[str, Lines]:
 
     return {
         "ct": ct.lines,
-        "patches": patches.lines,
+        **{f"patches_{k}": partial(patches.lines, k=k) for k in patches.SUPPORTS},
         "resolution": resolution.lines,
         "box": box.lines,
         "video": video.lines,
