@@ -24,8 +24,10 @@ def say_judged(judged: Mapping[str, Judgement], noun: str = "signal") -> None:
         print(f"{name}: {only.line}")
     elif judged:
         worst = max(judged, key=lambda name: judged[name].times or judged[name].residual)
-        good = f"{len(judged) - len(doubted)} of {len(judged)} {noun}s"
-        print(f"{good} are explained as they should be; the worst, {worst}: {judged[worst].line}")
+        good = f"{len(judged) - len(doubted)} of {len(judged)} {noun}s are explained as they should be"
+        if all(each.times is None for each in judged.values()):
+            good = f"{len(judged)} {noun}s, and no validation data to judge them by"
+        print(f"{good}; the worst, {worst}: {judged[worst].line}")
     for name in doubted[:_MOST]:
         warnings.warn(f"{name}: not to be trusted: {'; '.join(judged[name].doubts)}", stacklevel=2)
     if len(doubted) > _MOST:

@@ -82,3 +82,9 @@ def test_one_result_is_a_line_and_many_are_a_summary(capsys: pytest.CaptureFixtu
     with pytest.warns(UserWarning, match="not to be trusted|nor are") as said:
         say_judged({f"{number}.png": wrong for number in range(9)}, "image")
     assert len(said) == 6 and "4 more" in str(said[-1].message)
+
+
+def test_without_validation_data_nothing_is_called_good(capsys: pytest.CaptureFixture[str]) -> None:
+    say_judged({"a.png": Judgement(0.1), "b.png": Judgement(0.2)}, "image")
+    said = capsys.readouterr().out
+    assert said == "2 images, and no validation data to judge them by; the worst, b.png: explained to 0.2 rms\n"
