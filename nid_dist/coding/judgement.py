@@ -18,7 +18,9 @@ from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.memory import floats_at_once
 
 UNEXPLAINED = 10.0
-"""A residual of so many times the expected one is doubted."""
+"""A residual of so many times that of validation signals is doubted."""
+BEYOND_NOISE = 3.0
+"""A residual of so many times what noise would leave is doubted: noise does not vary as signals do."""
 FAR = 3.0
 """A signal of so many times a validation signal's distance from the mean is doubted."""
 _FLOATS = 2**24  # of merged heads at a time
@@ -32,6 +34,7 @@ class Judgement:
     expected: float | None = None  # the same, as it should be; None: nobody knows
     against: str = "the validation data's"  # whose residual the expected one is
     distance: float | None = None  # of the merged heads from the prior's mean, relative to validation signals
+    limit: float = UNEXPLAINED  # of the residual as a multiple of the expected one
     remarks: tuple[str, ...] = ()  # further reasons for doubt, each a clause
 
     @property
@@ -43,7 +46,7 @@ class Judgement:
     def doubts(self) -> list[str]:
         """Why the result should not be trusted, clause by clause; empty where nothing speaks against it."""
         found = []
-        if self.times is not None and self.times >= UNEXPLAINED:
+        if self.times is not None and self.times >= self.limit:
             found.append(f"the residual is {self.times:.0f} times {self.against}")
         if self.distance is not None and self.distance >= FAR:
             found.append(f"it lies {self.distance:.1f} times as far from the mean as the validation data")

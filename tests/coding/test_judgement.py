@@ -6,7 +6,7 @@ import torch
 
 from nid_dist.cli.judging import say_judged
 from nid_dist.code import Code
-from nid_dist.coding.judgement import Judgement, distances, from_db
+from nid_dist.coding.judgement import BEYOND_NOISE, Judgement, distances, from_db
 from nid_dist.coding.prior import Prior
 from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.config.schema import Encoding
@@ -64,6 +64,7 @@ def test_what_is_doubted() -> None:
         "half of it is missing",
     ]
     assert bad.facts()["doubts"] == bad.doubts
+    assert not Judgement(0.04, 0.01).doubts and Judgement(0.04, 0.01, limit=BEYOND_NOISE).doubts
     assert Judgement(0.5).line == "explained to 0.5 rms" and not Judgement(0.5).doubts
 
 

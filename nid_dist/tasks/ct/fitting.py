@@ -12,7 +12,7 @@ from jaxtyping import Float, Float32
 
 from nid_dist.code import save_codes
 from nid_dist.coding.fit import Fit
-from nid_dist.coding.judgement import Judgement
+from nid_dist.coding.judgement import BEYOND_NOISE, Judgement
 from nid_dist.coding.method import Method
 from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
@@ -49,7 +49,7 @@ class ScanFit(Fit):
         """Against the noise of the dose and of the model, and by how far the slice lies from those trained on."""
         model, noise = self.reconstructor.model, self.reconstructor.expected_noise(self.scan.sinogram[None])
         distance = model.relative_distance(self.code)
-        return Judgement(max(self.residual, 0.0) ** 0.5, noise, "what noise would leave", distance)
+        return Judgement(max(self.residual, 0.0) ** 0.5, noise, "what noise would leave", distance, BEYOND_NOISE)
 
     def render(self, size: int | None = None) -> Float32[np.ndarray, "S S 1"]:
         """Evaluate f on a square of pixels, clipped to [0, 1], 0 outside the disc; None: as the dictionary's images."""

@@ -53,7 +53,7 @@ class ShapeFit(Fit):
         distance = self.model.relative_distance(self.code)
         doubted = float((self.solution.weights < 0.5).float().mean())
         remarks = (f"{doubted:.0%} of the points were not believed",) if doubted > _DOUBTED else ()
-        return Judgement(residual, expected, "the validation shapes'", distance, remarks)
+        return Judgement(residual, expected, "the validation shapes'", distance, remarks=remarks)
 
     def surface(self, resolution: int = 128) -> Mesh | None:
         """The surface in the cube, of `resolution` cells along it; None where f has no zero level there."""
