@@ -63,21 +63,12 @@ def make_gate(
             made = ConvGate
         case "resnet":
             made = ResNetGate
-        case "unrolled":
+        case "unrolled" | "pursuit":
+            from nid_dist.coding.gates.pursuit import PursuitGate
             from nid_dist.coding.gates.unrolled import UnrolledGate
 
-            return UnrolledGate(
-                config,
-                experts=experts,
-                channels=channels,
-                grid_shape=(height, width),
-                support=support,
-                generator=generator,
-            )
-        case "pursuit":
-            from nid_dist.coding.gates.pursuit import PursuitGate
-
-            return PursuitGate(
+            of_atoms: type[UnrolledGate | PursuitGate] = UnrolledGate if config.kind == "unrolled" else PursuitGate
+            return of_atoms(
                 config,
                 experts=experts,
                 channels=channels,
