@@ -1,5 +1,6 @@
 """R as a sensor measures: a pixel is the mean of the signal over its area."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Area:
     @property
     def size(self) -> int:
         """The number of cells."""
-        return len(coordinate_grid(self.cells))
+        return math.prod(self.cells)
 
     def points(self, part: slice) -> Float[Tensor, "M Q m"]:
         """Where the field is looked at for some of the cells."""
@@ -50,13 +51,6 @@ def area_means(image: Float[Tensor, "H W d"], factor: int) -> Float[Tensor, "h w
     sums = _blocks(image, factor).sum((1, 3))
     counts = _blocks(image.new_ones(height, width, 1), factor).sum((1, 3))
     return sums / counts
-
-
-def spread_means(means: Float[Tensor, "h w d"], factor: int, shape: tuple[int, int]) -> Float[Tensor, "H W d"]:
-    """The exact adjoint of `area_means` of an image of this shape: each mean spread over its block."""
-    counts = _blocks(means.new_ones(*shape, 1), factor).sum((1, 3))
-    spread = (means / counts).repeat_interleave(factor, 0).repeat_interleave(factor, 1)
-    return spread[: shape[0], : shape[1]]
 
 
 def _blocks(image: Float[Tensor, "H W d"], factor: int) -> Float[Tensor, "h f w f d"]:

@@ -176,6 +176,23 @@ def require_images(model: Model, name: str = "the dictionary") -> None:
     model.config.signals_of(ImagesSection, name)
 
 
+def require_patches(model: Model) -> int:
+    """The side of a dictionary's patches, in pixels.
+
+    Raises:
+        UserError: when its signals are whole images.
+    """
+    patch = model.config.signals_of(ImagesSection).patch
+    if patch is None:
+        raise UserError(
+            "the dictionary",
+            found="one of whole images (signals.patch: null)",
+            expected="one of patches, which images of any size are made of",
+            hint="train with signals.patch, for example configs/images.yaml",
+        )
+    return patch
+
+
 def require_channels(model: Model, image: ImageArray) -> None:
     """Refuse a grey image for a dictionary of colour, and the other way round.
 

@@ -30,9 +30,8 @@ from nid_dist.measurements.area import area_means
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
-from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.field import Colours, complete, with_colours
-from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images
+from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images, require_patches
 from nid_dist.tasks.images.tiling import Tiling
 
 _OVERLAP = 4  # patches over a pixel, along each axis
@@ -237,14 +236,7 @@ def _subspace(model: Model, tiling: Tiling) -> Subspace:
 
 
 def _tiling(model: Model, image: np.ndarray | Tensor, scale: int, overlap: int) -> Tiling:
-    patch = model.config.signals_of(ImagesSection).patch
-    if patch is None:
-        raise UserError(
-            "the dictionary",
-            found="one of whole images (signals.patch: null)",
-            expected="one of patches, which images of any size are made of",
-            hint="train with signals.patch, for example configs/images.yaml",
-        )
+    patch = require_patches(model)
     return Tiling(image.shape[0], image.shape[1], scale * patch, max(1, scale * patch // overlap))
 
 

@@ -25,8 +25,14 @@ from nid_dist.fitting import fit_signals
 from nid_dist.measurements.area import Area, area_means
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
-from nid_dist.tasks.images.config import ImagesSection
-from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images, require_size
+from nid_dist.tasks.images.fit import (
+    ImageArray,
+    ImageFit,
+    require_channels,
+    require_images,
+    require_patches,
+    require_size,
+)
 from nid_dist.tasks.images.tiling import Tiling
 
 _BLOCK = 96  # coarse pixels along the sides of what is restored at a time
@@ -86,7 +92,7 @@ def super_resolve(model: Model, image: ImageArray, scale: float, *, noise: float
     """
     require_images(model)
     require_channels(model, image)
-    patch = _patch(model)
+    patch = require_patches(model)
     factor = factor_of(patch, scale)
     for times in (scale, factor):
         require_size(*(max(1, round(side * times)) for side in image.shape[:2]))
@@ -127,23 +133,11 @@ def factor_of(patch: int, scale: float) -> int:
     return next((factor for factor in factors if factor >= scale), factors[-1])
 
 
-def _patch(model: Model) -> int:
-    patch = model.config.signals_of(ImagesSection).patch
-    if patch is None:
-        raise UserError(
-            "the dictionary",
-            found="one of whole images (signals.patch: null)",
-            expected="one of patches, which images of any size are made of",
-            hint="train with signals.patch, for example configs/images.yaml",
-        )
-    return patch
-
-
 def _restored(
     model: Model, coarse: Float[Tensor, "h w d"], factor: int, noise: float
 ) -> tuple[Float[Tensor, "H W d"], Float[Tensor, "H W"]]:
     """The fine image and its deviation, block by block with as much around each as patches reach."""
-    patch = _patch(model) // factor
+    patch = require_patches(model) // factor
     prior = model.require_prior()
     space = subspace(model.dictionary, prior, model.coords)
     seen = subspace(model.dictionary, prior, Area((patch, patch), factor, model.device))
