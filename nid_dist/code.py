@@ -1,4 +1,4 @@
-"""The code of a signal: k signed coefficients and where they stand, and a bias per channel."""
+"""The code of a signal: k signed coefficients and where they stand, a bias per channel, and detail, if there is any."""
 
 import json
 from collections.abc import Mapping
@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from nid_dist.compact.file import is_compact, load_compact
+from nid_dist.detail.detail import Detail
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.files import replacing
@@ -33,6 +34,9 @@ class Code:
     # where there is a coefficient at all, be it zero; what only fills a row up has value 0 and index 0. None:
     # everywhere.
     present: Bool[Tensor, "T k"] | None = None
+    # what the learned experts cannot say of the signals, as splines of compact support; None: nothing. The dictionary
+    # knows nothing of it: a model adds it where it evaluates f.
+    detail: Detail | None = None
 
     @property
     def device(self) -> torch.device:
@@ -43,7 +47,8 @@ class Code:
         """The same code on another device, by its name `auto`, `cpu`, `cuda` or `cuda:N`."""
         chosen = resolve_device(device) if isinstance(device, str) else device
         indices, present = (None if x is None else x.to(chosen) for x in (self.indices, self.present))
-        return Code(self.values.to(chosen), self.bias.to(chosen), indices, present)
+        detail = None if self.detail is None else self.detail.to(chosen)
+        return Code(self.values.to(chosen), self.bias.to(chosen), indices, present, detail)
 
     def save(self, path: str | Path, label: str = "code") -> None:
         """Write the code into a safetensors file, new or replaced; `load_codes` gives it by its label.
@@ -75,20 +80,25 @@ class Code:
 
     def detach(self) -> "Code":
         """The same code without gradient."""
-        return Code(self.values.detach(), self.bias.detach(), self.indices, self.present)
+        return Code(self.values.detach(), self.bias.detach(), self.indices, self.present, self.detail)
 
     def rows(self, selection: slice) -> "Code":
         """The codes of some of the signals."""
         indices, present = (None if x is None else x[selection] for x in (self.indices, self.present))
-        return Code(self.values[selection], self.bias[selection], indices, present)
+        detail = None if self.detail is None else self.detail.rows(selection)
+        return Code(self.values[selection], self.bias[selection], indices, present, detail)
 
     @staticmethod
     def concatenate(codes: "list[Code]") -> "Code":
         """Stack codes, at least one, of equal k (or all dense), without fillers, over signals in order.
 
         Raises:
-            ValueError: for a mixture of sparse and dense codes.
+            ValueError: for a mixture of sparse and dense codes, of codes with and without detail, or with it on
+                different grids.
         """
+        details = [code.detail for code in codes if code.detail is not None]
+        if len(details) not in (0, len(codes)):
+            raise ValueError("codes with and without detail cannot be stacked")
         indices = [code.indices for code in codes if code.indices is not None]
         if len(indices) not in (0, len(codes)):
             raise ValueError("sparse and dense codes cannot be stacked")
@@ -96,13 +106,18 @@ class Code:
             torch.cat([code.values for code in codes]),
             torch.cat([code.bias for code in codes]),
             torch.cat(indices) if indices else None,
+            detail=Detail.concatenate(details) if details else None,
         )
 
 
 def stored_bytes(code: Code, experts: int) -> int:
-    """Bytes per signal as `save_codes` stores it: k indices, of a width that n decides, k values, d biases."""
+    """Bytes per signal as `save_codes` stores it: k indices, of a width that n decides, k values, d biases.
+
+    Of detail, the coefficients that are not zero with their places, 8 bytes each; its share where the signals have one.
+    """
     index = torch.tensor([], dtype=_index_type(experts)).element_size()
-    return code.values.shape[1] * (index + 4) + code.bias.shape[1] * 4
+    detail = 0 if code.detail is None else -(-8 * code.detail.numbers // max(1, code.signals))
+    return code.values.shape[1] * (index + 4) + code.bias.shape[1] * 4 + detail
 
 
 def save_codes(
@@ -114,7 +129,7 @@ def save_codes(
         experts: n, where it is known.
         facts: anything that JSON can hold, for example the image's size and tiling.
     """
-    tensors = {}
+    tensors, details = {}, {}
     # Copies, as the format takes neither views nor memory under two names: methods may share a support or a bias.
     copy = partial(torch.Tensor.to, device="cpu", copy=True, memory_format=torch.contiguous_format)
     for method, code in codes.items():
@@ -125,7 +140,11 @@ def save_codes(
         tensors[f"{method}.indices"] = copy(indices.detach(), dtype=_index_type(most))
         tensors[f"{method}.values"] = copy(code.values.detach(), dtype=torch.float32)
         tensors[f"{method}.bias"] = copy(code.bias.detach(), dtype=torch.float32)
-    header = {"nid_dist": json.dumps({"experts": experts, "methods": list(codes), **(facts or {})})}
+        if code.detail is not None:
+            details[method] = code.detail.facts()
+            tensors[f"{method}.detail.places"], tensors[f"{method}.detail.values"] = code.detail.sparse()
+    told = {"experts": experts, "methods": list(codes), **(facts or {}), **({"detail": details} if details else {})}
+    header = {"nid_dist": json.dumps(told)}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata=header)
 
@@ -165,14 +184,22 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
                     file.get_tensor(f"{method}.values"),
                     file.get_tensor(f"{method}.bias"),
                     file.get_tensor(f"{method}.indices").long(),
+                    detail=_detail(file, method, facts),
                 )
                 for method in facts["methods"]
             }
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(
             str(path), found=f"no codes ({error})", expected="a codes.safetensors that a fit wrote", hint="fit again"
         ) from error
     return codes, facts
+
+
+def _detail(file: Any, method: str, facts: dict[str, Any]) -> Detail | None:
+    known = facts.get("detail", {}).get(method)
+    if known is None:
+        return None
+    return Detail.of(known, *(file.get_tensor(f"{method}.detail.{name}") for name in ("places", "values")))
 
 
 def _index_type(experts: int) -> torch.dtype:

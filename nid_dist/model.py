@@ -147,7 +147,7 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def evaluate(self, code: Code, coords: Float[Tensor, "C m"] | Float[Tensor, "T C m"]) -> Float[Tensor, "T C d"]:
-        """f at coordinates, so many at a time that memory stays bounded: values, on the model's device, as the code is.
+        """f at coordinates, detail and all, so many at a time that memory stays bounded; on the model's device.
 
         The coordinates are in [-1, 1]^m, shared by all T signals or each signal's own.
 
@@ -169,7 +169,10 @@ class Model(nn.Module):
         for first, begin in itertools.product(range(0, code.signals, signals), range(0, count, at_once)):
             part, where = slice(first, first + signals), slice(begin, begin + at_once)
             here = coords[where] if coords.dim() == 2 else coords[part, where]
-            values[part, where] = self.dictionary(code.rows(part), here.to(self.device))
+            some = code.rows(part)
+            values[part, where] = self.dictionary(some, here.to(self.device))
+            if some.detail is not None:
+                values[part, where] += some.detail(here.to(self.device))
         return values
 
     def render(self, code: Code, *shape: int) -> Float[Tensor, "T *grid d"]:

@@ -1,6 +1,7 @@
 """Codes in a file come back exactly, in the announced number of bytes, and nothing else is taken for them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from nid_dist.code import Code, load_codes, save_codes, stored_bytes
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.splines import levels
 from nid_dist.errors import UserError
 
 
@@ -34,6 +37,43 @@ def test_round_trip_and_size(tmp_path: Path, experts: int, bytes_per_index: int)
     with safe_open(path, framework="pt") as file:
         tensors = [file.get_tensor(f"omp.{part}") for part in ("indices", "values", "bias")]
     assert sum(tensor.numel() * tensor.element_size() for tensor in tensors) == 3 * stored_bytes(one, experts)
+
+
+def test_detail_is_kept_but_for_its_zeros(tmp_path: Path) -> None:
+    grids = tuple(levels((2, 3), 2))
+    values = torch.randn(3, sum(grid.size for grid in grids), 2)
+    values[:, ::3] = 0
+    one, path = replace(code(8), detail=Detail(grids, values)), tmp_path / "codes.safetensors"
+    save_codes(path, {"omp": one, "init": code(8)}, 8)
+    codes, _ = load_codes(path)
+    loaded = codes["omp"].detail
+    assert loaded is not None and loaded.grids == grids and torch.equal(loaded.values, values)
+    assert codes["init"].detail is None
+    detail_bytes = stored_bytes(one, 8) - stored_bytes(code(8), 8)
+    with safe_open(path, framework="pt") as file:
+        stored = [file.get_tensor(f"omp.detail.{part}") for part in ("places", "values")]
+    assert 3 * detail_bytes == sum(each.numel() * each.element_size() for each in stored) == 8 * loaded.numbers
+    part = Code.concatenate([one.rows(slice(0, 1)), one.rows(slice(1, 3))])
+    assert part.detail is not None and torch.equal(part.detail.values, values)
+    assert one.to("cpu").detach().detail is not None
+    with pytest.raises(ValueError, match="with and without detail"):
+        Code.concatenate([one, code(8)])
+
+
+@pytest.mark.parametrize(
+    "change", [{"shape": [3, 5, 2]}, {"shape": [2**20, 2**20, 2]}, {"grids": 3}, {"grids": []}, {"shape": [1, 42, 1]}]
+)
+def test_detail_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
+    grids = tuple(levels((2, 3), 2))
+    detail = Detail(grids, torch.randn(3, sum(grid.size for grid in grids), 2))
+    path = tmp_path / "codes.safetensors"
+    save_codes(path, {"omp": replace(code(8), detail=detail)}, 8)
+    with safe_open(path, framework="pt") as file:
+        tensors, facts = {name: file.get_tensor(name) for name in file.keys()}, json.loads(file.metadata()["nid_dist"])  # noqa: SIM118
+    facts["detail"]["omp"] |= change
+    save_file(tensors, path, {"nid_dist": json.dumps(facts)})
+    with pytest.raises(UserError, match="no codes"):
+        load_codes(path)
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "empty", "other safetensors", "truncated", "lying header"])

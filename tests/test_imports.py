@@ -28,6 +28,7 @@ FLOORS = (
         "samples",
         "code",
         "compact.*",
+        "detail.*",
         "merging.*",
         "device",
         "graphs",

@@ -1,11 +1,14 @@
 """The model: dictionary and gate from one configuration and one seed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from nid_dist.config import Config, load_config
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.splines import levels
 from nid_dist.errors import UserError
 from nid_dist.model import Model, seeded
 
@@ -101,3 +104,14 @@ def test_a_grid_may_have_any_number_of_axes() -> None:
     assert model.coords[-1].tolist() == pytest.approx([1 / 2, 2 / 3, 3 / 4])
     code = model.encode(torch.zeros(2, 24, 1), torch.tensor([0, 4]))
     assert model.dictionary(code, model.coords).shape == (2, 24, 1)
+
+
+def test_detail_is_added_where_f_is_evaluated() -> None:
+    model, grids = made(), tuple(levels((2, 2), 2))
+    code = model.encode(torch.rand(4, 36, 3))
+    detail = Detail(grids, torch.randn(4, sum(grid.size for grid in grids), 3))
+    detailed, coords = replace(code, detail=detail), torch.rand(9, 2) * 2 - 1
+    torch.testing.assert_close(model.evaluate(detailed, coords), model.evaluate(code, coords) + detail(coords))
+    own = torch.rand(4, 9, 2) * 2 - 1
+    torch.testing.assert_close(model.evaluate(detailed, own), model.evaluate(code, own) + detail(own))
+    assert model.render(detailed, 8, 4).shape == (4, 8, 4, 3)
