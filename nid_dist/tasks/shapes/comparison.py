@@ -1,5 +1,6 @@
-"""Surfaces of held-out shapes from sparse clouds: the dictionary, a network per shape, an auto-decoder, a plain RBF."""
+"""Surfaces of held-out shapes from sparse clouds: the dictionary, networks, splines, screened Poisson."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from pydantic import Field
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.config.section import PositiveInt
+from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Row, Table, means
 from nid_dist.model import Model
@@ -30,7 +32,16 @@ from nid_dist.tasks.comparison import (
 from nid_dist.tasks.shapes.auto_decoder import AutoDecoderConfig, trained_auto_decoder
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
-from nid_dist.tasks.shapes.methods import Surface, by_auto_decoder, by_dictionary, by_gate, by_network, by_rbf
+from nid_dist.tasks.shapes.methods import (
+    Surface,
+    by_auto_decoder,
+    by_dictionary,
+    by_gate,
+    by_network,
+    by_poisson,
+    by_rbf,
+    has_poisson,
+)
 from nid_dist.tasks.shapes.metrics import compare_meshes, volumetric_iou
 from nid_dist.tasks.shapes.point_clouds import Cloud
 from nid_dist.tasks.shapes.prepared import PreparedShapes
@@ -86,6 +97,9 @@ class ShapeComparison(Comparison):
     auto_decoder: AutoDecoderConfig | None = Field(None, description="DeepSDF; null: none")
     rbf: bool = Field(True, description="biharmonic splines on points and their offsets along the normals")
     rbf_points: PositiveInt = Field(1000, description="the most that it is solved for: its system is dense")
+    poisson: bool = Field(True, description="screened Poisson reconstruction, where PyMeshLab is installed")
+    poisson_depths: list[PositiveInt] = Field([5, 6, 7, 8], min_length=1, description="of its octree, to choose from")
+    tuned_on: PositiveInt = Field(2, description="validation shapes, to set a method's one hyperparameter")
     resolution: PositiveInt = Field(64, description="cells along the cube, of the meshes")
 
     def specify(self, request: Request) -> Specification:
@@ -100,12 +114,16 @@ class ShapeComparison(Comparison):
                 hint="prepare shapes with their splits, and name the folder as signals.path in dictionary.set",
             )
         methods = list(self._methods(request, model, task))
-        truths = list(held_out(task, self.limit))
+        truths, apart = list(held_out(task, self.limit)), list(held_out(task, self.tuned_on, "val"))
         trials = [
-            Trial([self._subject(count, truth, place) for place, truth in enumerate(truths)], lambda: methods)
+            Trial(
+                [self._subject(count, truth, place) for place, truth in enumerate(truths)],
+                lambda: methods,
+                [self._subject(count, truth, _SHOWN) for truth in apart],
+            )
             for count in self.counts
         ]
-        return Specification(trials, figures, _first, _show, report)
+        return Specification(trials, figures, _first, _show, report, _score)
 
     def _subject(self, count: int, truth: Truth, place: int) -> Subject:
         title = f"{count} points, shapes held out; 1000 x Chamfer"
@@ -128,12 +146,20 @@ class ShapeComparison(Comparison):
         if self.rbf and self.normals:
             fit = by_rbf(self.resolution)
             yield ComparedMethod("RBF", fit, takes=lambda subject: subject.facts["points"] <= self.rbf_points)
+        if self.poisson and self.normals:
+            if has_poisson():
+                yield ComparedMethod("Poisson", by_poisson, self.poisson_depths)
+            else:
+                warnings.warn(
+                    "screened Poisson is left out, as PyMeshLab is not installed: pip install 'nid_dist[compare]'",
+                    stacklevel=2,
+                )
 
 
-def held_out(task: ShapeTask, limit: int) -> Iterator[Truth]:
-    """Test shapes, from what was prepared of them."""
+def held_out(task: ShapeTask, limit: int, split: Split = "test") -> Iterator[Truth]:
+    """Shapes of a split, from what was prepared of them."""
     assert isinstance(task.prepared, PreparedShapes)
-    for index in task.shapes["test"][:limit]:
+    for index in task.shapes[split][:limit]:
         name = task.prepared.names[index]
         surface = task.prepared.surface(index, None, np.random.default_rng(0))
         points, distances = task.prepared.sample(index, _VOLUME, 0.0, np.random.default_rng(0))
@@ -149,6 +175,13 @@ def figures(found: Surface, _: Cloud, truth: Truth) -> Row:
     metrics = compare_meshes(found.mesh, truth.mesh, np.random.default_rng(0)).as_dict()
     inside = found.field(truth.points) < 0
     return {**metrics, "iou": volumetric_iou(inside, truth.inside), "meshed": 1.0}
+
+
+def _score(found: Surface, truth: Truth) -> float:
+    """The less the Chamfer distance, the better; no surface is worst."""
+    if found.mesh is None:
+        return -float("inf")
+    return -compare_meshes(found.mesh, truth.mesh, np.random.default_rng(0)).chamfer
 
 
 def report(outcomes: Sequence[Outcome]) -> Report:

@@ -45,8 +45,8 @@ class MeshDistance:
         """The faces that bound the shape."""
 
     def winding(self, points: Points) -> Float[np.ndarray, "P"]:
-        """Winding numbers."""
-        return _winding(self._whole, points)
+        """As `winding` of the mesh."""
+        return winding(self._whole, points)
 
     def distance(self, points: Points) -> Float[np.ndarray, "P"]:
         """Signed distances of any points, negative inside."""
@@ -97,7 +97,7 @@ def _look(mesh: Mesh, generator: np.random.Generator) -> tuple[Sides, Bool[np.nd
     tested = np.concatenate([points, mesh.points_on(every, generator)])
     face = np.concatenate([face, every])
     step = _STEP * mesh.normals[face]
-    above, below = np.split(_winding(mesh, np.concatenate([tested + step, tested - step])), 2)
+    above, below = np.split(winding(mesh, np.concatenate([tested + step, tested - step])), 2)
     out, within = above <= 0.5, below > 0.5
     bounds = out == within
     kept = np.zeros(len(mesh.faces), dtype=bool)
@@ -118,7 +118,8 @@ def _look(mesh: Mesh, generator: np.random.Generator) -> tuple[Sides, Bool[np.nd
     )
 
 
-def _winding(mesh: Mesh, points: Points) -> Float[np.ndarray, "P"]:
+def winding(mesh: Mesh, points: Points) -> Float[np.ndarray, "P"]:
+    """How often a mesh goes around points: 1 inside of a closed one, 0 outside."""
     import igl
 
     winding: np.ndarray = igl.fast_winding_number(mesh.vertices, mesh.faces, np.ascontiguousarray(points))

@@ -1,5 +1,6 @@
 """How each method makes a surface of a cloud in a comparison: a field, negative inside, that is meshed afterwards."""
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,11 +9,13 @@ import torch
 
 from nid_dist.baselines.inr import Baseline
 from nid_dist.code import Code
+from nid_dist.errors import UserError
 from nid_dist.model import Model
 from nid_dist.tasks.comparison import Reconstruction
 from nid_dist.tasks.shapes.auto_decoder import AutoDecoder
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
+from nid_dist.tasks.shapes.mesh_distance import winding
 from nid_dist.tasks.shapes.meshing import Field, extract_surface
 from nid_dist.tasks.shapes.networks import fit_oriented_points
 from nid_dist.tasks.shapes.point_clouds import Cloud
@@ -105,3 +108,36 @@ def by_rbf(resolution: int) -> Fit:
         return _found(lambda at: spline(at), 4 * 3 * len(cloud.points), 1.0, resolution)
 
     return fit
+
+
+def has_poisson() -> bool:
+    """Whether PyMeshLab is there, which has screened Poisson reconstruction (the extra `compare`)."""
+    return importlib.util.find_spec("pymeshlab") is not None
+
+
+def by_poisson(cloud: Cloud, depth: float | None) -> Reconstruction:
+    """Screened Poisson reconstruction (Kazhdan and Hoppe 2013), by PyMeshLab.
+
+    Args:
+        depth: of the octree; its cells are half as wide with every level. None: 6.
+
+    Raises:
+        UserError: for a cloud without normals.
+    """
+    import pymeshlab
+
+    if cloud.normals is None:
+        raise UserError("screened Poisson", found="a cloud without normals", expected="normals", hint="do without it")
+    meshes = pymeshlab.MeshSet()
+    meshes.add_mesh(pymeshlab.Mesh(vertex_matrix=cloud.points, v_normals_matrix=cloud.normals))
+    meshes.generate_surface_reconstruction_screened_poisson(depth=int(depth or 6), threads=torch.get_num_threads())
+    made = meshes.current_mesh()
+    mesh = Mesh(made.vertex_matrix(), made.face_matrix().astype(np.int64)) if made.face_number() else None
+    # Its faces are where its field is zero: inside is what they go around.
+    numbers = 0 if mesh is None else 3 * len(mesh.vertices)
+
+    def field(at: np.ndarray) -> np.ndarray:
+        found: np.ndarray = np.ones(len(at)) if mesh is None else 0.5 - winding(mesh, at)
+        return found
+
+    return Reconstruction(lambda: Surface(field, mesh), {"numbers": numbers, "depth": depth})

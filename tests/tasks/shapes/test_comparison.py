@@ -15,7 +15,7 @@ from nid_dist.tasks.shapes.auto_decoder import AutoDecoder, AutoDecoderConfig, t
 from nid_dist.tasks.shapes.comparison import Truth, figures, report
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.meshing import extract_surface
-from nid_dist.tasks.shapes.methods import Fit, Surface, by_auto_decoder, by_network, by_rbf
+from nid_dist.tasks.shapes.methods import Fit, Surface, by_auto_decoder, by_network, by_poisson, by_rbf
 from nid_dist.tasks.shapes.point_clouds import Cloud
 
 RADIUS = 0.6
@@ -50,6 +50,15 @@ def test_splines_make_the_sphere() -> None:
     found = judged(by_rbf(32))
     assert found["chamfer"] is not None and found["chamfer"] < 0.01
     assert found["iou"] is not None and found["iou"] > 0.95
+
+
+def test_poisson_makes_the_sphere_and_wants_normals() -> None:
+    pytest.importorskip("pymeshlab", reason="the extra compare is not installed")
+    found = judged(by_poisson)
+    assert found["chamfer"] is not None and found["chamfer"] < 0.03
+    assert found["iou"] is not None and found["iou"] > 0.9
+    with pytest.raises(UserError, match="without normals"):
+        by_poisson(Cloud(truth().surface.points, None), 5.0)
 
 
 def test_a_network_per_shape_makes_the_sphere() -> None:
