@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from nid_dist.code import Code
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.detail.detail import Detail
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.progress import phase
@@ -43,8 +44,19 @@ class Scene:
     frames: list[int]  # numbers in the video, ascending
     fitted: list[int]  # those of them that were looked at
     background: Background  # of the fitted ones
-    detail: Float32[np.ndarray, "H W d"]  # what belongs to it and is finer than f resolves; zeros at most pixels
+    splines: Detail  # what belongs to it and is finer than f resolves, one a pixel; zeros at most of them
     timeline: Timeline
+
+    @property
+    def detail(self) -> Float32[np.ndarray, "H W d"]:
+        """What the splines say at the frames' pixels."""
+        return self.splines.values[0].unflatten(0, self.splines.grids[0].shape).cpu().numpy()
+
+    def detail_at(self, rows: int, columns: int) -> Float32[np.ndarray, "H W d"]:
+        """The same on a grid of any size, continued by its edge."""
+        device, last = self.splines.values.device, 1 - 1 / torch.tensor(self.splines.grids[0].shape)
+        coords = coordinate_grid((rows, columns)).clamp(-last, last).to(device)
+        return self.splines(coords)[0].unflatten(0, (rows, columns)).cpu().numpy()
 
 
 class Decomposition:
@@ -84,9 +96,8 @@ class Decomposition:
         background = refine(model, task, experts, fitted, rounds)
         found = still_detail(model, task, background, fitted)
         background = replace(background, noise=found.noise)
-        detail = found.values.unflatten(0, (model.grid_shape[0], model.grid_shape[1])).cpu().numpy()
         timeline = Timeline(model, background, times[fitted], (float(times[0]), float(times[-1])), light)
-        return Scene(frames, fitted, background, detail, timeline)
+        return Scene(frames, fitted, background, found.splines, timeline)
 
     def _together(self) -> Background:
         experts = [expert for scene in self.scenes for expert in scene.background.experts]
@@ -141,7 +152,7 @@ class Decomposition:
         rows, columns = atoms.shape[1:3]
         smooth = torch.einsum("tj,jhwd->thwd", values, atoms) + bias[:, None, None]
         if (rows, columns) not in self._details:
-            self._details[rows, columns] = np.stack([resized(scene.detail, rows, columns) for scene in self.scenes])
+            self._details[rows, columns] = np.stack([scene.detail_at(rows, columns) for scene in self.scenes])
         pictures: Float32[np.ndarray, "M H W d"] = smooth.cpu().numpy()
         for picture, gain, scene in zip(pictures, gains, scenes, strict=True):
             picture += gain * self._details[rows, columns][scene]

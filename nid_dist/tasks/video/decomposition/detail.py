@@ -19,6 +19,8 @@ from scipy.ndimage import uniform_filter
 from torch import Tensor
 
 from nid_dist.coding.solvers.irls import robust_weights
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.model import Model
 from nid_dist.progress import phase
 from nid_dist.tasks.video.decomposition.components import frame_chunks
@@ -45,15 +47,15 @@ _BEYOND = 3.0  # standard deviations beyond that of doubt the energy around has 
 
 
 @dataclass(frozen=True)
-class Detail:
+class StillDetail:
     """Of a scene."""
 
-    values: Float[Tensor, "C d"]  # to add to f; zeros where f says what there is, and where no frame shows a pixel
+    splines: Detail  # to add to f, linear, one a pixel; zeros where f says what there is, and where no frame shows it
     noise: float  # standard deviation of what is left over then where nothing moves, in the frames' units
 
 
 @torch.no_grad()
-def still_detail(model: Model, task: VideoTask, background: Background, frames: Sequence[int]) -> Detail:
+def still_detail(model: Model, task: VideoTask, background: Background, frames: Sequence[int]) -> StillDetail:
     """The constants of all pixels of a scene, of whose fitted frames each enters through sums at each pixel.
 
     So memory does not depend on the video's length. The model has the heads that `refine` has fitted.
@@ -85,7 +87,8 @@ def still_detail(model: Model, task: VideoTask, background: Background, frames: 
         centre = torch.where(weight[:, None] > 0, total / weight.clamp_min(1e-6)[:, None], centre)
         doubt = noise**2 * square / weight.square().clamp_min(1e-12)
     centre = torch.where((seen.sum(0) > 0)[:, None], centre, 0)
-    return Detail(centre * _shrinkage(centre, doubt, model.grid_shape)[:, None], noise)
+    values = centre * _shrinkage(centre, doubt, model.grid_shape)[:, None]
+    return StillDetail(Detail((SplineGrid.on_pixels(model.grid_shape),), values[None]), noise)
 
 
 class _LeftOver:
