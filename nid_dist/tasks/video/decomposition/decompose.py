@@ -45,6 +45,7 @@ class Scene:
     fitted: list[int]  # those of them that were looked at
     background: Background  # of the fitted ones
     splines: Detail  # what belongs to it and is finer than f resolves, one a pixel; zeros at most of them
+    noise: Float32[np.ndarray, "H W"]  # standard deviation of each pixel where nothing moves
     timeline: Timeline
 
     @property
@@ -87,6 +88,9 @@ class Decomposition:
             taken += experts
             own = Light(light.gains[fitted], light.offsets[fitted])
             self.scenes.append(self._scene(frames, fitted, experts, own, ROUNDS if rounds is None else rounds))
+        self._scene_at = np.zeros(len(task.video.times), int)
+        for number, scene in enumerate(self.scenes):
+            self._scene_at[scene.frames] = number
         self._details: dict[tuple[int, int], Float32[np.ndarray, "S H W d"]] = {}
         self.background = self._together()
         """Of all fitted frames, at their own light; its coefficients are those of the experts of all scenes."""
@@ -97,7 +101,7 @@ class Decomposition:
         found = still_detail(model, task, background, fitted)
         background = replace(background, noise=found.noise)
         timeline = Timeline(model, background, times[fitted], (float(times[0]), float(times[-1])), light)
-        return Scene(frames, fitted, background, found.splines, timeline)
+        return Scene(frames, fitted, background, found.splines, found.noise_of_pixels.cpu().numpy(), timeline)
 
     def _together(self) -> Background:
         experts = [expert for scene in self.scenes for expert in scene.background.experts]
@@ -162,12 +166,8 @@ class Decomposition:
         self, times: Sequence[float]
     ) -> tuple[Float[torch.Tensor, "M J"], Float[torch.Tensor, "M d"], Float32[np.ndarray, "M"], Int[np.ndarray, "M"]]:
         """Coefficients of all scenes' experts and biases, at the light of times; gains; the nearest frames' scenes."""
-        all_times = self.task.video.times
-        nearest = np.abs(all_times[None] - np.asarray(times)[:, None]).argmin(1)
-        scene_at = np.zeros(len(all_times), int)
-        for number, scene in enumerate(self.scenes):
-            scene_at[scene.frames] = number
-        scenes = scene_at[nearest]
+        nearest = np.abs(self.task.video.times[None] - np.asarray(times)[:, None]).argmin(1)
+        scenes = self._scene_at[nearest]
         starts = np.cumsum([0, *(len(scene.background.experts) for scene in self.scenes)])
         device, gains = self.model.device, np.ones(len(times), np.float32)
         values = torch.zeros(len(times), int(starts[-1]), device=device)
@@ -181,6 +181,10 @@ class Decomposition:
             bias[rows] = code.bias
             gains[own] = scene.timeline.gains(moments)
         return values, bias, gains, scenes
+
+    def noise_at(self, frame: int) -> Float32[np.ndarray, "H W"]:
+        """Standard deviation of each pixel where nothing moves, in the scene of a frame."""
+        return self.scenes[self._scene_at[frame]].noise
 
     def atoms(self, size: tuple[int, int]) -> Float[torch.Tensor, "J H W d"]:
         """The atoms of `background.experts` on a grid of any size (rows, columns), evaluated once for all moments."""
@@ -213,7 +217,7 @@ class Decomposition:
             return Moment(time, None, background, np.zeros_like(background), np.zeros((rows, columns), bool))
         frame = video.read([index])[0]
         left_over = frame - behind
-        mask = foreground_mask(left_over, self.background.noise)
+        mask = foreground_mask(left_over, self.noise_at(index))
         if (rows, columns) != frame.shape[:2]:
             frame, left_over = resized(frame, rows, columns), resized(left_over, rows, columns)
             mask = resized(mask[..., None].astype(np.float32), rows, columns)[..., 0] > 0.5
