@@ -1,8 +1,9 @@
 """Inpainting: a corrupted image is refitted by the dictionary, with the corrupted pixels known or to be found.
 
 What is unknown is first where the prior's energy of all overlapping patches is least, with the colours and the contrast
-of what is known (`field.py`). Then every patch is given a code of k coefficients, and the picture is made of these
-codes alone.
+of what is known (`field.py`). A smooth plate takes over where known pixels are near (`smooth.py`), and similar patches
+say the rest (`similar.py`). Then every patch is given a code of k coefficients, and what these leave over is detail:
+splines on the pixels. The picture is made of codes and detail alone.
 """
 
 import warnings
@@ -17,10 +18,14 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution, reduce_problem, solve_irls, solve_omp
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.coding.solvers.subspace import Subspace, observe, subspace
+from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
@@ -32,6 +37,8 @@ from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.field import Colours, complete, with_colours
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images, require_patches
+from nid_dist.tasks.images.similar import krige
+from nid_dist.tasks.images.smooth import smooth
 from nid_dist.tasks.images.tiling import Tiling
 
 _OVERLAP = 4  # patches over a pixel, along each axis
@@ -43,12 +50,32 @@ _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
 @dataclass(frozen=True, eq=False)
 class InpaintedFit(ImageFit):
-    """A refitted image: overlapping patches, whose codes make the whole picture."""
+    """A refitted image: overlapping patches, whose codes make the picture together with detail."""
 
     trusted: Float32[np.ndarray, "H W"]  # how far each pixel of the input was believed, 0 to 1
     # standard deviation of f before the codes are made sparse, of the posterior and of what it leaves unexplained of
     # the known pixels, in units of the image; None without a prior
     deviation: Float32[np.ndarray, "H W"] | None
+    # over the whole image, of T = 1, what its codes leave over: of unknown pixels, and of known ones beyond their noise
+    detail: Detail | None = None
+    residual: float = 0.0  # of the equations of the smooth plate, relative
+
+    def detail_at(self, height: int, width: int) -> Float[Tensor, "H W d"] | None:
+        """The detail on a grid of any resolution."""
+        if self.detail is None:
+            return None
+        coords = coordinate_grid((height, width)).to(self.detail.values.device)
+        return self.detail(coords)[0].unflatten(0, (height, width))
+
+    @property
+    def judgement(self) -> Judgement:
+        """Of the codes alone: detail can say anything."""
+        return super().judgement if self.detail is None else replace(self, detail=None).judgement
+
+    @property
+    def corrupted(self) -> float:
+        """Share of the pixels that were not believed."""
+        return float((self.trusted <= 0.5).mean())
 
     @cached_property
     def psnr(self) -> float:
@@ -65,8 +92,15 @@ class InpaintedFit(ImageFit):
         return {"psnr_db": self._psnr(picture), "ssim": None}
 
     def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
-        """As of any image, `trusted.png`, and `deviation` as NPY and PNG, white where f is uncertain by a quarter."""
+        """As of any image, `trusted.png`, and `deviation` as NPY and PNG, white where f is uncertain by a quarter.
+
+        The image's detail is in `detail.safetensors`, as that of a code that is zero.
+        """
         self.write_maps(folder)
+        if self.detail is not None:
+            nothing = self.detail.values.new_zeros(1, self.image.shape[2])
+            code = Code(nothing[:, :1], nothing, torch.zeros_like(nothing[:, :1], dtype=torch.long), detail=self.detail)
+            code.save(folder / "detail.safetensors", "detail")
         return super().write(folder, **facts)
 
     def write_maps(self, folder: Path) -> None:
@@ -119,26 +153,33 @@ def inpaint(
     pixels = torch.where(trusted[..., None] > 0, torch.from_numpy(image).to(model.device), 0.0)
     tiling = _tiling(model, image, 1, _OVERLAP)
 
-    def fitted(method: Method, solution: Solution, deviation: Tensor | None) -> InpaintedFit:
-        solution = replace(solution, seconds=watch.seconds())
-        spread = None if deviation is None else deviation.cpu().numpy()
-        return InpaintedFit(method, solution, model, image, tiling, trusted.cpu().numpy(), spread)
-
+    believed, spread = trusted > 0, None
     if model.prior is None or prior is False:
+        method = Method("irls", loss="l2", ridge=_RIDGE)
         solution = _sparse(model, pixels, trusted, tiling, weighted=True)
-        return fitted(Method("irls", loss="l2", ridge=_RIDGE), solution, None)
-    believed = trusted > 0
-    warn_of_holes(believed, tiling)
-    colours = Colours.of(pixels[believed])
-    space = _subspace(model, tiling)
-    # What is known is known up to its noise; and the more of it there is beside the prior's directions, the sooner the
-    # least energy is found.
-    space = with_colours(replace(space, beside=space.beside + noise**2), colours)
-    estimate = complete(space, pixels, believed, colours)
-    deviation = _deviation(space, pixels, trusted, noise)
-    blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * estimate
-    return fitted(
-        Method("map", _BLOCKS, noise=noise), _sparse(model, blended, trusted, tiling, weighted=False), deviation
+        estimate = _painted(model, solution, tiling)
+    else:
+        warn_of_holes(believed, tiling)
+        colours = Colours.of(pixels[believed])
+        space = _subspace(model, tiling)
+        # What is known is known up to its noise; and the more of it there is beside the prior's directions, the sooner
+        # the least energy is found.
+        space = with_colours(replace(space, beside=space.beside + noise**2), colours)
+        estimate = complete(space, pixels, believed, colours)
+        spread = _deviation(space, pixels, trusted, noise).cpu().numpy()
+    smoothed = smooth(torch.where(believed[..., None], pixels, estimate), believed)
+    estimate = krige(smoothed.image.clamp(0, 1), believed)
+    if spread is not None:
+        method = Method("map", _BLOCKS, noise=noise)
+        solution = _sparse(model, estimate, trusted, tiling, weighted=False)
+    left = estimate - _painted(model, solution, tiling)
+    # Of a known pixel, what is no larger than its noise says nothing.
+    told = ~believed | (left.square().mean(2).sqrt() > noise)
+    values = torch.where(told[..., None], left, 0.0).flatten(0, 1)[None]
+    detail = Detail((SplineGrid.on_pixels((height, width)),), values)
+    solution, residual = replace(solution, seconds=watch.seconds()), float(smoothed.residual)
+    return InpaintedFit(
+        method, solution, model, image, tiling, trusted.cpu().numpy(), spread, detail=detail, residual=residual
     )
 
 
@@ -229,6 +270,11 @@ def _sparse(
             solution = solve_omp(problem, model.support, _BLOCKS)
         parts.append(solution)
     return Solution(Code.concatenate([part.code for part in parts]), torch.cat([part.residual for part in parts]))
+
+
+def _painted(model: Model, solution: Solution, tiling: Tiling) -> Float[Tensor, "H W d"]:
+    """What codes of the tiles make together."""
+    return tiling.assemble(model.evaluate(solution.code, tiling.coords))
 
 
 def _subspace(model: Model, tiling: Tiling) -> Subspace:
