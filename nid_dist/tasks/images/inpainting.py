@@ -37,6 +37,7 @@ from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.field import Colours, complete, with_colours
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images, require_patches
+from nid_dist.tasks.images.paint import find_paint
 from nid_dist.tasks.images.similar import krige
 from nid_dist.tasks.images.smooth import smooth
 from nid_dist.tasks.images.tiling import Tiling
@@ -45,6 +46,7 @@ _OVERLAP = 4  # patches over a pixel, along each axis
 _ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
 _BLOCKS = 8  # rounds of selection of the codes
 _CODED = 1024  # patches given a code at a time on the CPU
+_ALONE, _VARIES = 0.12, 2.5  # a corrupted pixel is off by so much, and by so many deviations of the pixels around it
 _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
 
@@ -128,8 +130,7 @@ def inpaint(
 
     Args:
         image: in [0, 1]; what is unknown in it does not matter, not even if it is not a number.
-        known: the pixels to believe; None: they are found, as those that a robust fit explains (an L1 loss: what is
-            wrong is sparse).
+        known: the pixels to believe; None: they are found (`find_known`).
         noise: standard deviation of the known pixels.
         prior: whether the dictionary's prior fills in what is unknown; without, codes are fitted to the known pixels
             alone. None: where there is one.
@@ -185,32 +186,69 @@ def inpaint(
 
 @torch.no_grad()
 def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float[Tensor, "H W"]:
-    """Which pixels a robust fit of a dictionary of patches explains: 1 for one to believe, 0 for one not to.
+    """Which pixels to believe: 1 for one, 0 for one that is corrupted.
 
-    Corrupted pixels are to be sparse in each patch; `noise` is the standard deviation of the others.
+    What covers the image in groups is found by its colours (`paint.py`). Of the others, those are not believed that
+    neither a robust fit of the dictionary explains nor the pixels around them; they are to be sparse in each patch.
+    `noise` is the standard deviation of the others.
+
+    Warns:
+        UserWarning: when half of the image or more is not.
     """
+    image = np.nan_to_num(image)
+    painted = torch.from_numpy(find_paint(image)).to(model.device)
     values = torch.from_numpy(image).to(model.device)
+    explained = _explained(model, values, (~painted).to(values.dtype), noise)
+    lost = painted | ((explained == 0) & _alone(values, explained > 0))
+    share = float(lost.float().mean())
+    if share >= 0.5:
+        warnings.warn(
+            f"{share:.0%} of the image look corrupted: what is flat may be as it should be; name the pixels by a mask",
+            stacklevel=3,
+        )
+    return (~lost).to(values.dtype)
+
+
+def _explained(model: Model, values: Float[Tensor, "H W d"], trusted: Tensor, noise: float) -> Float[Tensor, "H W"]:
+    """1 where a pixel was trusted before and a robust fit explains it."""
     if model.prior is None:
-        tiling = _tiling(model, image, 1, 2)
+        tiling = _tiling(model, values, 1, 2)
         measurement, tiles = Sampling(tiling.coords.to(model.device)), tiling.split(values)
-        found = solve_irls(model.dictionary, measurement, tiles, max(1, model.support // 4))
+        masks = tiling.split(trusted[..., None])[..., 0]
+        found = solve_irls(model.dictionary, measurement, tiles, max(1, model.support // 4), weights=masks)
         weights = tiling.assemble(found.weights[..., None])[..., 0]
-        return (weights > 0.5).to(values.dtype)
-    trusted = values.new_ones(values.shape[:2])
+        return trusted * (weights > 0.5)
     for scale in (2, 1):
-        tiling = _tiling(model, image, scale, 2)
+        tiling = _tiling(model, values, scale, 2)
         tiles, masks = tiling.split(values), tiling.split(trusted[..., None])[..., 0]
         space = _subspace(model, tiling)
         weights = masks
         for _ in range(_ROUNDS):
             seen = observe(space, tiles, weights, noise)
             size = (tiles - seen.values).square().mean(2).sqrt()
-            # Half of a patch, be it wrong, cannot move its median.
-            spread = (1.4826 * size.median(1, keepdim=True).values).clamp_min(noise)
+            # Half of what is known of a patch, be it wrong, cannot move its median.
+            known = torch.where(masks > 0, size, torch.full_like(size, torch.nan))
+            spread = (1.4826 * known.nanmedian(1, keepdim=True).values).nan_to_num(1.0).clamp_min(noise)
             weights = masks * robust_weights(size, spread / 4, "l1")
         outlying = tiling.assemble((size / spread)[..., None])[..., 0]
-        trusted = trusted * (outlying < 4).to(trusted.dtype)
+        trusted = trusted * (outlying < 4)
     return trusted
+
+
+def _alone(values: Float[Tensor, "H W d"], known: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Where the pixels around that are known foretell another value, by far more than these vary."""
+    planes, weight = values.movedim(2, 0)[None], known.to(values.dtype)[None, None]
+
+    def around(field: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(field, 5, 1, 2, count_include_pad=False)
+
+    share = around(weight).clamp_min(1e-6)
+    mean = around(weight * planes) / share
+    variance = (around(weight * planes.square()) / share - mean.square()).clamp_min(0)
+    start = torch.where(around(weight) > 0, mean, planes.mean((2, 3), keepdim=True))[0].movedim(0, 2)
+    foretold = smooth(torch.where(known[..., None], values, start), known).image
+    error = (values - foretold).square().mean(2).sqrt()
+    return error > (_VARIES * variance[0].mean(0).sqrt()).clamp_min(_ALONE)
 
 
 def _deviation(

@@ -108,7 +108,7 @@ class InpaintingComparison(PhotographComparison):
 
 
 def headline(rows: Sequence[Row]) -> dict[str, float]:
-    """How far the dictionary is above biharmonic inpainting, and how good it is without the mask, by corruption (dB)."""
+    """How far the dictionary is above biharmonic, and how good it is without the mask, by corruption (dB)."""
     found = {(row["corruption"], row["method"]): row.get("psnr_db") for row in means(rows, ["corruption", "method"])}
     shown: dict[str, float] = {}
     for (words, method), value in found.items():
