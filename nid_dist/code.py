@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nid_dist.compact.file import is_compact, load_compact
 from nid_dist.detail.detail import Detail
+from nid_dist.detail.selected import SelectedSplines
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
 from nid_dist.files import replacing
@@ -36,7 +37,7 @@ class Code:
     present: Bool[Tensor, "T k"] | None = None
     # what the learned experts cannot say of the signals, as splines of compact support; None: nothing. The dictionary
     # knows nothing of it: a model adds it where it evaluates f.
-    detail: Detail | None = None
+    detail: Detail | SelectedSplines | None = None
 
     @property
     def device(self) -> torch.device:
@@ -106,7 +107,7 @@ class Code:
             torch.cat([code.values for code in codes]),
             torch.cat([code.bias for code in codes]),
             torch.cat(indices) if indices else None,
-            detail=Detail.concatenate(details) if details else None,
+            detail=_together(details) if details else None,
         )
 
 
@@ -195,11 +196,21 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
     return codes, facts
 
 
-def _detail(file: Any, method: str, facts: dict[str, Any]) -> Detail | None:
+def _detail(file: Any, method: str, facts: dict[str, Any]) -> Detail | SelectedSplines | None:
     known = facts.get("detail", {}).get(method)
     if known is None:
         return None
-    return Detail.of(known, *(file.get_tensor(f"{method}.detail.{name}") for name in ("places", "values")))
+    kind = SelectedSplines if "pixels" in known else Detail
+    return kind.of(known, *(file.get_tensor(f"{method}.detail.{name}") for name in ("places", "values")))
+
+
+def _together(details: list[Detail | SelectedSplines]) -> Detail | SelectedSplines:
+    chosen = [detail for detail in details if isinstance(detail, SelectedSplines)]
+    if chosen and len(details) == 1:
+        return chosen[0]
+    if chosen:
+        raise ValueError("chosen splines of several signals cannot be stacked")
+    return Detail.concatenate([detail for detail in details if isinstance(detail, Detail)])
 
 
 def _index_type(experts: int) -> torch.dtype:

@@ -20,6 +20,8 @@ from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.progress import track
 from nid_dist.tasks.images.compact import Compactness
+from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.detail import require_detail
 from nid_dist.tasks.images.report import report_images
 from nid_dist.tasks.registry import files_of
 
@@ -34,6 +36,7 @@ RANGES = {
     "limit": (1, 1e9),
     "step": (1e-6, 10),
     "psnr": (10, 70),
+    "detail": (1, 10_000_000),
 }
 _DEFAULT = ("init", "adam", "ridge", "omp")
 
@@ -51,6 +54,7 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--step", type=float, help="of compact coefficients; default: so that 0.1 dB are lost")
     parser.add_argument("--psnr", type=float, help="dB that compact images are to have, by as many atoms as it takes")
+    parser.add_argument("--detail", type=int, help="splines for what a whole image's experts leave over, e.g. 2048")
     parser.add_argument("--scale", type=float, help="also write it with so many times the resolution, e.g. 2")
     add_device_option(parser)
     return parser
@@ -115,7 +119,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
         raise UserError(
             "--psnr", found=f"with --solver {' '.join(options.solver)}", expected="omp", hint="leave it out"
         )
-    with in_options(stride="--stride"):
+    with in_options(stride="--stride", detail="--detail"):
+        if options.detail is not None:
+            require_detail(options.detail, model.config.signals_of(ImagesSection).patch)
         files.check_stride(options.stride, model.config)
     make_out_folder(options.out)
     print(device)
@@ -141,13 +147,16 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 def _writer(options: argparse.Namespace, files: FileSignals) -> WriteReport:
     """What fits the files and writes their codes, as they are to be stored."""
+    if options.detail is not None and (files.noun != "image" or options.store != "full"):
+        with_what = f"for {files.noun}s" if files.noun != "image" else "with --store compact"
+        raise UserError("--detail", found=with_what, expected="images' codes in full", hint="leave it out")
     if options.store == "full":
         for name in ("step", "psnr"):
             if getattr(options, name) is not None:
                 raise UserError(
                     f"--{name}", found="with codes in full", expected="compact ones", hint="add --store compact"
                 )
-        return files.report
+        return files.report if options.detail is None else partial(report_images, detail=options.detail)
     if files.noun != "image":
         raise UserError("--store compact", found=f"for {files.noun}s", expected="images", hint="leave it out")
     if options.step is not None and options.psnr is not None:

@@ -56,8 +56,9 @@ def image_operations(model: Model, signals: int, coordinates: int) -> ImageOpera
 
 
 def stored_numbers(code: Code) -> int:
-    """Coefficients that are not zero, and biases, of all signals; where the coefficients stand is not counted."""
-    return int((code.values != 0).sum()) + code.bias.numel()
+    """Coefficients that are not zero, detail's too, and biases, of all signals; where they stand is not counted."""
+    detail = 0 if code.detail is None else code.detail.numbers
+    return int((code.values != 0).sum()) + code.bias.numel() + detail
 
 
 def _two(grid: tuple[int, ...]) -> tuple[int, int]:

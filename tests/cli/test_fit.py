@@ -215,3 +215,19 @@ def test_what_is_unlike_the_training_signals_is_doubted(
     assert "nid-fit: warning: noise.png: not to be trusted: " in capsys.readouterr().err
     (row,) = json.loads((tmp_path / "bad" / "results.json").read_text())["rows"]
     assert row["doubts"] and row["times_expected"] > 1
+
+
+def test_detail_of_whole_images(
+    images: Path, run: Path, inputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(tiny(images, tmp_path / "run", "signals.patch=null", "signals.stride=null", "signals.size=12"))
+    for out, options in (("plain", []), ("fine", ["--detail", "40"])):
+        assert fit(tmp_path / "run", tmp_path / out, inputs / "photo.png", "--solver", "omp", *options) == 0
+    plain, fine = (rows(tmp_path / out)["photo.png", "omp"] for out in ("plain", "fine"))
+    assert fine["psnr_db"] > plain["psnr_db"] + 3 and (plain["detail_numbers"], fine["detail_numbers"]) == (0, 40)
+    assert fine["bytes_per_image"] == plain["bytes_per_image"] + 8 * 40
+    capsys.readouterr()
+    assert fit(run, tmp_path / "no", inputs, "--detail", "40") == 2
+    assert "--detail: found 40 with a dictionary of patches" in capsys.readouterr().err
+    assert fit(run, tmp_path / "no", inputs, "--detail", "40", "--store", "compact") == 2
+    assert "--detail: found with --store compact" in capsys.readouterr().err

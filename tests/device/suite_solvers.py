@@ -18,6 +18,7 @@ from nid_dist.coding.solvers import (
     solve_ridge,
 )
 from nid_dist.coding.solvers.trend import Found, Independent, solve_trend_and_detail
+from nid_dist.detail.pursuit import pursue
 from nid_dist.detail.sparse import SampledSplines
 from nid_dist.detail.splines import levels
 from nid_dist.dictionary.dictionary import Dictionary
@@ -151,3 +152,12 @@ def test_trend_and_detail_are_the_cpus() -> None:
     for found, expected in ((there.trend, here.trend), (there.detail, here.detail), (there.fitted, here.fitted)):
         assert found.device.type == "sim"
         torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_pursuit_of_splines_is_the_cpus() -> None:
+    picture = torch.rand(12, 10, 3, generator=torch.Generator().manual_seed(1))
+    trend = torch.linalg.qr(torch.randn(360, 3, generator=torch.Generator().manual_seed(2))).Q.t().reshape(3, 12, 10, 3)
+    here, there = pursue(picture, 30, trend), pursue(picture.to(SIM), 30, trend.to(SIM))
+    assert there.left_over.device.type == there.detail.values.device.type == "sim"
+    assert torch.equal(here.detail.members, there.detail.members.cpu())
+    assert torch.allclose(here.detail.values, there.detail.values.cpu(), atol=1e-3)

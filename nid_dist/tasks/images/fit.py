@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from skimage.transform import resize
+from torch import Tensor
 
 from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.fit import Fit
@@ -26,6 +27,7 @@ from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images.config import ImagesSection
+from nid_dist.tasks.images.detail import add_detail, require_detail
 from nid_dist.tasks.images.tiling import Tiling
 
 ImageArray = Float32[np.ndarray, "H W d"]
@@ -69,10 +71,15 @@ class ImageFit(Fit):
         query = self.tiling.query(height, width)
         values = self.model.evaluate(self.code, query.coords)
         # Channel by channel: blending copies what it blends a few times.
-        picture = values.new_empty(height, width, self.model.channels)
+        picture, detail = values.new_empty(height, width, self.model.channels), self.detail_at(height, width)
         for channel in range(self.model.channels):
-            picture[..., channel] = query.assemble(values[..., channel, None])[..., 0].clamp(0, 1)
+            plane = query.assemble(values[..., channel, None])[..., 0]
+            picture[..., channel] = (plane if detail is None else plane + detail[..., channel]).clamp(0, 1)
         return picture.cpu().numpy()
+
+    def detail_at(self, height: int, width: int) -> Float[Tensor, "H W d"] | None:
+        """What is added to the blended signals at a resolution; None: nothing."""
+        return None
 
     def closeness(self, picture: ImageArray) -> dict[str, float | None]:
         """How close a picture as rendered is to what was given: PSNR in dB, and SSIM."""
@@ -83,6 +90,7 @@ class ImageFit(Fit):
         return {
             **self.closeness(picture),
             "nonzeros_per_signal": int((self.code.values != 0).sum(1).max()),
+            "detail_numbers": 0 if self.code.detail is None else self.code.detail.numbers,
             "bytes_per_signal": stored_bytes(self.code, self.model.dictionary.num_experts),
             "bytes_per_image": self.code.signals * stored_bytes(self.code, self.model.dictionary.num_experts),
             "ms_per_signal": 1e3 * self.seconds / self.code.signals,
@@ -119,6 +127,7 @@ def fit_image(
     prepared: LastPrepared | None = None,
     *,
     whole: bool = False,
+    detail: int | None = None,
 ) -> dict[str, ImageFit]:
     """Represent an image of any size by each method: fits by the methods' labels, to be rendered.
 
@@ -128,16 +137,20 @@ def fit_image(
         stride: step between patches; None: no overlap. Overlapping patches are blended.
         prepared: of the model's dictionary, where many images are to come.
         whole: one signal for the image, whatever the patches are that the dictionary was trained on.
+        detail: splines of compact support beside the learned experts that the method has chosen, so many at most; of
+            whole images.
 
     Raises:
-        UserError: when the image has other channels than the dictionary, the stride does not fit its patches, or a
-            method needs a gate or a prior that is not there.
+        UserError: when the image has other channels than the dictionary, the stride does not fit its patches, detail is
+            asked of patches, or a method needs a gate or a prior that is not there.
     """
     require_images(model)
     require_channels(model, image)
     patch = None if whole else model.config.signals_of(ImagesSection).patch
     require_stride(stride, patch)
     height, width = image.shape[:2]
+    if detail is not None:
+        require_detail(detail, patch)
     tiling = Tiling(height, width, patch, stride or patch)
     # Cut where they are fitted: overlapping patches are a few times the image.
     values, coords = tiling.split(to_device(torch.tensor(image), model.device)), tiling.coords.to(model.device)
@@ -149,6 +162,9 @@ def fit_image(
     known = None if prepared is None else prepared.at(coords)
     solutions = fit_signals(model, Sampling(coords), values, methods, gate_input, prepared=known)
     model = model.unsharded()
+    if detail is not None:
+        picture = values[0].view(image.shape)
+        solutions = {label: add_detail(model, each, picture, detail) for label, each in solutions.items()}
     return {method.label: ImageFit(method, solutions[method.label], model, image, tiling) for method in methods}
 
 

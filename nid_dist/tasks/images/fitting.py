@@ -30,6 +30,7 @@ def fit(
     stride: int | None = None,
     mask: Any = None,
     scale: float | int | None = None,
+    detail: int | None = None,
 ) -> Iterator[dict[str, ImageFit]]:
     """Fit images, one after the other: the fits of each by the methods' labels.
 
@@ -40,6 +41,7 @@ def fit(
         mask: the pixels to believe, [H, W], or an image that is white there: the others are filled in from a dictionary
             of patches, by `map`, or by codes that know the believed pixels alone, `irls`. "unknown": they are found.
         scale: above 1: given pixels are means over their areas, and f is fitted with so many times the resolution.
+        detail: splines of compact support, at most so many, beside the learned experts of a whole image.
 
     Raises:
         UserError: for anything else than an image or its mask, or a method that does not go with it.
@@ -48,7 +50,9 @@ def fit(
     if scale is not None:
         asked = [Method.of(method) for method in methods or ["map"]]
         others = [repr(method.name) for method in asked if method.name != "map"]
-        others += [name for name, option in (("mask", mask), ("stride", stride)) if option is not None]
+        others += [
+            name for name, option in (("mask", mask), ("stride", stride), ("detail", detail)) if option is not None
+        ]
         if others:
             expected = "map alone, as only the prior knows more than the pixels"
             raise UserError("what goes with scale", found=", ".join(others), expected=expected, hint="leave it out")
@@ -59,8 +63,12 @@ def fit(
     if mask is None:
         chosen, prepared = [Method.of(method) for method in methods or ["omp"]], LastPrepared(model.dictionary)
         for signal in signals:
-            yield fit_image(model, _image(signal, model), chosen, stride, prepared)
+            yield fit_image(model, _image(signal, model), chosen, stride, prepared, detail=detail)
         return
+    if detail is not None:
+        raise UserError(
+            "detail", found=f"{detail} with a mask", expected="none, as patches are filled", hint="leave it out"
+        )
     if stride is not None:
         raise UserError(
             "stride", found=f"{stride} with a mask", expected="none, as patches overlap", hint="leave it out"

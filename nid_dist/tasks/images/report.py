@@ -27,6 +27,7 @@ _COLUMNS = [
     Column("SSIM", "", ".4f", "ssim"),
     Column("residual", "times validation", ".2f", "times_expected"),
     Column("non-zeros", "per signal", "", "nonzeros_per_signal"),
+    Column("detail", "per image", "", "detail_numbers"),
     Column("code", "bytes/signal", "", "bytes_per_signal"),
     Column("code", "bytes/image", ",.0f", "bytes_per_image"),
     Column("time", "ms/signal", ".3f", "ms_per_signal"),
@@ -45,6 +46,7 @@ def report_images(
     scale: float | None = None,
     command: str,
     compactness: Compactness | None = None,
+    detail: int | None = None,
 ) -> Report:
     """Fit images and write, per image, codes, reconstructions and error maps; for all, a table.
 
@@ -56,13 +58,14 @@ def report_images(
             means over the given pixels are these; otherwise the last method's f.
         command: to be recorded with the figures.
         compactness: write quantised codes, a file of few bytes for each method, and judge these; None: as they are.
+        detail: splines beside the learned experts of a whole image, at most so many.
     """
     atoms = LastPrepared(model.dictionary)
 
     report = Report(_COLUMNS, "image")
 
     def fit(name: str, image: ImageArray, folder: Path) -> list[Row]:
-        return _report(model, name, image, methods, folder, stride, scale, atoms, report, compactness)
+        return _report(model, name, image, methods, folder, stride, scale, atoms, report, compactness, detail)
 
     return report_signals(report, signals, fit, out, command)
 
@@ -78,8 +81,9 @@ def _report(
     atoms: LastPrepared,
     report: Report,
     compactness: Compactness | None,
+    detail: int | None,
 ) -> list[Row]:
-    fits = fit_image(model, image, methods, stride, atoms)
+    fits = fit_image(model, image, methods, stride, atoms, detail=detail)
     found = {} if compactness is None else {label: compact(fit, compactness) for label, fit in fits.items()}
     fits |= {label: each.fit for label, each in found.items()}
     last = methods[-1].label
