@@ -37,7 +37,7 @@ def test_reconstructs(
     scan, out = write(tmp_path, **changes), tmp_path / "new" / "out"
     assert main(["--dictionary", str(ct_run), *scan, "--out", str(out)]) == 0
     names = {"map.npy", "map.png", "ridge.npy", "ridge.png", "back-projection.png", "comparison.png"}
-    names |= {"map-deviation.npy", "map-deviation.png"}
+    names |= {"detail.npy", "detail.png", "map-deviation.npy", "map-deviation.png"}
     assert {path.name for path in out.iterdir()} == names | {"codes.safetensors", "results.json"}
     deviation = np.load(out / "map-deviation.npy")
     assert deviation.shape == (17, 17) and deviation[0, 0] == 0 and 0 < deviation[8, 8] < 0.2
@@ -46,10 +46,10 @@ def test_reconstructs(
     assert np.abs(np.asarray(Image.open(out / "map.png")) / 255 - image).max() < 0.01
     results = json.loads((out / "results.json").read_text())
     assert results["views"] == 8 and results["photons"] == changes.get("photons")
-    assert [row["solver"] for row in results["rows"]] == ["map", "ridge"]
+    assert [row["solver"] for row in results["rows"]] == ["detail", "map", "ridge"]
     assert all(row["nonzeros"] <= 16 and row["residual_rms"] < 0.05 for row in results["rows"])
     codes, facts = load_codes(out / "codes.safetensors")
-    assert set(codes) == {"map", "ridge"} and facts["beam"] == changes.get("beam", "parallel")
+    assert set(codes) == {"detail", "map", "ridge"} and facts["beam"] == changes.get("beam", "parallel")
     said = capsys.readouterr().out
     assert f"wrote {out}" in said and "next: look at" in said
 
