@@ -38,7 +38,12 @@ def parser() -> argparse.ArgumentParser:
         prog="nid-reconstruct-ct", description="Reconstruct a slice from a sinogram of few views."
     )
     parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export")
-    parser.add_argument("--sinogram", type=Path, required=True, help="NPY, [views, bins] or [slices, views, bins]; or a folder of such files, one a slice")
+    parser.add_argument(
+        "--sinogram",
+        type=Path,
+        required=True,
+        help="NPY, [views, bins] or [slices, views, bins]; or a folder of such files, one a slice",
+    )
     parser.add_argument("--geometry", type=Path, required=True, help="YAML: where it was measured")
     parser.add_argument("--out", type=Path, required=True, help="a new folder for pictures, arrays and codes")
     parser.add_argument(
@@ -98,7 +103,8 @@ def _many(
     facts: Mapping[str, Any],
 ) -> int:
     """Each slice in a folder of its own, and all of a method in one array [slices, S, S]."""
-    rows, judged, volumes = [], {}, {method.label: [] for method in methods}
+    rows, judged = [], {}
+    volumes: dict[str, list[np.ndarray]] = {method.label: [] for method in methods}
     found = fit(model, list(scans.values()), methods, model_error=options.model_error)
     for name, fits in track(zip(scans, found, strict=True), "slices", "slice", len(scans)):
         (folder / name).mkdir(parents=True)

@@ -3,9 +3,10 @@
     min over f in [0, 1]   |A f - y|^2_W / 2  +  lambda TV(f)  +  (P f - mean)^T (D D^T + s^2)^-1 (P f - mean) / 2
 
 f are the values of a grid of pixels, finer than the dictionary's, interpolated linearly (degree-1 splines): the detail
-experts. P takes means over the dictionary's pixels, which its prior knows: mean + D z with standard normals z, and white
-noise s beside it. s infinite is total variation alone, lambda 0 and s small the prior alone, and s is as large as the
-scan says that slices lie beside the prior (`nid_dist.coding.solvers.evidence`): what is unlike the training data is left to the detail.
+experts. P takes means over the dictionary's pixels, which its prior knows: mean + D z with standard normals z, and
+white noise s beside it. s infinite is total variation alone, lambda 0 and s small the prior alone, and s is as large as
+the scan says that slices lie beside the prior (`nid_dist.coding.solvers.evidence`): what is unlike the training data is
+left to the detail.
 
 Solved by a primal-dual method (Chambolle and Pock 2011) with a bounded number of steps; the prior's proximal step is
 closed, as the rows of P do not overlap.
@@ -93,9 +94,10 @@ class Joint:
 
     @cached_property
     def inside(self) -> Bool[Tensor, "S S"]:
-        """The grid's centres that lines within the disc are interpolated from."""
+        """The grid's centres in whole pixels, of which lines within the disc are interpolated."""
         away = coordinate_grid((self.side, self.side)).norm(dim=1).reshape(self.side, self.side)
-        return (away <= 1 + 2 / self.side).to(self.device)
+        pixels = self._blocks(away <= 1 + 2 / self.side).any(3).any(1)
+        return pixels.repeat_interleave(self.times, 0).repeat_interleave(self.times, 1).to(self.device)
 
     @cached_property
     def square_norm(self) -> float:
@@ -113,23 +115,18 @@ class Joint:
         """Mean, principal axes and variances along them of the pixels' values in the disc."""
         space = subspace(self.model.dictionary, self.model.require_prior(), self.model.coords)
         mean, basis = space.mean.to(self.device), space.basis[:, 0].double().to(self.device)
-        basis = basis * (self._cells > 0).flatten()[:, None]
+        basis = basis * self.inside[:: self.times, :: self.times].flatten()[:, None]
         variances, axes = torch.linalg.eigh(basis.t() @ basis)
         kept = variances > 1e-9 * variances[-1]
         columns = basis @ (axes[:, kept] / variances[kept].sqrt())
         return mean, columns.float(), variances[kept, None].float()
 
-    @cached_property
-    def _cells(self) -> Float[Tensor, "s s"]:
-        """How many of the finer grid's centres are in a pixel."""
-        return self._blocks(self.inside.float()).sum((1, 3))
-
     def _blocks(self, values: Tensor) -> Tensor:
         return values.unflatten(0, (self.pixels, self.times)).unflatten(2, (self.pixels, self.times))
 
     def means(self, values: Float[Tensor, "S S T"]) -> Float[Tensor, "C T"]:
-        """P: over what of each pixel is in the disc; 0 where nothing is."""
-        return (self._blocks(values).sum((1, 3)) / self._cells.clamp_min(1)[..., None]).flatten(0, 1)
+        """P."""
+        return self._blocks(values).mean((1, 3)).flatten(0, 1)
 
     def spread(self, pixels: Float[Tensor, "C T"]) -> Float[Tensor, "S S T"]:
         """Each pixel's value at all of its centres in the disc."""
@@ -223,12 +220,12 @@ class Joint:
 
 def _sparse(matrix: csr_matrix, device: torch.device) -> Tensor:
     # Narrow indices: the libraries below would copy wide ones in every product.
-    parts = [torch.from_numpy(matrix.indptr.astype(np.int32)), torch.from_numpy(matrix.indices.astype(np.int32))]
+    start, place = (torch.from_numpy(each.astype(np.int32)) for each in (matrix.indptr, matrix.indices))
     with warnings.catch_warnings():
         # PyTorch calls its sparse matrices a beta, once a process.
         warnings.simplefilter("ignore", UserWarning)
         values = torch.from_numpy(matrix.data)
-        return torch.sparse_csr_tensor(*parts, values, matrix.shape, device=device, check_invariants=False)
+        return torch.sparse_csr_tensor(start, place, values, matrix.shape, device=device, check_invariants=False)
 
 
 def _product(matrix: Tensor, vectors: Float[Tensor, "c T"]) -> Float[Tensor, "r T"]:

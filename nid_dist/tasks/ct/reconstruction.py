@@ -13,11 +13,11 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from nid_dist.coding.method import Method
 from nid_dist.code import Code
+from nid_dist.coding.judgement import BEYOND_NOISE
+from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution
 from nid_dist.coding.solvers.evidence import likely_noise
-from nid_dist.coding.judgement import BEYOND_NOISE
 from nid_dist.coding.solvers.map import posterior
 from nid_dist.coding.solvers.solution import Log
 from nid_dist.coordinate_grid import coordinate_grid
