@@ -107,6 +107,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         save_image(options.out / "inpainted.png", fitted["picture"])
         fitted["result"].write_maps(options.out)
         print(results.report.table.text())
+        if mask is None:
+            print(f"{fitted['result'].corrupted:.1%} of the pixels were found corrupted")
         say_judged({options.input.name: fitted["result"].judgement})
         shown = ", ".join(results.files)
         print(f"\nwrote {options.out}: {shown}, inpainted.png, trusted.png (white: believed), table.md, results.json")

@@ -51,7 +51,9 @@ def test_an_experiment(run: Path, photograph: Path, tmp_path: Path, capsys: pyte
     assert main([*given, "--corrupt", "box"]) == 2  # the folder holds results
 
 
-def test_ones_own_mask_and_none(run: Path, photograph: Path, tmp_path: Path) -> None:
+def test_ones_own_mask_and_none(
+    run: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     mask = np.full((24, 32), 255, np.uint8)
     mask[8:14, 8:20] = 0
     Image.fromarray(mask).save(tmp_path / "mask.png")
@@ -62,9 +64,11 @@ def test_ones_own_mask_and_none(run: Path, photograph: Path, tmp_path: Path) -> 
     assert [row["method"] for row in rows] == ["corrupted", "NID", "biharmonic"]
     assert all(row["psnr_db"] is None for row in rows)  # nobody knows the truth
     assert np.array_equal(np.asarray(Image.open(tmp_path / "a" / "trusted.png")), mask)
+    assert "found corrupted" not in capsys.readouterr().out
     assert main([*given, "--out", str(tmp_path / "b")]) == 0
     rows = json.loads((tmp_path / "b" / "results.json").read_text())["rows"]
     assert [row["method"] for row in rows] == ["corrupted", "NID"]
+    assert "% of the pixels were found corrupted" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

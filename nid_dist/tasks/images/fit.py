@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from skimage.transform import resize
+from torch import Tensor
 
 from nid_dist.code import save_codes, stored_bytes
 from nid_dist.coding.fit import Fit
@@ -70,10 +71,15 @@ class ImageFit(Fit):
         query = self.tiling.query(height, width)
         values = self.model.evaluate(self.code, query.coords)
         # Channel by channel: blending copies what it blends a few times.
-        picture = values.new_empty(height, width, self.model.channels)
+        picture, detail = values.new_empty(height, width, self.model.channels), self.detail_at(height, width)
         for channel in range(self.model.channels):
-            picture[..., channel] = query.assemble(values[..., channel, None])[..., 0].clamp(0, 1)
+            plane = query.assemble(values[..., channel, None])[..., 0]
+            picture[..., channel] = (plane if detail is None else plane + detail[..., channel]).clamp(0, 1)
         return picture.cpu().numpy()
+
+    def detail_at(self, height: int, width: int) -> Float[Tensor, "H W d"] | None:
+        """What is added to the blended signals at a resolution; None: nothing."""
+        return None
 
     def closeness(self, picture: ImageArray) -> dict[str, float | None]:
         """How close a picture as rendered is to what was given: PSNR in dB, and SSIM."""

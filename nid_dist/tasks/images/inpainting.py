@@ -1,8 +1,9 @@
 """Inpainting: a corrupted image is refitted by the dictionary, with the corrupted pixels known or to be found.
 
 What is unknown is first where the prior's energy of all overlapping patches is least, with the colours and the contrast
-of what is known (`field.py`). Then every patch is given a code of k coefficients, and the picture is made of these
-codes alone.
+of what is known (`field.py`). A smooth plate takes over where known pixels are near (`smooth.py`), and similar patches
+say the rest (`similar.py`). Then every patch is given a code of k coefficients, and what these leave over is detail:
+splines on the pixels. The picture is made of codes and detail alone.
 """
 
 import warnings
@@ -17,10 +18,14 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from nid_dist.code import Code
+from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution, reduce_problem, solve_irls, solve_omp
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.coding.solvers.subspace import Subspace, observe, subspace
+from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
@@ -32,23 +37,47 @@ from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.field import Colours, complete, with_colours
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images, require_patches
+from nid_dist.tasks.images.paint import find_paint
+from nid_dist.tasks.images.similar import krige
+from nid_dist.tasks.images.smooth import smooth
 from nid_dist.tasks.images.tiling import Tiling
 
 _OVERLAP = 4  # patches over a pixel, along each axis
 _ROUNDS = 12  # of reweighting, where the corrupted pixels are to be found
 _BLOCKS = 8  # rounds of selection of the codes
 _CODED = 1024  # patches given a code at a time on the CPU
+_ALONE, _VARIES = 0.12, 2.5  # a corrupted pixel is off by so much, and by so many deviations of the pixels around it
 _RIDGE = 1e-3  # of codes that are fitted to known pixels alone
 
 
 @dataclass(frozen=True, eq=False)
 class InpaintedFit(ImageFit):
-    """A refitted image: overlapping patches, whose codes make the whole picture."""
+    """A refitted image: overlapping patches, whose codes make the picture together with detail."""
 
     trusted: Float32[np.ndarray, "H W"]  # how far each pixel of the input was believed, 0 to 1
     # standard deviation of f before the codes are made sparse, of the posterior and of what it leaves unexplained of
     # the known pixels, in units of the image; None without a prior
     deviation: Float32[np.ndarray, "H W"] | None
+    # over the whole image, of T = 1, what its codes leave over: of unknown pixels, and of known ones beyond their noise
+    detail: Detail | None = None
+    residual: float = 0.0  # of the equations of the smooth plate, relative
+
+    def detail_at(self, height: int, width: int) -> Float[Tensor, "H W d"] | None:
+        """The detail on a grid of any resolution."""
+        if self.detail is None:
+            return None
+        coords = coordinate_grid((height, width)).to(self.detail.values.device)
+        return self.detail(coords)[0].unflatten(0, (height, width))
+
+    @property
+    def judgement(self) -> Judgement:
+        """Of the codes alone: detail can say anything."""
+        return super().judgement if self.detail is None else replace(self, detail=None).judgement
+
+    @property
+    def corrupted(self) -> float:
+        """Share of the pixels that were not believed."""
+        return float((self.trusted <= 0.5).mean())
 
     @cached_property
     def psnr(self) -> float:
@@ -65,8 +94,15 @@ class InpaintedFit(ImageFit):
         return {"psnr_db": self._psnr(picture), "ssim": None}
 
     def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
-        """As of any image, `trusted.png`, and `deviation` as NPY and PNG, white where f is uncertain by a quarter."""
+        """As of any image, `trusted.png`, and `deviation` as NPY and PNG, white where f is uncertain by a quarter.
+
+        The image's detail is in `detail.safetensors`, as that of a code that is zero.
+        """
         self.write_maps(folder)
+        if self.detail is not None:
+            nothing = self.detail.values.new_zeros(1, self.image.shape[2])
+            code = Code(nothing[:, :1], nothing, torch.zeros_like(nothing[:, :1], dtype=torch.long), detail=self.detail)
+            code.save(folder / "detail.safetensors", "detail")
         return super().write(folder, **facts)
 
     def write_maps(self, folder: Path) -> None:
@@ -94,8 +130,7 @@ def inpaint(
 
     Args:
         image: in [0, 1]; what is unknown in it does not matter, not even if it is not a number.
-        known: the pixels to believe; None: they are found, as those that a robust fit explains (an L1 loss: what is
-            wrong is sparse).
+        known: the pixels to believe; None: they are found (`find_known`).
         noise: standard deviation of the known pixels.
         prior: whether the dictionary's prior fills in what is unknown; without, codes are fitted to the known pixels
             alone. None: where there is one.
@@ -119,57 +154,101 @@ def inpaint(
     pixels = torch.where(trusted[..., None] > 0, torch.from_numpy(image).to(model.device), 0.0)
     tiling = _tiling(model, image, 1, _OVERLAP)
 
-    def fitted(method: Method, solution: Solution, deviation: Tensor | None) -> InpaintedFit:
-        solution = replace(solution, seconds=watch.seconds())
-        spread = None if deviation is None else deviation.cpu().numpy()
-        return InpaintedFit(method, solution, model, image, tiling, trusted.cpu().numpy(), spread)
-
+    believed, spread = trusted > 0, None
     if model.prior is None or prior is False:
+        method = Method("irls", loss="l2", ridge=_RIDGE)
         solution = _sparse(model, pixels, trusted, tiling, weighted=True)
-        return fitted(Method("irls", loss="l2", ridge=_RIDGE), solution, None)
-    believed = trusted > 0
-    warn_of_holes(believed, tiling)
-    colours = Colours.of(pixels[believed])
-    space = _subspace(model, tiling)
-    # What is known is known up to its noise; and the more of it there is beside the prior's directions, the sooner the
-    # least energy is found.
-    space = with_colours(replace(space, beside=space.beside + noise**2), colours)
-    estimate = complete(space, pixels, believed, colours)
-    deviation = _deviation(space, pixels, trusted, noise)
-    blended = trusted[..., None] * pixels + (1 - trusted[..., None]) * estimate
-    return fitted(
-        Method("map", _BLOCKS, noise=noise), _sparse(model, blended, trusted, tiling, weighted=False), deviation
+        estimate = _painted(model, solution, tiling)
+    else:
+        warn_of_holes(believed, tiling)
+        colours = Colours.of(pixels[believed])
+        space = _subspace(model, tiling)
+        # What is known is known up to its noise; and the more of it there is beside the prior's directions, the sooner
+        # the least energy is found.
+        space = with_colours(replace(space, beside=space.beside + noise**2), colours)
+        estimate = complete(space, pixels, believed, colours)
+        spread = _deviation(space, pixels, trusted, noise).cpu().numpy()
+    smoothed = smooth(torch.where(believed[..., None], pixels, estimate), believed)
+    estimate = krige(smoothed.image.clamp(0, 1), believed)
+    if spread is not None:
+        method = Method("map", _BLOCKS, noise=noise)
+        solution = _sparse(model, estimate, trusted, tiling, weighted=False)
+    left = estimate - _painted(model, solution, tiling)
+    # Of a known pixel, what is no larger than its noise says nothing.
+    told = ~believed | (left.square().mean(2).sqrt() > noise)
+    values = torch.where(told[..., None], left, 0.0).flatten(0, 1)[None]
+    detail = Detail((SplineGrid.on_pixels((height, width)),), values)
+    solution, residual = replace(solution, seconds=watch.seconds()), float(smoothed.residual)
+    return InpaintedFit(
+        method, solution, model, image, tiling, trusted.cpu().numpy(), spread, detail=detail, residual=residual
     )
 
 
 @torch.no_grad()
 def find_known(model: Model, image: ImageArray, *, noise: float = 0.01) -> Float[Tensor, "H W"]:
-    """Which pixels a robust fit of a dictionary of patches explains: 1 for one to believe, 0 for one not to.
+    """Which pixels to believe: 1 for one, 0 for one that is corrupted.
 
-    Corrupted pixels are to be sparse in each patch; `noise` is the standard deviation of the others.
+    What covers the image in groups is found by its colours (`paint.py`). Of the others, those are not believed that
+    neither a robust fit of the dictionary explains nor the pixels around them; they are to be sparse in each patch.
+    `noise` is the standard deviation of the others.
+
+    Warns:
+        UserWarning: when half of the image or more is not.
     """
+    image = np.nan_to_num(image)
+    painted = torch.from_numpy(find_paint(image)).to(model.device)
     values = torch.from_numpy(image).to(model.device)
+    explained = _explained(model, values, (~painted).to(values.dtype), noise)
+    lost = painted | ((explained == 0) & _alone(values, explained > 0))
+    share = float(lost.float().mean())
+    if share >= 0.5:
+        warnings.warn(
+            f"{share:.0%} of the image look corrupted: what is flat may be as it should be; name the pixels by a mask",
+            stacklevel=3,
+        )
+    return (~lost).to(values.dtype)
+
+
+def _explained(model: Model, values: Float[Tensor, "H W d"], trusted: Tensor, noise: float) -> Float[Tensor, "H W"]:
+    """1 where a pixel was trusted before and a robust fit explains it."""
     if model.prior is None:
-        tiling = _tiling(model, image, 1, 2)
+        tiling = _tiling(model, values, 1, 2)
         measurement, tiles = Sampling(tiling.coords.to(model.device)), tiling.split(values)
-        found = solve_irls(model.dictionary, measurement, tiles, max(1, model.support // 4))
+        masks = tiling.split(trusted[..., None])[..., 0]
+        found = solve_irls(model.dictionary, measurement, tiles, max(1, model.support // 4), weights=masks)
         weights = tiling.assemble(found.weights[..., None])[..., 0]
-        return (weights > 0.5).to(values.dtype)
-    trusted = values.new_ones(values.shape[:2])
+        return trusted * (weights > 0.5)
     for scale in (2, 1):
-        tiling = _tiling(model, image, scale, 2)
+        tiling = _tiling(model, values, scale, 2)
         tiles, masks = tiling.split(values), tiling.split(trusted[..., None])[..., 0]
         space = _subspace(model, tiling)
         weights = masks
         for _ in range(_ROUNDS):
             seen = observe(space, tiles, weights, noise)
             size = (tiles - seen.values).square().mean(2).sqrt()
-            # Half of a patch, be it wrong, cannot move its median.
-            spread = (1.4826 * size.median(1, keepdim=True).values).clamp_min(noise)
+            # Half of what is known of a patch, be it wrong, cannot move its median.
+            known = torch.where(masks > 0, size, torch.full_like(size, torch.nan))
+            spread = (1.4826 * known.nanmedian(1, keepdim=True).values).nan_to_num(1.0).clamp_min(noise)
             weights = masks * robust_weights(size, spread / 4, "l1")
         outlying = tiling.assemble((size / spread)[..., None])[..., 0]
-        trusted = trusted * (outlying < 4).to(trusted.dtype)
+        trusted = trusted * (outlying < 4)
     return trusted
+
+
+def _alone(values: Float[Tensor, "H W d"], known: Bool[Tensor, "H W"]) -> Bool[Tensor, "H W"]:
+    """Where the pixels around that are known foretell another value, by far more than these vary."""
+    planes, weight = values.movedim(2, 0)[None], known.to(values.dtype)[None, None]
+
+    def around(field: Tensor) -> Tensor:
+        return torch.nn.functional.avg_pool2d(field, 5, 1, 2, count_include_pad=False)
+
+    share = around(weight).clamp_min(1e-6)
+    mean = around(weight * planes) / share
+    variance = (around(weight * planes.square()) / share - mean.square()).clamp_min(0)
+    start = torch.where(around(weight) > 0, mean, planes.mean((2, 3), keepdim=True))[0].movedim(0, 2)
+    foretold = smooth(torch.where(known[..., None], values, start), known).image
+    error = (values - foretold).square().mean(2).sqrt()
+    return error > (_VARIES * variance[0].mean(0).sqrt()).clamp_min(_ALONE)
 
 
 def _deviation(
@@ -229,6 +308,11 @@ def _sparse(
             solution = solve_omp(problem, model.support, _BLOCKS)
         parts.append(solution)
     return Solution(Code.concatenate([part.code for part in parts]), torch.cat([part.residual for part in parts]))
+
+
+def _painted(model: Model, solution: Solution, tiling: Tiling) -> Float[Tensor, "H W d"]:
+    """What codes of the tiles make together."""
+    return tiling.assemble(model.evaluate(solution.code, tiling.coords))
 
 
 def _subspace(model: Model, tiling: Tiling) -> Subspace:

@@ -95,7 +95,7 @@ class InpaintingComparison(PhotographComparison):
             "PSNR over the unknown pixels alone (dB)": pivot(rows, ["corruption"], "psnr_unknown_db", unit="dB"),
             "Seconds": pivot(rows, ["corruption"], "seconds", unit="s"),
         }
-        facts = {"noise": self.noise, "network_seconds": self.seconds}
+        facts = {"noise": self.noise, "network_seconds": self.seconds, **headline(rows)}
         return Report(pivot(rows, ["corruption"], "psnr_db", unit="dB"), facts, tables, self._curves(rows))
 
     def _curves(self, rows: Sequence[Row]) -> dict[str, Curves]:
@@ -105,6 +105,20 @@ class InpaintingComparison(PhotographComparison):
         averaged = means(drawn, ["method", "kept"])
         series = series_of(averaged, "kept", "psnr_db", scale=100.0)
         return {"known": Curves(series, "known pixels (%)", "PSNR (dB)", "PSNR against the share of known pixels")}
+
+
+def headline(rows: Sequence[Row]) -> dict[str, float]:
+    """How far the dictionary is above biharmonic, and how good it is without the mask, by corruption (dB)."""
+    found = {(row["corruption"], row["method"]): row.get("psnr_db") for row in means(rows, ["corruption", "method"])}
+    shown: dict[str, float] = {}
+    for (words, method), value in found.items():
+        kind = words.replace("% of pixels", "_percent").replace(" ", "_")
+        other = found.get((words, "biharmonic"))
+        if value is not None and method == BLIND:
+            shown[f"db_unknown_{kind}"] = round(value, 2)
+        elif value is not None and other is not None and method == "NID":
+            shown[f"db_over_biharmonic_{kind}"] = round(value - other, 2)
+    return shown
 
 
 def figures(

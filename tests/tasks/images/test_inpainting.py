@@ -1,11 +1,13 @@
 """Inpainting: what a dictionary knows of hidden pixels, what it finds by itself, and clear refusals."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from nid_dist.code import load_codes
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.export import load
@@ -45,6 +47,45 @@ def test_outliers_are_found(model: Model) -> None:
     assert known[far].mean() < 0.2 and known[corrupted.known].mean() > 0.7
     blind = inpaint(model, corrupted.image)
     assert psnr(blind.render(), IMAGE) > psnr(corrupted.image, IMAGE) + 5
+
+
+@pytest.mark.parametrize("kind", ["text", "stripes"])
+def test_what_covers_patches_is_found(kind: str, model: Model) -> None:
+    corrupted = corrupt(IMAGE, kind)
+    blind = inpaint(model, corrupted.image)
+    far = ~corrupted.known & (np.abs(corrupted.image - IMAGE).max(2) > 0.3)
+    assert (blind.trusted[far] < 0.5).mean() > 0.9
+    assert 0 < blind.corrupted < 0.6 and psnr(blind.render(), IMAGE) > psnr(corrupted.image, IMAGE) + 3
+
+
+def test_an_image_half_of_which_looks_corrupted_is_said(model: Model) -> None:
+    halves = np.zeros((24, 32, 3), np.float32)
+    halves[:, :16] = 1
+    with pytest.warns(UserWarning, match="of the image look corrupted"):
+        assert find_known(model, halves).mean() == 0.5
+
+
+@pytest.mark.parametrize("value", [0.0, 0.4])
+@pytest.mark.parametrize("shares", [None, 0.5, 0.0])
+def test_constant_images_stay_constant(value: float, shares: float | None, model: Model) -> None:
+    image, known = np.full((24, 32, 3), value, np.float32), None
+    if shares is not None:
+        known = np.random.default_rng(0).random((24, 32)) < shares
+        known[11:13, 15:17] = True  # or all of them in one spot
+    found = inpaint(model, image, known)
+    assert np.isfinite(found.render()).all() and 0 <= found.residual <= 1
+    assert np.abs(found.render() - image).max() < (0.05 if shares != 0.0 else 0.3)
+
+
+def test_f_is_codes_and_detail(model: Model, tmp_path: Path) -> None:
+    corrupted = corrupt(IMAGE, "random", kept=0.5)
+    fit = inpaint(model, corrupted.image, corrupted.known, noise=0.02)
+    codes = replace(fit, detail=None)
+    assert fit.detail is not None and fit.psnr > max(codes.psnr, 34)  # known pixels are met up to their noise
+    assert fit.render(48, 64).shape == (48, 64, 3) and fit.judgement == codes.judgement
+    fit.write(tmp_path)
+    kept = load_codes(tmp_path / "detail.safetensors")[0]["detail"].detail
+    assert kept is not None and torch.equal(kept.values, fit.detail.values)
 
 
 def test_a_dictionary_without_prior_fits_its_codes_to_what_is_known(images: Path, tmp_path: Path) -> None:

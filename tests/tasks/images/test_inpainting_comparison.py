@@ -31,6 +31,9 @@ def test_everything_is_filled_and_written(folder: Path, capsys: pytest.CaptureFi
         scores = {method: row["psnr_db"] for (case, method), row in found.items() if case == words}
         assert scores["NID"] > scores["corrupted"] + 1 and scores["biharmonic"] > scores["corrupted"] + 1
         assert found[words, "NID"]["psnr_unknown_db"] < scores["NID"]
+        over = results[f"db_over_biharmonic_{words.replace('% of pixels', '_percent')}"]
+        assert over == pytest.approx(scores["NID"] - scores["biharmonic"], abs=0.006)
+    assert results["db_unknown_text"] == pytest.approx(found["text", "NID, mask unknown"]["psnr_db"], abs=0.006)
     said = capsys.readouterr().out
     assert "PSNR over the unknown pixels alone" in said and f"next: look at {out}/grid-e.png" in said
 
