@@ -21,7 +21,7 @@ class Method:
     """
 
     # `init` (the gate's code), `adam` (steps from it), `ridge` (on the gate's support), `omp`, `fista` (L1), `irls`
-    # (robust), `map` (with the prior that the training learned), `detail` (of scans: that, and detail experts beside it)
+    # (robust), `map` (with the prior that the training learned), `detail` (of scans: that and detail experts)
     name: str
     steps: int = 0  # of Adam; for `omp`, `irls` and `map` the rounds of selection, 0 for one atom a round
     ridge: float = 1e-5  # relative ridge
