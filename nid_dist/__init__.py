@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from nid_dist.errors import UserError
     from nid_dist.export import load
     from nid_dist.model import Model
+    from nid_dist.tasks.ct.sinograms import read_scans
     from nid_dist.training.run import train
 
 __version__ = "0.1.0"
@@ -26,6 +27,7 @@ __all__ = [
     "load",
     "load_codes",
     "read_image",
+    "read_scans",
     "train",
 ]
 
@@ -40,6 +42,7 @@ _HOMES = {
     "load": "export",
     "load_codes": "code",
     "read_image": "data.reading",
+    "read_scans": "tasks.ct.sinograms",
     "train": "training.run",
 }
 

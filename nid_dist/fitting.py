@@ -1,6 +1,7 @@
 """Fit codes to signals with a frozen model, by the method's name."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -61,9 +62,16 @@ def fit_signals(
     """
     model = model.unsharded()
     require_methods(model, methods)
+    if any(method.name == "detail" for method in methods):
+        raise UserError(
+            "the method detail",
+            found="signals that are no scans",
+            expected="one of the methods that solve for coefficients alone",
+            hint="choose another, such as omp",
+        )
     reduce = partial(reduce_problem, model.dictionary, measurement) if prepared is None else prepared.problem
     for_gate = values if gate_input is None else gate_input
-    parts: dict[str, list[tuple[Solution, float]]] = {method.label: [] for method in methods}
+    parts: dict[str, list[Solution]] = {method.label: [] for method in methods}
     # What is measured of a signal and its products with all atoms are alive at once.
     floats = max(1, values[:1].numel(), model.dictionary.num_experts)
     at_once = max(1, floats_at_once(model.device, _SIGNALS * floats) // floats)
@@ -90,8 +98,9 @@ def fit_signals(
                 solution = _solve(problem, method, start, model.support)
             spent = watch.seconds() + (gate_seconds if method.needs_gate else 0.0)
             # The gate's own code needs no inner products with the dictionary.
-            parts[method.label].append((solution, spent + (0.0 if method.name in _DIRECT else reduction)))
-    return {label: _join(results) for label, results in parts.items()}
+            spent += 0.0 if method.name in _DIRECT else reduction
+            parts[method.label].append(replace(solution, seconds=spent))
+    return {label: join(results) for label, results in parts.items()}
 
 
 def require_methods(model: Model, methods: Sequence[Method]) -> None:
@@ -102,7 +111,7 @@ def require_methods(model: Model, methods: Sequence[Method]) -> None:
     """
     if any(method.needs_gate for method in methods):
         model.require_gate()
-    if any(method.name == "map" for method in methods):
+    if any(method.name in ("map", "detail") for method in methods):
         model.require_prior()
 
 
@@ -128,11 +137,11 @@ def _solve_measured(model: Model, measurement: Measurement, values: Float[Tensor
     return solve_irls(model.dictionary, measurement, values, k, loss=method.loss, blocks=blocks, ridge=method.ridge)
 
 
-def _join(results: list[tuple[Solution, float]]) -> Solution:
-    solutions = [solution for solution, _ in results]
+def join(solutions: Sequence[Solution]) -> Solution:
+    """Solutions of signals one after the other as one."""
     code = Code.concatenate([s.code for s in solutions])
     residuals = torch.cat([s.residual for s in solutions])
-    return Solution(code, residuals, solutions[0].log, seconds=sum(seconds for _, seconds in results))
+    return Solution(code, residuals, solutions[0].log, seconds=sum(s.seconds for s in solutions))
 
 
 def wrong_kind(signal: object, expected: str, hint: str = "choose the dictionary of such signals") -> UserError:

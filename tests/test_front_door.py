@@ -47,7 +47,8 @@ def fits(models: dict[str, nid_dist.Model]) -> dict[str, nid_dist.Fit]:
 
 
 def test_the_names_of_the_package() -> None:
-    names = {"Code", "Config", "Fit", "Method", "Model", "UserError", "load", "load_codes", "read_image", "train"}
+    names = {"Code", "Config", "Fit", "Method", "Model", "UserError", "load", "load_codes"}
+    names |= {"read_image", "read_scans", "train"}
     assert set(nid_dist.__all__) == names | {"__version__"} == set(dir(nid_dist))
     assert all(getattr(nid_dist, name) is not None for name in names)
     assert (Path(nid_dist.__file__).parent / "py.typed").is_file()

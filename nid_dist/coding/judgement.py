@@ -36,6 +36,7 @@ class Judgement:
     distance: float | None = None  # of the merged heads from the prior's mean, relative to validation signals
     limit: float = UNEXPLAINED  # of the residual as a multiple of the expected one
     remarks: tuple[str, ...] = ()  # further reasons for doubt, each a clause
+    notes: tuple[str, ...] = ()  # what else there is to know, each a clause
 
     @property
     def times(self) -> float | None:
@@ -60,7 +61,7 @@ class Judgement:
             words += f", {self.times:.2g} times {self.against}"
         if self.distance is not None:
             words += f"; {self.distance:.2g} times as far from the mean as the validation data"
-        return words
+        return "; ".join([words, *self.notes])
 
     def facts(self) -> dict[str, Any]:
         """For a file of figures."""
@@ -70,6 +71,7 @@ class Judgement:
             "times_expected": self.times,
             "distance": self.distance,
             "doubts": self.doubts,
+            "notes": list(self.notes),
         }
 
 

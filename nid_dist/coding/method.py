@@ -7,7 +7,7 @@ from typing import Any
 from nid_dist.coding.solvers.irls import RobustLoss
 from nid_dist.errors import UserError
 
-METHODS = ("init", "adam", "ridge", "omp", "fista", "irls", "map")
+METHODS = ("init", "adam", "ridge", "omp", "fista", "irls", "map", "detail")
 _GATED = ("init", "adam", "ridge")
 _STEPS = 10  # of adam, where a name says none
 
@@ -21,7 +21,7 @@ class Method:
     """
 
     # `init` (the gate's code), `adam` (steps from it), `ridge` (on the gate's support), `omp`, `fista` (L1), `irls`
-    # (robust), `map` (with the prior that the training learned)
+    # (robust), `map` (with the prior that the training learned), `detail` (of scans: that and detail experts)
     name: str
     steps: int = 0  # of Adam; for `omp`, `irls` and `map` the rounds of selection, 0 for one atom a round
     ridge: float = 1e-5  # relative ridge
@@ -29,6 +29,7 @@ class Method:
     loss: RobustLoss = "l1"  # of `irls`
     tolerance: float = 0.0  # of `omp`: a signal of no larger mean squared error gets no further coefficients
     noise: float = 0.01  # of `map`, the standard deviation of the measurements' noise in the signal's units
+    variation: float | None = None  # of `detail`, the weight of total variation; None: the usual one
 
     def __post_init__(self) -> None:
         if self.name not in METHODS:

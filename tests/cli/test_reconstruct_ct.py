@@ -37,7 +37,7 @@ def test_reconstructs(
     scan, out = write(tmp_path, **changes), tmp_path / "new" / "out"
     assert main(["--dictionary", str(ct_run), *scan, "--out", str(out)]) == 0
     names = {"map.npy", "map.png", "ridge.npy", "ridge.png", "back-projection.png", "comparison.png"}
-    names |= {"map-deviation.npy", "map-deviation.png"}
+    names |= {"detail.npy", "detail.png", "map-deviation.npy", "map-deviation.png"}
     assert {path.name for path in out.iterdir()} == names | {"codes.safetensors", "results.json"}
     deviation = np.load(out / "map-deviation.npy")
     assert deviation.shape == (17, 17) and deviation[0, 0] == 0 and 0 < deviation[8, 8] < 0.2
@@ -46,10 +46,10 @@ def test_reconstructs(
     assert np.abs(np.asarray(Image.open(out / "map.png")) / 255 - image).max() < 0.01
     results = json.loads((out / "results.json").read_text())
     assert results["views"] == 8 and results["photons"] == changes.get("photons")
-    assert [row["solver"] for row in results["rows"]] == ["map", "ridge"]
+    assert [row["solver"] for row in results["rows"]] == ["detail", "map", "ridge"]
     assert all(row["nonzeros"] <= 16 and row["residual_rms"] < 0.05 for row in results["rows"])
     codes, facts = load_codes(out / "codes.safetensors")
-    assert set(codes) == {"map", "ridge"} and facts["beam"] == changes.get("beam", "parallel")
+    assert set(codes) == {"detail", "map", "ridge"} and facts["beam"] == changes.get("beam", "parallel")
     said = capsys.readouterr().out
     assert f"wrote {out}" in said and "next: look at" in said
 
@@ -115,3 +115,50 @@ def test_a_scan_of_the_wrong_sign_is_doubted(ct_run: Path, tmp_path: Path, capsy
     captured = capsys.readouterr()
     assert f"nid-reconstruct-ct: warning: {path.name}: not to be trusted: the residual is " in captured.err
     assert "times what noise would leave" in captured.out
+
+
+@pytest.mark.parametrize("form", ["stack", "folder"])
+def test_many_slices_in_one_call(ct_run: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = write(tmp_path)
+    one = np.load(tmp_path / "scan.npy")
+    path = tmp_path / "many"
+    if form == "folder":
+        path.mkdir()
+        for name in ("a", "b"):
+            np.save(path / f"{name}.npy", one)
+    else:
+        path = path.with_suffix(".npy")
+        np.save(path, np.stack([one, one]))
+    given = ["--dictionary", str(ct_run), "--sinogram", str(path), *scan[2:], "--out", str(tmp_path / "out")]
+    assert main([*given, "--solver", "detail", "map"]) == 0
+    names = ["a", "b"] if form == "folder" else ["slice-00000", "slice-00001"]
+    volume = np.load(tmp_path / "out" / "detail.npy")
+    assert volume.shape == (2, 17, 17) and np.array_equal(volume[0], volume[1])
+    rows = json.loads((tmp_path / "out" / "results.json").read_text())["rows"]
+    assert [(row["slice"], row["solver"]) for row in rows] == [(n, s) for n in names for s in ("detail", "map")]
+    assert all((tmp_path / "out" / name / "codes.safetensors").is_file() for name in names)
+    code = load_codes(tmp_path / "out" / names[0] / "codes.safetensors")[0]["detail"]
+    assert code.detail is not None and "2 of 2 slices" in capsys.readouterr().out
+
+
+def test_a_bad_slice_of_a_stack_is_named(ct_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = write(tmp_path)
+    one = np.load(tmp_path / "scan.npy")
+    for values, words in (
+        (np.stack([one, np.where(one > 0.3, np.nan, one)]), "many.npy, slice 1: found"),
+        (np.zeros((0, 8, 17)), "expected slices"),
+    ):
+        np.save(tmp_path / "many.npy", values)
+        given = ["--dictionary", str(ct_run), "--sinogram", str(tmp_path / "many.npy"), *scan[2:]]
+        assert main([*given, "--out", str(tmp_path / "out")]) == 2
+        said = capsys.readouterr().err
+        assert words in said and said.count("\n") == 1
+
+
+def test_what_is_unlike_is_said_in_a_line(ct_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    geometry = Geometry.even(16, 17)
+    lengths = 2 * (1 - geometry.lines[1].square()).clamp_min(0).sqrt().numpy()
+    given = write(tmp_path, 16)
+    np.save(tmp_path / "scan.npy", 0.9 * lengths.reshape(16, 17))
+    assert main(["--dictionary", str(ct_run), *given, "--out", str(tmp_path / "out")]) == 0
+    assert "unlike the training data: mostly detail" in capsys.readouterr().out

@@ -48,8 +48,15 @@ class ScanFit(Fit):
     def judgement(self) -> Judgement:
         """Against the noise of the dose and of the model, and by how far the slice lies from those trained on."""
         model, noise = self.reconstructor.model, self.reconstructor.expected_noise(self.scan.sinogram[None])
-        distance = model.relative_distance(self.code)
-        return Judgement(max(self.residual, 0.0) ** 0.5, noise, "what noise would leave", distance, BEYOND_NOISE)
+        distance = None if self.mostly_detail else model.relative_distance(self.code)
+        notes = ("unlike the training data: mostly detail",) if self.mostly_detail else ()
+        error = max(self.residual, 0.0) ** 0.5
+        return Judgement(error, noise, "what noise would leave", distance, BEYOND_NOISE, notes=notes)
+
+    @property
+    def mostly_detail(self) -> bool:
+        """Whether the scan is so unlike the training data that the detail experts alone say what f is."""
+        return self.code.detail is not None and not bool(self.code.values.any())
 
     def render(self, size: int | None = None) -> Float32[np.ndarray, "S S 1"]:
         """Evaluate f on a square of pixels, clipped to [0, 1], 0 outside the disc; None: as the dictionary's images."""
@@ -87,7 +94,7 @@ def fit(
     Args:
         model: of whole grey images.
         signals: each a `Scan`, or a sinogram and its geometry as `read_scan` takes them.
-        methods: None: `map` where there is a prior, `ridge` where there is a gate, otherwise `omp`.
+        methods: None: `detail` and `map` where there is a prior, `ridge` where there is a gate, otherwise `omp`.
         model_error: standard deviation of a sinogram from the nearest that the dictionary can give, besides the noise;
             None: as the scan says.
         truth: the slice, for `ScanFit.psnr`.
@@ -107,8 +114,8 @@ def fit(
 
 
 def usual_methods(model: Model, ridge: float = RIDGE) -> list[Method]:
-    """`map` and `ridge`, as far as the dictionary has a prior and a gate; `omp` where it has neither."""
-    names = [*(["map"] if model.prior is not None else []), *(["ridge"] if model.gate_reads_signals else [])]
+    """`detail`, `map` and `ridge`, as far as the dictionary has a prior and a gate; `omp` where it has neither."""
+    names = [*(["detail", "map"] if model.prior is not None else []), *(["ridge"] if model.gate_reads_signals else [])]
     return [Method(name, ridge=ridge) for name in names or ["omp"]]
 
 

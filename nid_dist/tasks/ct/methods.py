@@ -29,6 +29,7 @@ Sinogram = Float[np.ndarray, "M"]
 
 _MODEL_ERRORS = (0.001, 0.0015, 0.0025, 0.004, 0.006, 0.01, 0.016)  # besides, for the prior, as the scan says: 0
 _BLOCKS = 16  # of codes under the prior: fewer, and a noise that is tuned finds chance
+_VARIATIONS = (1.0, 2.0, 4.0, 8.0)  # of total variation, beside the prior
 _COMPONENTS = (20, 45, 90, 180, 360)
 _RIDGES = (1e-4, 1e-3)
 _PENALTIES = (0.003, 0.02)
@@ -80,6 +81,7 @@ def dictionary_methods(model: Model, geometry: Geometry, dose: Dose) -> list[Com
     """
     reconstructor = Reconstructor(model, geometry, dose)
     once = timed(reconstructor.prepare, model.device)[1]
+    joint = timed(lambda: reconstructor.joint, model.device)[1] if model.prior else 0.0
 
     def solver(
         name: str, hyperparameters: Sequence[float], method: Callable[[float], Method], *, noisy: bool = False
@@ -92,12 +94,13 @@ def dictionary_methods(model: Model, geometry: Geometry, dose: Dose) -> list[Com
             found: Slice = reconstructor.render(fits[chosen.label])[0, ..., 0]
             return found
 
-        return slice_method(name, hyperparameters, run, once=once)
+        return slice_method(name, hyperparameters, run, once=once + (joint if name == "NID detail" else 0.0))
 
     blocks = model.config.coding.blocks
-    found = (
-        [solver("NID map", (0.0, *_MODEL_ERRORS), lambda _: Method("map", _BLOCKS), noisy=True)] if model.prior else []
-    )
+    found = []
+    if model.prior:
+        found.append(solver("NID detail", _VARIATIONS, lambda weight: Method("detail", _BLOCKS, variation=weight)))
+        found.append(solver("NID map", (0.0, *_MODEL_ERRORS), lambda _: Method("map", _BLOCKS), noisy=True))
     found.append(solver("NID fista", _PENALTIES, lambda penalty: Method("fista", ridge=1e-3, penalty=penalty)))
     found.append(solver("NID omp", _RIDGES, lambda ridge: Method("omp", blocks, ridge)))
     if model.gate_reads_signals:

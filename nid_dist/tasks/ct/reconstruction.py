@@ -6,25 +6,32 @@ Nothing here takes an image: what is known of a new signal is its sinogram, the 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
+from nid_dist.code import Code
+from nid_dist.coding.judgement import BEYOND_NOISE
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import Solution
 from nid_dist.coding.solvers.evidence import likely_noise
 from nid_dist.coding.solvers.map import posterior
+from nid_dist.coding.solvers.solution import Log
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.device import Stopwatch, to_device
-from nid_dist.fitting import fit_signals
+from nid_dist.fitting import fit_signals, join
 from nid_dist.measurements.back_projection import BackProjection
 from nid_dist.measurements.geometry import Geometry
-from nid_dist.measurements.noise import Dose
+from nid_dist.measurements.noise import Dose, white_noise
 from nid_dist.measurements.radon import Radon, nodes_for
 from nid_dist.measurements.sampling import Field, Measurement
 from nid_dist.model import Model
+from nid_dist.tasks.ct.detail import VARIATION, Joint
 
 MODEL_ERROR = 0.005
 """What `model_error` is expected to be, with a dictionary that knows such slices."""
@@ -133,19 +140,73 @@ class Reconstructor:
             UserError: when the gate or the prior that a method needs is not there.
         """
         self.prepare()
+        found: dict[str, Solution] = {}
+        for method in methods:
+            if method.name == "detail":
+                found[method.label] = join([self._solve_detail(each, method) for each in sinograms])
+        methods = [method for method in methods if method.name != "detail"]
+        if not methods:
+            return found
         measured = self._on_device(sinograms)[..., None]
         gate_input = self.gate_input(sinograms) if any(method.needs_gate for method in methods) else None
         if any(method.name == "map" for method in methods):
             noise = self.noise(sinograms)
             methods = [replace(method, noise=noise) if method.name == "map" else method for method in methods]
-        return fit_signals(self.model, self.measurement, measured, methods, gate_input)
+        return found | fit_signals(self.model, self.measurement, measured, methods, gate_input)
+
+    @cached_property
+    def joint(self) -> Joint:
+        """The problem that `detail` solves, prepared."""
+        watch = Stopwatch(self.model.device)
+        joint = Joint(self.model, self.geometry)
+        joint.prepare()
+        self.seconds += watch.seconds()
+        return joint
+
+    def deviation_of_lines(self, sinogram: Float32[np.ndarray, "M"]) -> Float32[np.ndarray, "M"]:
+        """Standard deviation of each line's noise: of the dose, or where none is stated as the scan itself says."""
+        if self.dose.photons is not None:
+            return self.dose.deviation(sinogram)
+        return np.full_like(sinogram, white_noise(sinogram.reshape(self.geometry.views, -1)))
+
+    @torch.no_grad()
+    def _solve_detail(self, sinogram: Float32[np.ndarray, "M"], method: Method) -> Solution:
+        """`map` of a scan, and what the detail experts add to it; detail alone where the scan is unlike the prior."""
+        joint, model = self.joint, self.model
+        watch = Stopwatch(model.device)
+        measured, deviation = self._on_device(sinogram[None]), self.deviation_of_lines(sinogram)
+        own = float(np.square(deviation, dtype=np.float64).mean())
+        usual = math.hypot(MODEL_ERROR if self.model_error is None else self.model_error, math.sqrt(own))
+        noise = max(self._likely_noise(sinogram[None]), usual)
+        known = fit_signals(
+            model, self.measurement, measured[..., None], [Method("map", method.steps or _BLOCKS, noise=noise)]
+        )
+        code = next(iter(known.values())).code
+        # A line adds up pixels by their width, as many as its chord is long.
+        beside = math.sqrt((noise**2 - own) / (joint.chord * 2 / self.side))
+        pixels = model.render(code)[..., 0].flatten(1)
+        found = joint.solve(
+            measured,
+            self._on_device(deviation[None]),
+            measured.new_tensor([beside]),
+            pixels,
+            VARIATION if method.variation is None else method.variation,
+        )
+        values = found.values.to(model.device)
+        if noise >= BEYOND_NOISE * usual:
+            code = Code(0 * code.values, 0 * code.bias, code.indices, code.present)
+        else:
+            values = values - joint.spread(pixels.t().to(joint.device)).permute(2, 0, 1).to(model.device)
+        grid = SplineGrid.on_pixels((joint.side, joint.side))
+        code = replace(code, detail=Detail((grid,), values.flatten(1)[..., None].to(code.bias.dtype)))
+        log = Log([{"steps": float(found.steps), "residual": float(found.residual.mean())}])
+        return Solution(code, found.residual.to(code.bias), log, seconds=watch.seconds())
 
     @torch.no_grad()
     def render(self, fit: Solution, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:
-        """f on a square of pixels of any size, clipped to [0, 1], 0 outside the disc."""
+        """f on a square of pixels of any size, clipped to [0, 1], each times the share of it that lies in the disc."""
         side = side or self.side
-        inside = (coordinate_grid((side, side)).norm(dim=1) <= 1).reshape(side, side, 1)
-        images: np.ndarray = (self.model.render(fit.code, side, side).cpu().clamp(0, 1) * inside).numpy()
+        images: np.ndarray = (self.model.render(fit.code, side, side).cpu().clamp(0, 1) * _covered(side)).numpy()
         return images
 
     @torch.no_grad()
@@ -171,6 +232,14 @@ class Reconstructor:
         return spread
 
 
+def _covered(side: int) -> Float[Tensor, "S S 1"]:
+    """The share of each pixel that the disc covers."""
+    fine = (coordinate_grid((_PARTS * side, _PARTS * side)).norm(dim=1) <= 1).float()
+    return fine.reshape(side, _PARTS, side, _PARTS).mean((1, 3))[..., None]
+
+
+_PARTS = 4  # along an axis of a pixel
+_BLOCKS = 16  # rounds in which the code of `detail` is selected
 _POINTS = 2**15  # at which the features are evaluated at a time: 64 MiB for 512 of them
 
 

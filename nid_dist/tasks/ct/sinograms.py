@@ -4,13 +4,14 @@ import math
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Float64
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from nid_dist.config.loading import load_as
+from nid_dist.data.files import named_files
 from nid_dist.errors import UserError
 from nid_dist.measurements.geometry import Geometry, shadow
 from nid_dist.measurements.noise import Dose
@@ -63,6 +64,36 @@ class Scan:
     geometry: Geometry  # where it was measured, with the object's radius as unit
     sinogram: Float32[np.ndarray, "M"]  # integrals of value times radius, view by view
     dose: Dose  # with which it was measured
+
+
+def read_scans(sinograms: str | Path | np.ndarray, geometry: str | Path | Geometry) -> dict[str, "Scan"]:
+    """Read the sinograms of many slices, measured alike: the scans by name, in order.
+
+    Args:
+        sinograms: a folder of NPY files of [views, bins]; or one NPY or array, [slices, views, bins] or [views, bins].
+        geometry: as `read_scan` takes it.
+
+    Raises:
+        UserError: as `read_scan`, saying which of them is wrong; and for a folder or a stack with nothing in it.
+    """
+    if isinstance(sinograms, str | Path) and Path(sinograms).is_dir():
+        files = named_files([Path(sinograms)], [".npy"], "sinogram")
+        return {name.removesuffix(".npy"): read_scan(path, geometry) for name, path in files}
+    values = sinograms if isinstance(sinograms, np.ndarray) else _loaded(str(sinograms))
+    where = "the stack" if isinstance(sinograms, np.ndarray) else str(sinograms)
+    if getattr(values, "ndim", 0) != 3:
+        return {where if isinstance(sinograms, np.ndarray) else Path(where).name: read_scan(sinograms, geometry)}
+    if len(values) == 0:
+        raise UserError(where, found=f"an array of shape {values.shape}", expected="slices", hint="save some")
+    found = {}
+    for place, each in enumerate(values):
+        try:
+            found[f"slice-{place:05d}"] = read_scan(each, geometry)
+        except UserError as error:
+            raise UserError(
+                f"{where}, slice {place}", found=error.found, expected=error.expected, hint=error.hint
+            ) from None
+    return found
 
 
 def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry) -> Scan:
@@ -133,13 +164,7 @@ def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry) -> Float64[n
     values, where = sinogram, "the sinogram"
     if not isinstance(values, np.ndarray):
         where = str(sinogram)
-        try:
-            values = np.load(where, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            found = "no such file" if not Path(where).exists() else f"a file that cannot be read ({error})"
-            raise UserError(
-                where, found=found, expected="a sinogram as an NPY file", hint="save it with numpy.save"
-            ) from None
+        values = _loaded(where)
     wanted = (geometry.views, geometry.bins)
     if not isinstance(values, np.ndarray) or values.shape != wanted:
         shape = getattr(values, "shape", "of an archive")
@@ -148,7 +173,11 @@ def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry) -> Float64[n
             where,
             found=f"an array of shape {shape}",
             expected=f"{wanted}: the geometry's {wanted[0]} views of {wanted[1]} bins",
-            hint="transpose it" if turned else "correct the geometry, or choose the sinogram that belongs to it",
+            hint="transpose it"
+            if turned
+            else "fit what read_scans finds in it: a slice each"
+            if len(shape) == 3 and shape[1:] == wanted
+            else "correct the geometry, or choose the sinogram that belongs to it",
         )
     if values.dtype.kind not in "fiu":
         raise UserError(
@@ -163,6 +192,16 @@ def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry) -> Float64[n
             hint="remove these views from sinogram and geometry, or fill dead bins in from their neighbours",
         )
     return values.astype(np.float64)
+
+
+def _loaded(where: str) -> Any:
+    try:
+        return np.load(where, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        found = "no such file" if not Path(where).exists() else f"a file that cannot be read ({error})"
+        raise UserError(
+            where, found=found, expected="a sinogram as an NPY file", hint="save it with numpy.save"
+        ) from None
 
 
 def _check_range(where: str, values: Float64[np.ndarray, "V B"], geometry: Geometry) -> None:

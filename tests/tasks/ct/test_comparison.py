@@ -14,7 +14,7 @@ from nid_dist.tasks.ct.methods import slice_method
 from tests.tiny_ct import SHIPPED, SMALL
 
 NETWORK = {"kind": "siren", "width": 8, "hidden_layers": 1, "output": "unit", "lr": 1e-3}
-WAYS = ["NID map", "NID fista", "NID omp", "NID ridge", "NID gate", "PCA", "FBP", "SART", "TV"]
+WAYS = ["NID detail", "NID map", "NID fista", "NID omp", "NID ridge", "NID gate", "PCA", "FBP", "SART", "TV"]
 
 
 @pytest.fixture(scope="module")
