@@ -68,16 +68,20 @@ class Kriged:
     iterations: int
 
 
-def krige(model: Model, code: Code, without: Code, kept: Bool[np.ndarray, "P"], known: Oriented) -> Kriged:
+def krige(
+    model: Model, code: Code, without: Code, kept: Bool[np.ndarray, "P"], some: Oriented, known: Oriented
+) -> Kriged:
     """Add what a code leaves over to it as detail.
 
     Args:
         code: of the dictionary alone, fitted to all points.
-        without: fitted to those of `kept` only, which are the points that choices are fitted to.
-        known: what the cloud says.
+        without: fitted to those of `some` points only that are `kept`: choices are fitted to these, and judged on the
+            others.
+        some: what some of the cloud's points say.
+        known: what all of it says.
     """
-    told, mask = known.told(), torch.from_numpy(kept).to(known.points.device)
-    smooth = _SMOOTH * known.spacing**4
+    told, mask = some.told(), torch.from_numpy(kept).to(known.points.device)
+    smooth = _SMOOTH * some.spacing**4
     partial = {True: leftover(model, without, told), False: leftover(model, alone(without), told)}
 
     def missed(trusted: bool, roughness: float) -> float:
@@ -94,7 +98,9 @@ def krige(model: Model, code: Code, without: Code, kept: Bool[np.ndarray, "P"], 
             break
         best, error = _SMOOTHER * best, tried
     trend = code if trusted else alone(code)
-    refined = refine(leftover(model, trend, told), _cells(known.spacing), best)
+    if best == smooth:  # no noise is seen: closer points need less
+        best = _SMOOTH * known.spacing**4
+    refined = refine(leftover(model, trend, known.told()), _cells(known.spacing), best)
     return Kriged(replace(trend, detail=refined.detail), trusted, best, refined.residual, refined.iterations)
 
 
