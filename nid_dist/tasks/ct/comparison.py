@@ -161,7 +161,27 @@ class CTComparison(Comparison):
             series = series_of([m for m in averaged if (m["group"], m["dose"]) == (HELD_OUT, dose)], "views", "psnr_db")
             shows, ordinate = f"PSNR against views, {dose}", f"PSNR (dB), {HELD_OUT}, {dose}"
             curves[f"views-{_tag(dose)}"] = Curves(series, "views", ordinate, shows)
-        return Report(pivot(held_out, ["dose", "views"], "psnr_db"), {"means": averaged}, tables, curves)
+        facts = {"means": averaged, "figures": over_classical(averaged)}
+        return Report(pivot(held_out, ["dose", "views"], "psnr_db"), facts, tables, curves)
+
+
+def over_classical(means: Sequence[Row], method: str = "NID detail") -> dict[str, float]:
+    """How far a method is above the best classical one, by PSNR and by SSIM, at the dose where that is least.
+
+    `db_over_best_classical_V` and `ssim_over_best_classical_V` of held-out phantoms from V views,
+    `db_over_best_classical_unlike` of all slices unlike the training data, at the views where it is least.
+    """
+    least: dict[str, float] = {}
+    for mean in means:
+        if mean["method"] != method or mean["group"] == STANDARD:
+            continue
+        beside = [m for m in means if m["classical"] and all(m[k] == mean[k] for k in ("group", "dose", "views"))]
+        for key, name in (("psnr_db", "db"), ("ssim", "ssim")):
+            above = mean[key] - max(each[key] for each in beside)
+            which = mean["views"] if mean["group"] == HELD_OUT else "unlike"
+            label = f"{name}_over_best_classical_{which}"
+            least[label] = min(above, least.get(label, above))
+    return least
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import yaml
 from nid_dist.cli.compare import main
 from nid_dist.comparison.runner import run_method, tune
 from nid_dist.evaluation.image_metrics import psnr
+from nid_dist.tasks.ct.comparison import over_classical
 from nid_dist.tasks.ct.methods import slice_method
 from tests.tiny_ct import SHIPPED, SMALL
 
@@ -92,3 +93,23 @@ def test_bad_configurations(
         changes = [f"dictionary.set={json.dumps([*SMALL, 'training.steps=1', 'tomography=null'])}"]
     assert main(["--config", str(config), "--set", *changes, *other]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_how_far_above_the_best_classical_method() -> None:
+    def mean(method: str, group: str, dose: str, db: float, ssim: float) -> dict[str, object]:
+        classical = not method.startswith("NID")
+        return {"method": method, "group": group, "dose": dose, "views": 4, "psnr_db": db, "ssim": ssim} | {
+            "classical": classical
+        }
+
+    means = [
+        *(mean("NID detail", "held-out phantoms", dose, 30.0, 0.9) for dose in ("a", "b")),
+        *(mean("NID map", "held-out phantoms", dose, 50.0, 0.99) for dose in ("a", "b")),
+        *(mean("TV", "held-out phantoms", dose, db, 0.95) for dose, db in (("a", 25.0), ("b", 28.0))),
+        mean("FBP", "held-out phantoms", "b", 20.0, 0.8),
+        *(mean(method, "retina", "a", db, 0.5) for method, db in (("NID detail", 20.0), ("FBP", 21.0))),
+        *(mean(method, "shepp-logan", "a", db, 0.5) for method, db in (("NID detail", 1.0), ("FBP", 21.0))),
+    ]
+    found = over_classical(means)
+    assert found["db_over_best_classical_4"] == 2.0 and found["db_over_best_classical_unlike"] == -1.0
+    assert np.isclose(found["ssim_over_best_classical_4"], -0.05)
