@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from nid_dist.code import Code, load_codes, save_codes, stored_bytes
 from nid_dist.detail.detail import Detail
-from nid_dist.detail.splines import levels
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.errors import UserError
 
 
@@ -40,7 +40,7 @@ def test_round_trip_and_size(tmp_path: Path, experts: int, bytes_per_index: int)
 
 
 def test_detail_is_kept_but_for_its_zeros(tmp_path: Path) -> None:
-    grids = tuple(levels((2, 3), 2))
+    grids = (SplineGrid.covering((2, 3)), SplineGrid.covering((4, 6)))
     values = torch.randn(3, sum(grid.size for grid in grids), 2)
     values[:, ::3] = 0
     one, path = replace(code(8), detail=Detail(grids, values)), tmp_path / "codes.safetensors"
@@ -64,7 +64,7 @@ def test_detail_is_kept_but_for_its_zeros(tmp_path: Path) -> None:
     "change", [{"shape": [3, 5, 2]}, {"shape": [2**20, 2**20, 2]}, {"grids": 3}, {"grids": []}, {"shape": [1, 42, 1]}]
 )
 def test_detail_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    grids = tuple(levels((2, 3), 2))
+    grids = (SplineGrid.covering((2, 3)), SplineGrid.covering((4, 6)))
     detail = Detail(grids, torch.randn(3, sum(grid.size for grid in grids), 2))
     path = tmp_path / "codes.safetensors"
     save_codes(path, {"omp": replace(code(8), detail=detail)}, 8)

@@ -8,7 +8,7 @@ import torch
 
 from nid_dist.config import Config, load_config
 from nid_dist.detail.detail import Detail
-from nid_dist.detail.splines import levels
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.errors import UserError
 from nid_dist.model import Model, seeded
 
@@ -107,7 +107,7 @@ def test_a_grid_may_have_any_number_of_axes() -> None:
 
 
 def test_detail_is_added_where_f_is_evaluated() -> None:
-    model, grids = made(), tuple(levels((2, 2), 2))
+    model, grids = made(), (SplineGrid.covering((2, 2)), SplineGrid.covering((4, 4)))
     code = model.encode(torch.rand(4, 36, 3))
     detail = Detail(grids, torch.randn(4, sum(grid.size for grid in grids), 3))
     detailed, coords = replace(code, detail=detail), torch.rand(9, 2) * 2 - 1

@@ -4,7 +4,6 @@ A spline is a bump of one piece, at most `degree + 1` steps wide along each axis
 covers (de Boor 1978, "A Practical Guide to Splines").
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
@@ -102,12 +101,6 @@ class SplineGrid:
             indices, weights = self.corners(some)
             parts.append(torch.einsum("cs,csd->cd", weights.to(values.dtype), values[indices]))
         return torch.cat(parts) if parts else values.new_zeros(0, values.shape[1])
-
-
-def levels(coarsest: tuple[int, ...], count: int, degree: int = 2) -> Iterator[SplineGrid]:
-    """Grids over [-1, 1]^m, each of twice as many cells as the one before along every axis."""
-    for level in range(count):
-        yield SplineGrid.covering(tuple(cells * 2**level for cells in coarsest), degree)
 
 
 def _along(position: Tensor, degree: int, derivative: bool) -> tuple[Int[Tensor, "C"], Float[Tensor, "C p"]]:

@@ -10,8 +10,8 @@ from scipy.interpolate import BSpline
 
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.detail.detail import Detail
-from nid_dist.detail.sparse import SampledSplines
-from nid_dist.detail.splines import SplineGrid, levels
+from nid_dist.detail.sparse import SparseRows
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.measurements.raster import Raster
 
 
@@ -64,19 +64,22 @@ def test_what_is_no_grid_is_refused(wrong: dict[str, Any]) -> None:
         replace(SplineGrid((0.0, 0.0), (1.0, 1.0), (2, 2), 1), **wrong)
 
 
-def test_sampled_splines_are_their_matrix() -> None:
-    grids = tuple(levels((2, 3), 2))
-    coords = torch.rand(20, 2, dtype=torch.float64) * 2 - 1
-    sampled = SampledSplines(grids, coords, along=(None, 0, 1))
-    matrix = torch.cat([torch.cat([dense(grid, coords, axis) for grid in grids], 1) for axis in (None, 0, 1)])
-    c, y = torch.randn(3, matrix.shape[1]).double(), torch.randn(3, 60).double()
-    assert torch.allclose(sampled(c), c @ matrix.t())
-    assert torch.allclose(sampled.adjoint(y), y @ matrix)
-    assert torch.allclose(sampled.squares(y.abs()), y.abs() @ matrix.square())
+def test_sparse_rows_are_their_matrix() -> None:
+    entry = torch.Generator().manual_seed(0)
+    matrix = torch.randn(7, 5, dtype=torch.float64, generator=entry)
+    matrix[torch.rand(7, 5, generator=entry) < 0.5] = 0
+    row, column = matrix.nonzero(as_tuple=True)
+    order = torch.randperm(len(row), generator=entry)
+    sparse = SparseRows.of(row[order], column[order], matrix[row, column][order], (7, 5))
+    for count in (1, 3):
+        c, y = torch.randn(count, 5).double(), torch.randn(count, 7).double()
+        assert torch.allclose(sparse(c), c @ matrix.t())
+        assert torch.allclose(sparse.transposed(y), y @ matrix)
+        assert torch.allclose(sparse.transposed.squared(y), y @ matrix.square())
 
 
 def test_detail_is_the_sum_over_its_grids_of_each_signal() -> None:
-    grids = tuple(levels((2, 2), 2))
+    grids = (SplineGrid.covering((2, 2)), SplineGrid.covering((4, 4)))
     detail = Detail(grids, torch.randn(3, sum(grid.size for grid in grids), 2))
     coords = torch.rand(3, 10, 2) * 2 - 1
     matrices = [torch.cat([dense(grid, each) for grid in grids], 1) for each in coords]

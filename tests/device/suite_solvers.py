@@ -17,10 +17,8 @@ from nid_dist.coding.solvers import (
     solve_omp,
     solve_ridge,
 )
-from nid_dist.coding.solvers.trend import Found, Independent, solve_trend_and_detail
 from nid_dist.detail.pursuit import pursue
-from nid_dist.detail.sparse import SampledSplines
-from nid_dist.detail.splines import levels
+from nid_dist.detail.sparse import SparseRows
 from nid_dist.dictionary.dictionary import Dictionary
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.samples import Samples
@@ -135,23 +133,16 @@ def test_solvers_wait_a_few_times(name: str) -> None:
     assert_same(*found)
 
 
-def test_trend_and_detail_are_the_cpus() -> None:
+def test_a_sparse_matrix_is_the_cpus() -> None:
     generator = torch.Generator().manual_seed(3)
-    coords, trend = 2 * torch.rand(40, 2, generator=generator) - 1, torch.randn(40, 3, generator=generator)
-    measured, weights = torch.randn(2, 40, generator=generator), torch.rand(40, generator=generator)
-    grids = tuple(levels((2, 2), 2))
-    roughness = torch.ones(sum(grid.size for grid in grids))
-
-    def solve(device: torch.device) -> Found:
-        splines = SampledSplines(grids, coords.to(device))
-        parts = (each.to(device) for each in (roughness, measured, weights))
-        level, values, trust = parts
-        return solve_trend_and_detail(trend.to(device), splines, Independent(level), values, trust, iterations=60)
-
-    here, there = solve(torch.device("cpu")), solve(SIM)
-    for found, expected in ((there.trend, here.trend), (there.detail, here.detail), (there.fitted, here.fitted)):
-        assert found.device.type == "sim"
-        torch.testing.assert_close(found.cpu(), expected, rtol=1e-4, atol=1e-5)
+    row, column = (torch.randint(high, (30,), generator=generator) for high in (7, 5))
+    value, vectors = torch.randn(30, generator=generator), torch.randn(2, 5, generator=generator)
+    here = SparseRows.of(row, column, value, (7, 5))
+    there = SparseRows.of(row.to(SIM), column.to(SIM), value.to(SIM), (7, 5))
+    found = there(vectors.to(SIM))
+    assert found.device.type == "sim"
+    torch.testing.assert_close(found.cpu(), here(vectors))
+    torch.testing.assert_close(there.transposed(found).cpu(), here.transposed(here(vectors)))
 
 
 def test_a_pursuit_of_splines_is_the_cpus() -> None:

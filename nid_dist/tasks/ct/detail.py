@@ -12,18 +12,17 @@ Solved by a primal-dual method (Chambolle and Pock 2011) with a bounded number o
 closed, as the rows of P do not overlap.
 """
 
-import warnings
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float
-from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from nid_dist.coding.solvers.subspace import subspace
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.detail.sparse import SparseRows
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.model import Model
 from nid_dist.precision import full_precision
@@ -80,17 +79,21 @@ class Joint:
         """What the grid itself changes of a line integral: standard deviation, in value times radius."""
         return _PIXEL_ERROR / self.side
 
-    @cached_property
+    @property
     def device(self) -> torch.device:
-        """Where it is solved: the model's where that knows sparse matrices, otherwise the CPU."""
-        return self.model.device if self.model.device.type == "cuda" else torch.device("cpu")
+        """Where it is solved: where the model is."""
+        return self.model.device
 
     @cached_property
-    def matrices(self) -> tuple[Tensor, Tensor]:
-        """A [M, S * S] and its transpose, sparse."""
+    def matrices(self) -> tuple[SparseRows, SparseRows]:
+        """A [M, S * S] and its transpose."""
         matrix = image_matrix(self.geometry, self.side).astype(np.float32)
         matrix = matrix.multiply(self.inside.flatten().cpu().numpy()[None]).tocsr()
-        return _sparse(matrix, self.device), _sparse(matrix.T.tocsr(), self.device)
+        row = torch.from_numpy(np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(matrix.indptr)))
+        parts = (row, torch.from_numpy(matrix.indices), torch.from_numpy(matrix.data))
+        row, column, value = (part.to(self.device) for part in parts)
+        own = SparseRows.ordered(row, column, value, (matrix.shape[0], matrix.shape[1]))
+        return own, own.transposed
 
     @cached_property
     def inside(self) -> Bool[Tensor, "S S"]:
@@ -218,16 +221,5 @@ class Joint:
         return torch.where(misfits[0] <= misfits[1], given, even)
 
 
-def _sparse(matrix: csr_matrix, device: torch.device) -> Tensor:
-    # Narrow indices: the libraries below would copy wide ones in every product.
-    start, place = (torch.from_numpy(each.astype(np.int32)) for each in (matrix.indptr, matrix.indices))
-    with warnings.catch_warnings():
-        # PyTorch calls its sparse matrices a beta, once a process.
-        warnings.simplefilter("ignore", UserWarning)
-        values = torch.from_numpy(matrix.data)
-        return torch.sparse_csr_tensor(start, place, values, matrix.shape, device=device, check_invariants=False)
-
-
-def _product(matrix: Tensor, vectors: Float[Tensor, "c T"]) -> Float[Tensor, "r T"]:
-    """A vector alone is multiplied in half the time that a matrix of one column takes."""
-    return (matrix @ vectors[:, 0])[:, None] if vectors.shape[1] == 1 else matrix @ vectors
+def _product(matrix: SparseRows, vectors: Float[Tensor, "c T"]) -> Float[Tensor, "r T"]:
+    return matrix(vectors.t()).t()

@@ -134,13 +134,13 @@ def _solve(
     rough, base = _roughness(grid, nodes, number, below, told.coords.dtype)
     scale = roughness / grid.step[0]  # second differences over the step squared, squared, times the step cubed
     matrix, target, weights = _measured(grid, number, told, below)
-    transposed = SparseRows.of(matrix.column, matrix.row, matrix.value, (count, matrix.shape[0]))
+    transposed = matrix.transposed
 
     def system(x: Tensor) -> Tensor:
         return transposed(weights * matrix(x)) + scale * rough(x)
 
     right = transposed((weights * target)[None]) - scale * base[None]
-    diagonal = transposed.squared()(weights[None]) + scale * _STENCIL[(0, 0, 0)]
+    diagonal = transposed.squared(weights[None]) + scale * _STENCIL[(0, 0, 0)]
     x = torch.zeros_like(right)
     error = right
     size = float((right.square() / diagonal).sum().sqrt()) + torch.finfo(right.dtype).tiny
