@@ -61,6 +61,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         raise no_surface(str(options.points))
     if truth is not None:
         print(", ".join(f"{name} {value:.4g}" for name, value in found["metrics"].items()))
+    if not found["dictionary"]:
+        print(f"{options.points.name}: unlike the training shapes: all of the surface is detail")
     say_judged({options.points.name: fit.judgement})
     meshes = ", ".join(f"mesh.{each}" for each in options.format)
     print(f"wrote {options.out}: {meshes}, codes.safetensors, picture.png, results.json")

@@ -12,6 +12,7 @@ from nid_dist.tasks.ct.comparison import CTComparison
 from nid_dist.tasks.images.comparison import ImageComparison
 from nid_dist.tasks.images.inpainting_comparison import InpaintingComparison
 from nid_dist.tasks.images.resolution_comparison import ResolutionComparison
+from nid_dist.tasks.images.whole_comparison import WholeComparison
 from nid_dist.tasks.shapes.comparison import ShapeComparison
 from nid_dist.tasks.video.comparison import VideoComparison
 
@@ -21,6 +22,7 @@ KINDS: dict[str, type[Comparison]] = {
         ImageComparison,
         InpaintingComparison,
         ResolutionComparison,
+        WholeComparison,
         ShapeComparison,
         CTComparison,
         VideoComparison,

@@ -59,7 +59,12 @@ def pursue(picture: Float[Tensor, "H W d"], count: int, trend: Float[Tensor, "q 
     with phase("detail", count, "coefficients") as progress:
         while len(taken) < count:
             left = count - len(taken)
-            chosen = fit.candidates(min(left, max(_MOST, count // 16)), taken, enough)
+            most = min(left, max(_MOST, count // 16))
+            chosen = fit.candidates(most, taken, enough)
+            if not chosen and taken and residual > _LAST_TOLERANCE:
+                # What correlates the most has been chosen before, and is not yet fitted well enough.
+                residual = fit.solve(_LAST_ITERATIONS, _LAST_TOLERANCE)
+                chosen = fit.candidates(most, taken, enough)
             if not chosen:
                 break
             rounds += 1

@@ -71,7 +71,13 @@ class SparseRows:
     ) -> "SparseRows":
         """The matrix with these entries, in any order; those of one place are added."""
         order = row.argsort(stable=True)
-        row, column, value = row[order], column[order], value[order]
+        return SparseRows.ordered(row[order], column[order], value[order], shape)
+
+    @staticmethod
+    def ordered(
+        row: Int[Tensor, "e"], column: Int[Tensor, "e"], value: Float[Tensor, "e"], shape: tuple[int, int]
+    ) -> "SparseRows":
+        """The same of entries whose rows ascend already."""
         if row.device.type != "cpu":
             return SparseRows(row, column, value, shape, None)
         counts = torch.bincount(row, minlength=shape[0])

@@ -38,4 +38,8 @@ def folder(images: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "resolution.yaml").write_text(
         f"task: resolution\nsides: [24]\nlimit: 1\ndictionary: {dictionary}\nlpips: false\nrun_dir: {folder}/runs\n"
     )
+    (folder / "whole.yaml").write_text(
+        f"task: whole\nside: 16\nlimit: 1\ndictionary: {whole.replace('whole: true, ', '')}\nlpips: false\n"
+        f"detail: [0, 8, 30]\nwidths: [4, 8]\nbaselines: [siren.yaml]\nseconds: 0.2\nrun_dir: {folder}/runs\n"
+    )
     return folder

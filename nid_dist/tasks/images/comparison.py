@@ -247,7 +247,7 @@ def report(outcomes: Sequence[Outcome]) -> Report:
         mean["rate"] = 1 / mean["seconds"] if mean["seconds"] else None
     plots = {}
     for group in dict.fromkeys(outcome.row["group"] for outcome in outcomes):
-        series = _series([outcome for outcome in outcomes if outcome.row["group"] == group])
+        series = seconds_series([outcome for outcome in outcomes if outcome.row["group"] == group])
         plots[f"seconds-{group}"] = Curves(series, "seconds per image", "PSNR (dB)", "PSNR against seconds")
     sizes: list[Row] = [
         {**mean, "image": f"{mean['group']}, mean of {mean['count']}"}
@@ -260,7 +260,7 @@ def report(outcomes: Sequence[Outcome]) -> Report:
     return Report(Table.of(_COLUMNS, averaged), facts, tables=tables, curves=plots)
 
 
-def _series(outcomes: Sequence[Outcome]) -> dict[str, tuple[ArrayLike, ArrayLike]]:
+def seconds_series(outcomes: Sequence[Outcome]) -> dict[str, tuple[ArrayLike, ArrayLike]]:
     """Means over the images: a dictionary's methods by their seconds, and networks on their way."""
     series: dict[str, tuple[ArrayLike, ArrayLike]] = {}
     for family in dict.fromkeys(outcome.method.family for outcome in outcomes):

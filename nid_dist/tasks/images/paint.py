@@ -17,6 +17,10 @@ _ALSO = 0.4  # and of one that is believed to be the same paint
 _SHARE = 0.3  # of a colour's pixels, in groups of contrast
 _PIXELS = 0.003  # of the image, in groups of contrast: at least; clean pictures have at most a third of it
 _MANY = 0.01  # of the image, in groups of contrast that are enough whatever the share
+_STROKE = 2  # pixels that a group has at least that may have a smoothed edge
+_NEAR = 9  # side of the square over which what is beyond an edge is averaged
+_MIXED = 0.2  # share of paint in a pixel at its edge
+_SMOOTHED = 0.3  # of the pixels at its edges, those that are mixed where paint is smoothed at all
 _COLOURS = 16  # the most frequent ones
 _TOUCHING = np.ones((3, 3), bool)
 
@@ -33,6 +37,7 @@ def find_paint(image: Float32[np.ndarray, "H W d"]) -> Bool[np.ndarray, "H W"]:
         if found[best][0] <= 0:
             break
         painted |= found[best][1]
+        painted |= _edge(image, colours[best], found[best][1], painted)
         # A colour that is nowhere clear yet is clear less still when there is less around it.
         colours = [each for i, each in enumerate(colours) if i != best and found[i][0] > 0]
     return painted
@@ -58,6 +63,33 @@ def _paint(
         return 0.0, same
     where = same & np.concatenate([[False], contrast >= _ALSO])[groups]
     return float((clear * contrast).sum() / sizes.sum()), where
+
+
+def _edge(
+    image: Float32[np.ndarray, "H W d"],
+    colour: Float32[np.ndarray, "d"],
+    paint: Bool[np.ndarray, "H W"],
+    painted: Bool[np.ndarray, "H W"],
+) -> Bool[np.ndarray, "H W"]:
+    """The pixels beside a paint that are mixed with it, as smoothed writing is; none of a paint with hard edges.
+
+    What a pixel would be without is the mean of what is beyond the edge.
+    """
+    groups, _ = ndimage.label(paint, _TOUCHING)
+    strokes = (np.bincount(groups.ravel()) >= _STROKE)[groups] & paint  # dead pixels have no edge
+    beside = ndimage.binary_dilation(strokes, _TOUCHING) & ~painted
+    beyond = (~beside & ~painted)[..., None].astype(np.float32)
+    near = ndimage.uniform_filter(beyond, (_NEAR, _NEAR, 1))
+    around = ndimage.uniform_filter(beyond * image, (_NEAR, _NEAR, 1)) / np.maximum(near, 1e-6)
+    towards = colour - around
+    size = np.square(towards).sum(2)
+    mixed = ((image - around) * towards).sum(2) / np.maximum(size, 1e-6)
+    told = beside & (near[..., 0] > 0.01) & (size > _FAR**2)
+    # Texture lies on both sides of what is around, paint on one.
+    excess = (told & (mixed > _MIXED)).sum() - (told & (mixed < -_MIXED)).sum()
+    if excess < _SMOOTHED * max(1, told.sum()):
+        return np.zeros_like(paint)
+    return told & (mixed > _MIXED / 2)
 
 
 def _frequent(image: Float32[np.ndarray, "H W d"]) -> Float32[np.ndarray, "K d"]:

@@ -11,9 +11,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-# Of the field: a plate bends back to it within (1 / screening) ** 0.25 = 7.6 pixels. Chosen on boxes and occluders over
+# Of the field: a plate bends back to it within (1 / screening) ** 0.25 = 5.6 pixels. Chosen on boxes and occluders over
 # photographs and portraits that are for validation.
-_SCREENING = 3e-4
+_SCREENING = 1e-3
 _ITERATIONS = 300
 _TOLERANCE = 1e-4  # of the gradient, relative
 

@@ -42,6 +42,11 @@ class ShapeFit(Fit):
     placement: Placement  # of the cube in the cloud's units
 
     @property
+    def known(self) -> bool:
+        """Whether the dictionary has a part in the surface: False where points left out were met better without it."""
+        return getattr(self.solution, "trusted", True)
+
+    @property
     def judgement(self) -> Judgement:
         """Against the error of the distance to validation shapes, in the cube's units, and by how far it is from those.
 
@@ -50,14 +55,14 @@ class ShapeFit(Fit):
         section = self.model.config.signals_of(ShapesSection)
         residual = section.truncation * max(self.residual, 0.0) ** 0.5
         expected = next((value for name, value in self.model.validation.items() if "/distance_" in name), None)
-        distance = self.model.relative_distance(self.code)
+        distance = self.model.relative_distance(self.code) if self.known else None
         doubted = float((self.solution.weights < 0.5).float().mean())
         remarks = (f"{doubted:.0%} of the points were not believed",) if doubted > _DOUBTED else ()
         return Judgement(residual, expected, "the validation shapes'", distance, remarks=remarks)
 
     def surface(self, resolution: int = 128) -> Mesh | None:
         """The surface in the cube, of `resolution` cells along it; None where f has no zero level there."""
-        return mesh_code(self.model, self.code, resolution)
+        return mesh_code(self.model, self.code, resolution, self.cloud)
 
     def render(self, resolution: int = 128) -> Mesh:
         """The surface in the cloud's units, of `resolution` cells along the cube.
@@ -99,6 +104,8 @@ class ShapeFit(Fit):
             "coefficients": int((self.code.values != 0).sum()),
             "seconds": self.seconds,
             "doubted_points": int((self.solution.weights < 0.5).sum()),
+            "dictionary": self.known,
+            "detail": 0 if self.code.detail is None else self.code.detail.numbers,
             **placed,
             "faces": 0 if mesh is None else len(mesh.faces),
         }

@@ -21,6 +21,7 @@ Field = Callable[[Float[np.ndarray, "P 3"]], Float[np.ndarray, "P"]]
 _COARSE = 32  # the coarsest grid has at least half as many cells along the cube
 _POINTS = 2**15  # evaluated at a time: their features stay in the processor's caches
 _ON_DEVICE = 2**24  # the same on a GPU, each of which is fetched
+_SUPPORT = 0.1  # of the points that the area of a piece lets expect
 _OUTSIDE = np.float32(1e3)
 _CPU = torch.device("cpu")
 
@@ -111,3 +112,25 @@ def _between(values: np.ndarray, axis: int) -> np.ndarray:
 def _evaluate(field: Field, at_once: int, points: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P"]:
     parts = [field(points[first : first + at_once]) for first in range(0, len(points), at_once)]
     return np.concatenate(parts).astype(np.float32) if parts else np.zeros(0, np.float32)
+
+
+def supported(mesh: Mesh, points: Float[np.ndarray, "P 3"]) -> Mesh:
+    """The connected pieces of a surface to which points belong: to each, those that have it as the nearest.
+
+    A piece stays with a tenth of the points that its area lets expect, and one at least: others are what is found
+    between the points, drops beside the shape and bubbles in it.
+    """
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+    from scipy.spatial import cKDTree
+
+    count, faces = len(mesh.vertices), mesh.faces
+    first, second = np.concatenate([faces[:, :2], faces[:, 1:]]).T
+    _, piece = connected_components(coo_matrix((np.ones(len(first), bool), (first, second)), (count, count)), False)
+    used = np.unique(faces)
+    nearest = used[cKDTree(mesh.vertices[used]).query(points)[1]]
+    pieces = piece.max() + 1
+    met = np.bincount(piece[nearest], minlength=pieces)
+    area = np.bincount(piece[faces[:, 0]], mesh.areas, pieces)
+    kept = met >= np.maximum(1, _SUPPORT * len(points) * area / area.sum())
+    return mesh.part(kept[piece[faces[:, 0]]])

@@ -13,13 +13,12 @@ from nid_dist.errors import UserError
 from nid_dist.model import Model
 from nid_dist.tasks.comparison import Reconstruction
 from nid_dist.tasks.shapes.auto_decoder import AutoDecoder
-from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.mesh_distance import winding
 from nid_dist.tasks.shapes.meshing import Field, extract_surface
 from nid_dist.tasks.shapes.networks import fit_oriented_points
 from nid_dist.tasks.shapes.point_clouds import Cloud
-from nid_dist.tasks.shapes.surfaces import FitOptions, evaluate_code, fit_cloud, init_code, measure_cloud
+from nid_dist.tasks.shapes.surfaces import FitOptions, evaluate_code, fit_cloud, init_code, measure_cloud, mesh_code
 
 _OFFSET = 0.02  # of the RBF's points on either side of the surface
 
@@ -54,9 +53,12 @@ def by_gate(model: Model, resolution: int) -> Fit:
 def _by_code(model: Model, solve: Callable[[Cloud], Code], resolution: int) -> Fit:
     def fit(cloud: Cloud, _: float | None) -> Reconstruction:
         code = solve(cloud)
-        numbers = 2 * int((code.values != 0).sum()) + 1
-        slope = 1 / model.config.signals_of(ShapesSection).truncation
-        return _found(lambda points: evaluate_code(model, code, points), numbers, slope, resolution)
+        numbers = 2 * int((code.values != 0).sum()) + 1 + (0 if code.detail is None else code.detail.numbers)
+
+        def field(points: np.ndarray) -> np.ndarray:
+            return evaluate_code(model, code, points)
+
+        return Reconstruction(lambda: Surface(field, mesh_code(model, code, resolution, cloud)), {"numbers": numbers})
 
     return fit
 

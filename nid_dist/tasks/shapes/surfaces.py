@@ -10,12 +10,12 @@ Everything is linear in the code, so this is one robust fit. What f is on and of
   of the dictionary, learned from its training shapes, decides.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from nid_dist.code import Code
 from nid_dist.coding.solvers.irls import RobustSolution
@@ -24,8 +24,9 @@ from nid_dist.device import Stopwatch, to_device
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.shapes.config import ShapesSection
+from nid_dist.tasks.shapes.kriging import Oriented, folds, krige
 from nid_dist.tasks.shapes.mesh import Mesh
-from nid_dist.tasks.shapes.meshing import extract_surface
+from nid_dist.tasks.shapes.meshing import extract_surface, supported
 from nid_dist.tasks.shapes.point_clouds import Cloud
 
 Points = Float[np.ndarray, "P 3"]
@@ -36,8 +37,13 @@ _CARVE = 48  # cells along the box in which the outside is followed
 _LEAST = 0.05  # in box units; nearer than this, and than the spacing, the distance to the cloud is not believed
 _HOLE = 2.0  # times the spacing: the radius of holes that random points leave in a surface, at most
 _NEIGHBOURS = 8
-_WITHIN = 0.6  # of the points
 _ENOUGH = 200  # points; of fewer, those of a thin leg are as lonely as outliers
+_FEWEST = 8  # points that are believed, at least
+_TREND = 1000  # points that the dictionary is fitted to: more say no more of what it can represent
+_TRIED = 2000  # points that choices are made on
+_MANY = 50_000  # points; of more, those of a cell are taken together
+_THINNED = 256  # cells along the cube, in which they are
+_SHORTEST, _LONGEST = 1e-3, 0.5  # spacing, in box units
 _COMPANY, _ALONE = 4, 2.5  # neighbours; times the median of their distance, beyond which a point is left out
 _INDEPENDENT = (
     300  # points; of more, neighbours share what a dictionary cannot represent of them, and count together so
@@ -56,6 +62,15 @@ class FitOptions:
 
 
 @dataclass(frozen=True)
+class CloudSolution(RobustSolution):
+    """A cloud's code, and how far the dictionary has a part in it."""
+
+    trusted: bool = True  # False: the points left out were met better without the dictionary; its part is 0
+    roughness: float = 0.0  # of the detail, as chosen
+    equations: float = 0.0  # relative residual of the equations for the detail
+
+
+@dataclass(frozen=True)
 class Measured:
     """What a cloud says of f."""
 
@@ -64,26 +79,58 @@ class Measured:
     weights: Float[np.ndarray, "P"]
 
 
-def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> RobustSolution:
-    """Fit the code of a shape to points of its surface, which lie in the cube.
+def fit_cloud(model: Model, cloud: Cloud, options: FitOptions | None = None) -> CloudSolution:
+    """Fit the code of a shape to points of its surface, which lie in the cube, and the detail that it leaves over.
 
     Returns:
-        The code, of at most k coefficients; the mean square of f on the points that were believed; the weights of all
-        points after the robust fit, in [0, 1]: small for outliers.
+        The code, of at most k coefficients, with detail; the mean square of f on the points that were believed; the
+        weights of all points after the dictionary's robust fit, in [0, 1]: small for outliers.
     """
     options = options or FitOptions()
     watch = Stopwatch(model.device)
-    believed = ~_alone(cloud.points)
-    normals = None if cloud.normals is None else cloud.normals[believed]
-    weights = np.zeros(len(cloud.points))
-    code, weights[believed] = _fit(model, Cloud(cloud.points[believed], normals), options)
-    # f cannot dip far enough between the sides of what is thin, and is positive there on points that should have 0: the
-    # surface is put where the greater part of the points lies inside or on it.
-    values = evaluate_code(model, code, cloud.points[believed])
-    level = float(np.quantile(values, _WITHIN))
-    code = replace(code, bias=code.bias - level)
-    residual = torch.tensor([np.square(values - level).mean()], dtype=torch.float32)
-    return RobustSolution(code, residual, weights=torch.from_numpy(weights)[None], seconds=watch.seconds())
+    thinned, cell, counts = thin(cloud)
+    believed = ~_alone(thinned.points)
+    if believed.sum() < _FEWEST:
+        believed[:] = True
+    known = _some(thinned, believed)
+    order = np.random.default_rng(options.seed).permutation(len(known.points))
+    few, tried = order[:_TREND], order[:_TRIED]
+    kept = folds(len(tried))
+    code, trust = _fit(model, _some(known, few), options)
+    without, _ = _fit(model, _some(known, tried[kept][:_TREND]), options)
+    counts = counts[believed]
+    whole = _oriented(model, known, counts, options)
+    found = krige(model, code, without, kept, _oriented(model, _some(known, tried), counts[tried], options), whole)
+    weights = believed.astype(float)
+    weights[np.flatnonzero(believed)[few]] = trust
+    residual = np.square(evaluate_code(model, found.code, known.points)).mean()
+    return CloudSolution(
+        found.code,
+        torch.tensor([residual], dtype=torch.float32),
+        weights=torch.from_numpy(weights[cell])[None],
+        seconds=watch.seconds(),
+        trusted=found.trusted,
+        roughness=found.roughness,
+        equations=found.residual,
+    )
+
+
+def _oriented(model: Model, cloud: Cloud, counts: Float[np.ndarray, "P"], options: FitOptions) -> Oriented:
+    """What a cloud says of f itself, its mirror image left out."""
+    truncation = model.config.signals_of(ShapesSection).truncation
+    off = _off_surface(cloud, cloud, truncation, options.seed)
+
+    def moved(values: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(values).float().to(model.device)
+
+    gradients = None if cloud.normals is None else moved(cloud.normals / truncation)
+    return Oriented(
+        moved(cloud.points), gradients, moved(counts), moved(off.coords), moved(off.values), _spacing(cloud.points)
+    )
+
+
+def _some(cloud: Cloud, which: np.ndarray) -> Cloud:
+    return Cloud(cloud.points[which], None if cloud.normals is None else cloud.normals[which])
 
 
 def _fit(model: Model, cloud: Cloud, options: FitOptions) -> tuple[Code, Float[np.ndarray, "P"]]:
@@ -123,12 +170,8 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: C
     """
     from scipy.spatial import cKDTree
 
-    generator = np.random.default_rng(options.seed)
     known = cloud if known is None else known
     points, tree = cloud.points, cKDTree(known.points)
-    near = tree.query(points, k=min(_NEIGHBOURS + 1, len(known.points)))[0].reshape(len(points), -1)
-    spacing = float(np.median(near[:, -1])) / np.sqrt(_NEIGHBOURS / np.pi) if near.shape[1] > 1 else 0.1
-    clear = max(spacing, _LEAST)
     coords, values, weights = [points], [np.zeros(len(points))], [np.ones(len(points))]
     if cloud.normals is not None:
         for step in _STEPS:
@@ -140,6 +183,23 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: C
                 coords.append(there[kept])
                 values.append(np.full(int(kept.sum()), side * step / truncation))
                 weights.append(np.ones(int(kept.sum())))
+    off = _off_surface(cloud, known, truncation, options.seed)
+    coords.append(off.coords)
+    values.append(off.values)
+    weights.append(np.full(len(off.coords), options.off_weight * sum(map(len, weights)) / max(len(off.coords), 1)))
+    counted = min(1.0, _INDEPENDENT / len(points))
+    return Measured(np.concatenate(coords), np.concatenate(values), counted * np.concatenate(weights))
+
+
+def _off_surface(cloud: Cloud, known: Cloud, truncation: float, seed: int) -> Measured:
+    """f at points of the cube and around the cloud, as far as it follows from the known points."""
+    from scipy.spatial import cKDTree
+
+    generator = np.random.default_rng(seed)
+    points, tree = cloud.points, cKDTree(known.points)
+    near = tree.query(points, k=min(_NEIGHBOURS + 1, len(known.points)))[0].reshape(len(points), -1)
+    spacing = float(np.median(near[:, -1])) / np.sqrt(_NEIGHBOURS / np.pi) if near.shape[1] > 1 else 0.1
+    clear = max(spacing, _LEAST)
     off = generator.uniform(-1, 1, (_OFF, 3))
     around = points[generator.integers(len(points), size=_OFF)] + 2 * clear * generator.normal(size=(_OFF, 3))
     off = np.concatenate([off, np.clip(around, -1, 1)])
@@ -147,11 +207,45 @@ def measure_cloud(cloud: Cloud, truncation: float, options: FitOptions, known: C
     outside, sure = _signs(known, off, spacing)
     kept = sure & (length > clear)
     off, sign, length = off[kept], np.where(outside[kept], 1.0, -1.0), length[kept]
-    coords.append(off)
-    values.append(sign * np.minimum(length / truncation, 1))
-    weights.append(np.full(len(off), options.off_weight * sum(map(len, weights)) / max(len(off), 1)))
-    counted = min(1.0, _INDEPENDENT / len(points))
-    return Measured(np.concatenate(coords), np.concatenate(values), counted * np.concatenate(weights))
+    return Measured(off, sign * np.minimum(length / truncation, 1), np.ones(len(off)))
+
+
+def _spacing(points: Points) -> float:
+    """Between points of a surface, about."""
+    from scipy.spatial import cKDTree
+
+    neighbours = min(_NEIGHBOURS, len(points) - 1)
+    if neighbours < 1:
+        return _LONGEST
+    distance = np.median(cKDTree(points).query(points, k=neighbours + 1)[0][:, -1])
+    return float(np.clip(distance / np.sqrt(neighbours / np.pi), _SHORTEST, _LONGEST))
+
+
+def thin(cloud: Cloud) -> tuple[Cloud, Int[np.ndarray, "P"], Float[np.ndarray, "C"]]:
+    """One point for all of a small cell that look the same way, where there are very many: at their mean.
+
+    Returns:
+        The cloud of these, which of them each point went into, and of how many each is the mean.
+    """
+    count = len(cloud.points)
+    if count <= _MANY:
+        return cloud, np.arange(count), np.ones(count)
+    cell = np.floor((np.clip(cloud.points, -1, 1) + 1) / 2 * (_THINNED - 1)).astype(np.int64)
+    key = (cell[:, 0] * _THINNED + cell[:, 1]) * _THINNED + cell[:, 2]
+    if cloud.normals is not None:
+        # The two sides of something thin stay apart.
+        axis = np.abs(cloud.normals).argmax(1)
+        key = 6 * key + 2 * axis + (cloud.normals[np.arange(count), axis] > 0)
+    _, where, counts = np.unique(key, return_inverse=True, return_counts=True)
+
+    def means(values: np.ndarray) -> np.ndarray:
+        return np.stack([np.bincount(where, values[:, axis]) for axis in range(3)], 1) / counts[:, None]
+
+    normals = None
+    if cloud.normals is not None:
+        normals = means(cloud.normals)
+        normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    return Cloud(means(cloud.points), normals), where, counts.astype(float)
 
 
 def _alone(points: Points) -> Bool[np.ndarray, "P"]:
@@ -208,10 +302,14 @@ def _carved(cloud: Cloud, spacing: float) -> Bool[np.ndarray, "c c c"]:
     return reached
 
 
-def mesh_code(model: Model, code: Code, side: int) -> Mesh | None:
-    """The surface of one shape's code in the cube, `side` cells along it; None where f has no zero level."""
+def mesh_code(model: Model, code: Code, side: int, cloud: Cloud | None = None) -> Mesh | None:
+    """The surface of one shape's code in the cube, `side` cells along it; None where f has no zero level.
+
+    With the cloud, pieces of the surface that none of its points support are left out.
+    """
     slope = 1 / model.config.signals_of(ShapesSection).truncation
-    return extract_surface(lambda points: evaluate_code(model, code, points), side, slope, model.device)
+    mesh = extract_surface(lambda points: evaluate_code(model, code, points), side, slope, model.device)
+    return mesh if mesh is None or cloud is None else supported(mesh, cloud.points)
 
 
 def evaluate_code(model: Model, code: Code, points: Points) -> Float[np.ndarray, "P"]:

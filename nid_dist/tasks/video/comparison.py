@@ -35,7 +35,6 @@ from nid_dist.tasks.comparison import (
     Trial,
 )
 from nid_dist.tasks.video.decomposition.decompose import Decomposition
-from nid_dist.tasks.video.decomposition.foreground import foreground_mask
 from nid_dist.tasks.video.decomposition.held_out import HeldOutPSNR
 from nid_dist.tasks.video.separations import (
     Frames,
@@ -163,7 +162,7 @@ def _by_dictionary(request: Request, named: Trained, _: Frames, __: float | None
         for place, moment in enumerate(found.at_frames()):
             pictures.append(moment.background.clip(0, 1))
             left_out.add(place, moment)
-        return Separation(np.stack(pictures), found.background.noise, found.bytes, left_out.figures())
+        return Separation(np.stack(pictures), found.background.noise, found.bytes, left_out.figures(), found.noise_at)
 
     seconds = _training_seconds(folder) + more["seconds"]
     return Reconstruction(separation, {"seconds": seconds, "memory_bytes": max(memory, more["memory_bytes"])})
@@ -200,7 +199,7 @@ def _show(_: Subject, found: Separation, frames: Frames, truth: Clip | None, row
     for place in _places(frames):
         behind = found.background[place]
         caption = f"{psnr(behind, truth.background[place]):.2f} dB" if truth is not None else ""
-        mask = _as_picture(foreground_mask(frames[place] - behind, found.noise))
+        mask = _as_picture(found.mask(place, frames[place]))
         cells[f"frame {place}"] = {
             f"{row['method']}, background": (behind, caption),
             f"{row['method']}, mask": (mask, ""),

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.measuring import peak_bytes, timed
@@ -30,6 +30,14 @@ class Separation:
     noise: float  # standard deviation of what it leaves over where nothing moves
     bytes: int  # of what it stores of the background
     left_out: dict[str, float] = field(default_factory=dict)  # PSNR on what it was not shown, where there is such
+    pixels: Callable[[int], Float32[np.ndarray, "H W"]] | None = (
+        None  # the noise of a frame's pixels, where it is known
+    )
+
+    def mask(self, place: int, frame: Float32[np.ndarray, "H W d"]) -> Bool[np.ndarray, "H W"]:
+        """What is in front of the background of a frame, by the noise that was found."""
+        noise = self.noise if self.pixels is None else self.pixels(place)
+        return foreground_mask(frame - self.background[place], noise)
 
 
 def figures(found: Separation, frames: Frames, truth: Clip | None) -> Row:
@@ -41,7 +49,7 @@ def figures(found: Separation, frames: Frames, truth: Clip | None) -> Row:
         pictures = zip(found.background, truth.background, strict=True)
         row["background_ssim"] = float(np.mean([ssim(estimate, target) for estimate, target in pictures]))
         best = best_detection(zip(deviation(left_over), truth.foreground, strict=True))
-        masks = [foreground_mask(each, found.noise) for each in left_over]
+        masks = [found.mask(place, frame) for place, frame in enumerate(frames)]
         fixed = detection(zip(masks, truth.foreground, strict=True), found.noise)
         row |= {"f_measure": best.f_measure, "threshold": best.threshold, "f_measure_by_rule": fixed.f_measure}
         row |= {"precision": fixed.precision, "recall": fixed.recall}

@@ -44,3 +44,15 @@ def test_of_two_colours_at_most_one_is_paint() -> None:
     halves = np.zeros((20, 20, 3), np.float32)
     halves[:, :10] = 1
     assert find_paint(halves).mean() == 0.5
+
+
+def test_smoothed_writing_is_found_with_its_edges() -> None:
+    clean = _landscape()
+    hard = np.zeros((256, 288), np.float32)
+    for first in (22, 101, 183):  # bars five pixels wide, mixed at their edges
+        hard[first : first + 21, 13:270] = hard[20:240, first : first + 22] = 1
+    opacity = hard.reshape(64, 4, 72, 4).mean((1, 3))[..., None]
+    found = find_paint(clean + opacity * (np.array([0.1, 0, 0.9], np.float32) - clean))
+    mixed, free = (opacity[..., 0] > 0.2) & (opacity[..., 0] < 1), opacity[..., 0] == 0
+    assert mixed.any() and found[opacity[..., 0] == 1].all()
+    assert found[mixed].mean() > 0.9 and found[free].mean() < 0.05

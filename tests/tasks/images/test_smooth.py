@@ -7,7 +7,7 @@ import torch
 from nid_dist.tasks.images.smooth import smooth
 
 
-@pytest.mark.parametrize("screening", [3e-4, 0.1])
+@pytest.mark.parametrize("screening", [1e-3, 0.1])
 def test_it_solves_the_dense_equations(screening: float) -> None:
     draws = np.random.default_rng(0)
     image, known = draws.random((7, 6, 2)), draws.random((7, 6)) < 0.5

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Float32, Int
 
 from nid_dist.code import Code
 from nid_dist.coordinate_grid import coordinate_grid
+from nid_dist.detail.detail import Detail
 from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.progress import phase
@@ -43,8 +44,20 @@ class Scene:
     frames: list[int]  # numbers in the video, ascending
     fitted: list[int]  # those of them that were looked at
     background: Background  # of the fitted ones
-    detail: Float32[np.ndarray, "H W d"]  # what belongs to it and is finer than f resolves; zeros at most pixels
+    splines: Detail  # what belongs to it and is finer than f resolves, one a pixel; zeros at most of them
+    noise: Float32[np.ndarray, "H W"]  # standard deviation of each pixel where nothing moves
     timeline: Timeline
+
+    @property
+    def detail(self) -> Float32[np.ndarray, "H W d"]:
+        """What the splines say at the frames' pixels."""
+        return self.splines.values[0].unflatten(0, self.splines.grids[0].shape).cpu().numpy()
+
+    def detail_at(self, rows: int, columns: int) -> Float32[np.ndarray, "H W d"]:
+        """The same on a grid of any size, continued by its edge."""
+        device, last = self.splines.values.device, 1 - 1 / torch.tensor(self.splines.grids[0].shape)
+        coords = coordinate_grid((rows, columns)).clamp(-last, last).to(device)
+        return self.splines(coords)[0].unflatten(0, (rows, columns)).cpu().numpy()
 
 
 class Decomposition:
@@ -75,6 +88,9 @@ class Decomposition:
             taken += experts
             own = Light(light.gains[fitted], light.offsets[fitted])
             self.scenes.append(self._scene(frames, fitted, experts, own, ROUNDS if rounds is None else rounds))
+        self._scene_at = np.zeros(len(task.video.times), int)
+        for number, scene in enumerate(self.scenes):
+            self._scene_at[scene.frames] = number
         self._details: dict[tuple[int, int], Float32[np.ndarray, "S H W d"]] = {}
         self.background = self._together()
         """Of all fitted frames, at their own light; its coefficients are those of the experts of all scenes."""
@@ -84,9 +100,8 @@ class Decomposition:
         background = refine(model, task, experts, fitted, rounds)
         found = still_detail(model, task, background, fitted)
         background = replace(background, noise=found.noise)
-        detail = found.values.unflatten(0, (model.grid_shape[0], model.grid_shape[1])).cpu().numpy()
         timeline = Timeline(model, background, times[fitted], (float(times[0]), float(times[-1])), light)
-        return Scene(frames, fitted, background, detail, timeline)
+        return Scene(frames, fitted, background, found.splines, found.noise_of_pixels.cpu().numpy(), timeline)
 
     def _together(self) -> Background:
         experts = [expert for scene in self.scenes for expert in scene.background.experts]
@@ -141,7 +156,7 @@ class Decomposition:
         rows, columns = atoms.shape[1:3]
         smooth = torch.einsum("tj,jhwd->thwd", values, atoms) + bias[:, None, None]
         if (rows, columns) not in self._details:
-            self._details[rows, columns] = np.stack([resized(scene.detail, rows, columns) for scene in self.scenes])
+            self._details[rows, columns] = np.stack([scene.detail_at(rows, columns) for scene in self.scenes])
         pictures: Float32[np.ndarray, "M H W d"] = smooth.cpu().numpy()
         for picture, gain, scene in zip(pictures, gains, scenes, strict=True):
             picture += gain * self._details[rows, columns][scene]
@@ -151,12 +166,8 @@ class Decomposition:
         self, times: Sequence[float]
     ) -> tuple[Float[torch.Tensor, "M J"], Float[torch.Tensor, "M d"], Float32[np.ndarray, "M"], Int[np.ndarray, "M"]]:
         """Coefficients of all scenes' experts and biases, at the light of times; gains; the nearest frames' scenes."""
-        all_times = self.task.video.times
-        nearest = np.abs(all_times[None] - np.asarray(times)[:, None]).argmin(1)
-        scene_at = np.zeros(len(all_times), int)
-        for number, scene in enumerate(self.scenes):
-            scene_at[scene.frames] = number
-        scenes = scene_at[nearest]
+        nearest = np.abs(self.task.video.times[None] - np.asarray(times)[:, None]).argmin(1)
+        scenes = self._scene_at[nearest]
         starts = np.cumsum([0, *(len(scene.background.experts) for scene in self.scenes)])
         device, gains = self.model.device, np.ones(len(times), np.float32)
         values = torch.zeros(len(times), int(starts[-1]), device=device)
@@ -170,6 +181,10 @@ class Decomposition:
             bias[rows] = code.bias
             gains[own] = scene.timeline.gains(moments)
         return values, bias, gains, scenes
+
+    def noise_at(self, frame: int) -> Float32[np.ndarray, "H W"]:
+        """Standard deviation of each pixel where nothing moves, in the scene of a frame."""
+        return self.scenes[self._scene_at[frame]].noise
 
     def atoms(self, size: tuple[int, int]) -> Float[torch.Tensor, "J H W d"]:
         """The atoms of `background.experts` on a grid of any size (rows, columns), evaluated once for all moments."""
@@ -202,7 +217,7 @@ class Decomposition:
             return Moment(time, None, background, np.zeros_like(background), np.zeros((rows, columns), bool))
         frame = video.read([index])[0]
         left_over = frame - behind
-        mask = foreground_mask(left_over, self.background.noise)
+        mask = foreground_mask(left_over, self.noise_at(index))
         if (rows, columns) != frame.shape[:2]:
             frame, left_over = resized(frame, rows, columns), resized(left_over, rows, columns)
             mask = resized(mask[..., None].astype(np.float32), rows, columns)[..., 0] > 0.5

@@ -17,8 +17,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from scipy.ndimage import uniform_filter
 from torch import Tensor
+from torch.nn.functional import avg_pool2d
 
 from nid_dist.coding.solvers.irls import robust_weights
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.splines import SplineGrid
 from nid_dist.model import Model
 from nid_dist.progress import phase
 from nid_dist.tasks.video.decomposition.components import frame_chunks
@@ -41,19 +44,23 @@ _PART = 2**14  # pixels whose frames are compared at a time
 _TURNS = 3  # of the mean and its weights
 _AROUND = 5  # pixels along each side, over which the energy of details is taken
 _ALONE = 9.0  # times the energy of its doubt: a detail that needs no others beside it
+_WATCHED = 128  # frames that tell the noise of each pixel, at most
+_LOUDEST = 4.0  # times the scene's noise, that a pixel may have
+_GROWING = 8  # rounds, in each of which it grows up to twofold
 _BEYOND = 3.0  # standard deviations beyond that of doubt the energy around has to be
 
 
 @dataclass(frozen=True)
-class Detail:
+class StillDetail:
     """Of a scene."""
 
-    values: Float[Tensor, "C d"]  # to add to f; zeros where f says what there is, and where no frame shows a pixel
+    splines: Detail  # to add to f, linear, one a pixel; zeros where f says what there is, and where no frame shows it
     noise: float  # standard deviation of what is left over then where nothing moves, in the frames' units
+    noise_of_pixels: Float[Tensor, "H W"]  # the same of each pixel, which is not below that
 
 
 @torch.no_grad()
-def still_detail(model: Model, task: VideoTask, background: Background, frames: Sequence[int]) -> Detail:
+def still_detail(model: Model, task: VideoTask, background: Background, frames: Sequence[int]) -> StillDetail:
     """The constants of all pixels of a scene, of whose fitted frames each enters through sums at each pixel.
 
     So memory does not depend on the video's length. The model has the heads that `refine` has fitted.
@@ -85,7 +92,47 @@ def still_detail(model: Model, task: VideoTask, background: Background, frames: 
         centre = torch.where(weight[:, None] > 0, total / weight.clamp_min(1e-6)[:, None], centre)
         doubt = noise**2 * square / weight.square().clamp_min(1e-12)
     centre = torch.where((seen.sum(0) > 0)[:, None], centre, 0)
-    return Detail(centre * _shrinkage(centre, doubt, model.grid_shape)[:, None], noise)
+    values = centre * _shrinkage(centre, doubt, model.grid_shape)[:, None]
+    splines = Detail((SplineGrid.on_pixels(model.grid_shape),), values[None])
+    return StillDetail(splines, noise, _noise_of_pixels(left_over, values, noise, model.grid_shape))
+
+
+def _noise_of_pixels(
+    left_over: "_LeftOver", still: Float[Tensor, "C d"], noise: float, grid: Sequence[int]
+) -> Float[Tensor, "H W"]:
+    """The noise that each pixel has, as its surroundings have it, too: the scene's, or as much more as its frames show.
+
+    Compression leaves more of it at edges than on walls, and a mask that one level decides flickers there. It grows
+    from the scene's noise by what is not foreground at the level that has been reached, above the background and below
+    it apart: noise lies on both sides, and what rests for half of the time on one. The quieter side counts.
+    """
+    most = min(_WATCHED, _BYTES // (2 * still.numel()))
+    count = max(1, min(most // left_over.in_a_row, left_over.rows))
+    places = torch.linspace(0, left_over.rows - 1, count).round().long().unique().tolist()
+    parts = [
+        torch.where(kept[..., None], rest - still, float("inf")).flatten(0, 1).half()
+        for rest, kept, _ in left_over.chunks(places, "noise of pixels")
+    ]
+    found = list[Tensor]()
+    for part in torch.cat(parts).split(_PART, 1):
+        values, own = part.float(), still.new_full((part.shape[1],), noise)
+        sizes = _size(values)
+        for _ in range(_GROWING):
+            near = (sizes <= THRESHOLD * own)[..., None]
+            above, below = (_mean_square(values, near & side) for side in (values > 0, values <= 0))
+            least = torch.minimum(above, below).nan_to_num(posinf=noise**2)
+            own = least.mean(1).sqrt().clamp(noise, _LOUDEST * noise)
+        found.append(own)
+    around = avg_pool2d(
+        torch.cat(found).unflatten(0, tuple(grid))[None], _AROUND, 1, _AROUND // 2, count_include_pad=False
+    )
+    return around[0]
+
+
+def _mean_square(values: Float[Tensor, "K C d"], chosen: Bool[Tensor, "K C d"]) -> Float[Tensor, "C d"]:
+    """Over those of the frames that are chosen; infinite where they are less than two."""
+    count = chosen.sum(0)
+    return torch.where(count > 1, torch.where(chosen, values, 0).square().sum(0) / count.clamp_min(1), float("inf"))
 
 
 class _LeftOver:
@@ -95,15 +142,15 @@ class _LeftOver:
         self._task, self._code, self._device, self._frames = task, background.code, model.device, frames
         self._atoms = atoms_of(model, background.experts, model.coords)
 
-        self._in_a_row = max(1, min(_IN_A_ROW, len(frames) // _BINS))
-        self.rows = len(frames) // self._in_a_row
+        self.in_a_row = max(1, min(_IN_A_ROW, len(frames) // _BINS))
+        self.rows = len(frames) // self.in_a_row
         """Numbers of rows of frames; the last one may have more than the others, of which some have no say."""
 
     def chunks(
         self, rows: Sequence[int], name: str
     ) -> Iterator[tuple[Float[Tensor, "R r C d"], Bool[Tensor, "R r C"], Float[Tensor, "R C d"]]]:
         """Frames less f, some rows at a time, which pixels are known, and the median of each row."""
-        task, count = self._task, self._in_a_row
+        task, count = self._task, self.in_a_row
         with phase(name, len(rows) * count, "frames") as progress:
             for part in frame_chunks(task, rows, self._device, _FLOATS // count):
                 places = [row * count + each for row in part for each in range(count)]
@@ -139,6 +186,8 @@ def _first_look(left_over: _LeftOver, model: Model) -> tuple[Float[Tensor, "C d"
     # The median is one of the rows, or between two: what they are off by is less than their noise.
     spread = noise_level(float(torch.cat(deviations).nanmedian()), channels) / (1 - 1 / max(2, len(looks))) ** 0.5
     noise = noise_level(float(torch.cat(spreads).nanmedian()) / 2**0.5, channels) if spreads else spread
+    # A video codec copies what hardly changes: what it is off by stays, and frames in a row do not tell.
+    noise = max(noise, spread)
     limit = THRESHOLD * max(spread, 1e-6)
     found = []
     for part, _ in _split(looks, middle):

@@ -15,12 +15,14 @@ def deviation(left_over: Float[np.ndarray, "*T H W d"]) -> Float[np.ndarray, "*T
     return np.sqrt(np.square(left_over).mean(-1))
 
 
-def foreground_mask(left_over: Float[np.ndarray, "H W d"], noise: float) -> Bool[np.ndarray, "H W"]:
+def foreground_mask(
+    left_over: Float[np.ndarray, "H W d"], noise: float | Float[np.ndarray, "H W"]
+) -> Bool[np.ndarray, "H W"]:
     """Where something is in front of the background, in a frame less its background.
 
-    `noise` is the standard deviation of a channel where nothing moves. Pixels whose deviation is beyond the threshold
-    count, except those that stand alone, and the gaps between them: of the 3 x 3 pixels around it, 3 must be beyond
-    for one that is, and 6 for one that is not.
+    `noise` is the standard deviation of a channel where nothing moves, of all pixels or of each. Pixels whose deviation
+    is beyond the threshold count, except those that stand alone, and the gaps between them: of the 3 x 3 pixels around
+    it, 3 must be beyond for one that is, and 6 for one that is not.
     """
     beyond = deviation(left_over) > THRESHOLD * noise
     votes = 9 * uniform_filter(beyond.astype(np.float32), 3, mode="nearest")

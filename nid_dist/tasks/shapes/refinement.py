@@ -1,0 +1,229 @@
+"""What a cloud says beyond the dictionary: values and normals of f, met by splines on grids that are finer around it.
+
+On each grid in turn, the coefficients of its splines minimise, of all of the detail d so far,
+
+    sum_i w_i (d(x_i) - y_i)^2 + sum_i v_i |grad d(x_i) - g_i|^2 + roughness * integral |Hessian of d|^2,
+
+as smooth signed distances (Calakli and Taubin 2011) do of f itself. The coarsest grid fills the cube; a finer one has
+splines only within a few cells of the points, outside which d stays what the coarser ones make of it. So the unknowns
+grow with the surface and not with the volume. Each problem starts from the coarser grids' solution and is sparse:
+conjugate gradients need a few dozen steps.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from nid_dist.detail.detail import Detail
+from nid_dist.detail.sparse import SparseRows
+from nid_dist.detail.splines import SplineGrid
+
+_REACH = 2  # cells about one with a point, in which a finer grid has splines
+_TOLERANCE, _ITERATIONS = 3e-3, 80
+# The integral of the squared second derivatives as a quadratic form in the values at nodes: the differences
+# (1, -2, 1) along an axis, and (1, -1, -1, 1) in a plane, twice. Rows of it, from node to node.
+_STENCIL = {
+    (0, 0, 0): 3 * 6 + 3 * 2 * 4,
+    **{tuple(s * (axis == a) for a in range(3)): -4 - 2 * 2 * 2 for axis in range(3) for s in (-1, 1)},
+    **{tuple(2 * s * (axis == a) for a in range(3)): 1 for axis in range(3) for s in (-1, 1)},
+    **{
+        tuple(s if a == first else t if a == second else 0 for a in range(3)): 2
+        for first, second in ((0, 1), (0, 2), (1, 2))
+        for s in (-1, 1)
+        for t in (-1, 1)
+    },
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of d: values at points, and gradients at the first of them."""
+
+    coords: Float[Tensor, "N 3"]  # in the cube; about the first P of them the grids are fine
+    values: Float[Tensor, "N"]
+    weights: Float[Tensor, "N"]
+    gradients: Float[Tensor, "P 3"]  # P may be N; where nothing is known of them their weights are 0
+    gradient_weights: Float[Tensor, "P"]
+
+    def rows(self, points: Bool[Tensor, "P"], others: bool = True) -> "Told":
+        """With some of the P points left out; `others`: whether the rest of the coordinates is kept."""
+        count = len(self.gradients)
+        rest = torch.full((len(self.coords) - count,), others, device=points.device)
+        kept = torch.cat([points, rest])
+        return Told(
+            self.coords[kept],
+            self.values[kept],
+            self.weights[kept],
+            self.gradients[points],
+            self.gradient_weights[points],
+        )
+
+
+@dataclass(frozen=True)
+class Refined:
+    """Detail, and how well it was solved for."""
+
+    detail: Detail
+    iterations: int  # of conjugate gradients, on all grids together
+    residual: float  # of the finest grid's equations, relative to their right-hand side
+
+
+@torch.no_grad()
+def refine(told: Told, cells: Sequence[int], roughness: float, start: Detail | None = None) -> Refined:
+    """Solve for the detail on grids of so many cells along the cube, the coarsest first.
+
+    Args:
+        roughness: the weight of the integral, in units of the cube's half side.
+        start: of the coarser grids, which are not solved for again.
+    """
+    grids = [SplineGrid.covering((each,) * 3, 1) for each in cells]
+    values: list[Tensor] = []
+    below = start
+    iterations, residual = 0, 0.0
+    for grid in grids:
+        nodes = _all(grid, told.coords.device) if below is None else _near(grid, told.coords[: len(told.gradients)])
+        found, steps, residual = _solve(grid, nodes, told, roughness, below)
+        iterations += steps
+        known = () if below is None else below.grids
+        values = [] if below is None else [below.values]
+        below = Detail((*known, grid), torch.cat([*values, found[None, :, None]], 1))
+    assert below is not None
+    return Refined(below, iterations, residual)
+
+
+def _all(grid: SplineGrid, device: torch.device) -> Int[Tensor, "n"]:
+    return torch.arange(grid.size, device=device)
+
+
+def _near(grid: SplineGrid, points: Float[Tensor, "P 3"]) -> Int[Tensor, "n"]:
+    """The corners of all cells within reach of one with a point, ascending."""
+    side = grid.shape[0]
+    cell = ((points.double() - grid.start[0]) / grid.step[0]).floor().long().clamp(0, side - 2)
+    place = torch.unique(_flat(cell, side))
+    marked = torch.zeros(grid.shape, dtype=torch.bool, device=points.device)
+    marked.view(-1)[place] = True
+    for axis in range(3):  # along one axis after another: a cube about each
+        marked = _spread(marked, axis, _REACH, _REACH + 1)
+    return marked.view(-1).nonzero()[:, 0]
+
+
+def _spread(marked: Bool[Tensor, "s s s"], axis: int, before: int, after: int) -> Bool[Tensor, "s s s"]:
+    found, side = marked.clone(), marked.shape[axis]
+    for step in range(1, max(before, after) + 1):
+        if step <= after:
+            found.narrow(axis, step, side - step).logical_or_(marked.narrow(axis, 0, side - step))
+        if step <= before:
+            found.narrow(axis, 0, side - step).logical_or_(marked.narrow(axis, step, side - step))
+    return found
+
+
+def _flat(place: Int[Tensor, "... 3"], side: int) -> Int[Tensor, "..."]:
+    return (place[..., 0] * side + place[..., 1]) * side + place[..., 2]
+
+
+def _solve(
+    grid: SplineGrid, nodes: Int[Tensor, "n"], told: Told, roughness: float, below: Detail | None
+) -> tuple[Float[Tensor, "G"], int, float]:
+    """A grid's coefficients, the iterations and the relative residual."""
+    device, count = told.coords.device, len(nodes)
+    number = torch.full((grid.size,), -1, dtype=torch.long, device=device)
+    number[nodes] = torch.arange(count, device=device)
+    rough, base = _roughness(grid, nodes, number, below, told.coords.dtype)
+    scale = roughness / grid.step[0]  # second differences over the step squared, squared, times the step cubed
+    matrix, target, weights = _measured(grid, number, told, below)
+    transposed = SparseRows.of(matrix.column, matrix.row, matrix.value, (count, matrix.shape[0]))
+
+    def system(x: Tensor) -> Tensor:
+        return transposed(weights * matrix(x)) + scale * rough(x)
+
+    right = transposed((weights * target)[None]) - scale * base[None]
+    diagonal = transposed.squared()(weights[None]) + scale * _STENCIL[(0, 0, 0)]
+    x = torch.zeros_like(right)
+    error = right
+    size = float((right.square() / diagonal).sum().sqrt()) + torch.finfo(right.dtype).tiny
+    direction = conditioned = error / diagonal
+    energy = (error * conditioned).sum()
+    steps, relative = 0, 1.0
+    while steps < _ITERATIONS and relative > _TOLERANCE:
+        moved = system(direction)
+        curvature = (direction * moved).sum()
+        if not curvature > 0:
+            break
+        x = x + energy / curvature * direction
+        error = error - energy / curvature * moved
+        conditioned = error / diagonal
+        before, energy = energy, (error * conditioned).sum()
+        direction = conditioned + energy / before * direction
+        steps, relative = steps + 1, float(energy.clamp_min(0).sqrt()) / size
+    found = right.new_zeros(grid.size)
+    found[nodes] = x[0]
+    return found, steps, relative
+
+
+def _measured(
+    grid: SplineGrid, number: Int[Tensor, "G"], told: Told, below: Detail | None
+) -> tuple[SparseRows, Float[Tensor, "R"], Float[Tensor, "R"]]:
+    """The values and derivatives of the grid's splines where they are known, what they should be, and the weights."""
+    points = told.coords[: len(told.gradients)]
+    groups: list[tuple[int | None, Tensor, Tensor, Tensor]] = [(None, told.coords, told.values, told.weights)]
+    groups += [(axis, points, told.gradients[:, axis], told.gradient_weights) for axis in range(3)]
+    rows, columns, values, targets, weights, first = [], [], [], [], [], 0
+    for axis, coords, target, weight in groups:
+        indices, splines = grid.corners(coords, axis)
+        columns.append(number[indices])
+        # What is not within the finer grid's reach was said to the coarser ones.
+        within = (columns[-1] >= 0).all(1) & (weight > 0)
+        columns[-1] = columns[-1][within].flatten()
+        values.append(splines[within].flatten())
+        known = int(within.sum())
+        rows.append(torch.arange(first, first + known, device=coords.device).repeat_interleave(indices.shape[1]))
+        first += known
+        targets.append((target - _of(below, coords, axis))[within])
+        weights.append(weight[within])
+    shape = (first, int(number.max()) + 1)
+    matrix = SparseRows.of(torch.cat(rows), torch.cat(columns), torch.cat(values), shape)
+    return matrix, torch.cat(targets), torch.cat(weights)
+
+
+def _of(below: Detail | None, coords: Float[Tensor, "C 3"], axis: int | None) -> Float[Tensor, "C"]:
+    """The coarser grids' detail, or its derivative along an axis."""
+    found = coords.new_zeros(len(coords))
+    if below is None:
+        return found
+    parts = below.values[0, :, 0].split([grid.size for grid in below.grids])
+    for grid, part in zip(below.grids, parts, strict=True):
+        indices, splines = grid.corners(coords, axis)
+        found += (part[indices] * splines).sum(1)
+    return found
+
+
+def _roughness(
+    grid: SplineGrid, nodes: Int[Tensor, "n"], number: Int[Tensor, "G"], below: Detail | None, dtype: torch.dtype
+) -> tuple[SparseRows, Float[Tensor, "n"]]:
+    """The quadratic form of the roughness at the nodes, and its product with what the coarser grids have there."""
+    side, device = grid.shape[0], nodes.device
+    offsets = torch.tensor(sorted(_STENCIL), device=device)
+    factors = torch.tensor([float(_STENCIL[tuple(each)]) for each in offsets.tolist()], device=device, dtype=dtype)
+    place = torch.stack([nodes // side**2, nodes // side % side, nodes % side], 1)
+    there = place[:, None] + offsets
+    within = ((there >= 0) & (there < side)).all(2)
+    flat = _flat(there.clamp(0, side - 1), side)
+    column = torch.where(within, number[flat], -1)
+    known = column >= 0
+    row = torch.arange(len(nodes), device=device).repeat_interleave(len(offsets))[known.flatten()]
+    value = factors.expand(len(nodes), -1)[known]
+    column = column[known]
+    rough = SparseRows.ordered(row, column, value, (len(nodes), len(nodes)))
+    if below is None:
+        return rough, factors.new_zeros(len(nodes))
+    # Neighbours without splines count too.
+    met = torch.zeros(grid.size, dtype=torch.bool, device=device)
+    met[flat.flatten()] = True
+    others = met.nonzero()[:, 0]
+    at = torch.stack([others // side**2, others // side % side, others % side], 1) * grid.step[0] + grid.start[0]
+    there_below = factors.new_zeros(grid.size)
+    there_below[others] = _of(below, at.to(factors.dtype), None)
+    return rough, (there_below[flat] * factors).sum(1)
