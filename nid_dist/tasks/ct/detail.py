@@ -28,7 +28,7 @@ from nid_dist.model import Model
 from nid_dist.precision import full_precision
 from nid_dist.tasks.ct.classical import image_matrix
 
-VARIATION = 2.0
+VARIATION = 3.0
 """lambda, per unit that neighbours differ by, where nobody says another: as good as the best for most scans."""
 _SMALL = 128  # pixels a side, up to which the grid is twice as fine
 _PIXEL_ERROR = 0.4  # over pixels a side: standard deviation of a line's integral through pixels from that through f

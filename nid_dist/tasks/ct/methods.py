@@ -29,7 +29,7 @@ Sinogram = Float[np.ndarray, "M"]
 
 _MODEL_ERRORS = (0.001, 0.0015, 0.0025, 0.004, 0.006, 0.01, 0.016)  # besides, for the prior, as the scan says: 0
 _BLOCKS = 16  # of codes under the prior: fewer, and a noise that is tuned finds chance
-_VARIATIONS = (1.0, 2.0, 4.0, 8.0)  # of total variation, beside the prior
+_VARIATIONS = (1.5, 3.0, 6.0, 12.0)  # of total variation, beside the prior
 _COMPONENTS = (20, 45, 90, 180, 360)
 _RIDGES = (1e-4, 1e-3)
 _PENALTIES = (0.003, 0.02)
@@ -87,8 +87,8 @@ def dictionary_methods(model: Model, geometry: Geometry, dose: Dose) -> list[Com
         name: str, hyperparameters: Sequence[float], method: Callable[[float], Method], *, noisy: bool = False
     ) -> ComparedMethod:
         def run(sinogram: Sinogram, hyperparameter: float) -> Slice:
-            if noisy:
-                reconstructor.model_error = hyperparameter or None
+            # Each method anew: none is to inherit what another one's hyperparameter was.
+            reconstructor.model_error = hyperparameter or None if noisy else None
             chosen = method(hyperparameter)
             fits = reconstructor.solve(sinogram[None].astype(np.float32), [chosen])
             found: Slice = reconstructor.render(fits[chosen.label])[0, ..., 0]

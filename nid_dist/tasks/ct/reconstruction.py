@@ -126,6 +126,10 @@ class Reconstructor:
     def _likely_noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
         if self.model_error is not None:
             return self.expected_noise(sinograms)
+        return self._said_noise(sinograms)
+
+    def _said_noise(self, sinograms: Float32[np.ndarray, "T M"]) -> float:
+        """What the scans say of their distance from the prior, whatever `model_error` is; no less than the dose's."""
         self.prepare()
         measured, prior = self._on_device(sinograms)[..., None], self.model.require_prior()
         found = likely_noise(self.model.dictionary, self.measurement, measured, prior)
@@ -177,7 +181,8 @@ class Reconstructor:
         measured, deviation = self._on_device(sinogram[None]), self.deviation_of_lines(sinogram)
         own = float(np.square(deviation, dtype=np.float64).mean())
         usual = math.hypot(MODEL_ERROR if self.model_error is None else self.model_error, math.sqrt(own))
-        noise = max(self._likely_noise(sinogram[None]), usual)
+        # Whatever was said of the model's error: a scan that is unlike the prior must not be forced to look like it.
+        noise = max(self._said_noise(sinogram[None]), usual)
         known = fit_signals(
             model, self.measurement, measured[..., None], [Method("map", method.steps or _BLOCKS, noise=noise)]
         )

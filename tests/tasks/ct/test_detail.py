@@ -93,6 +93,15 @@ def test_it_is_nearer_than_the_prior_alone_and_says_what_is_unlike(model: Model)
     assert abs(image[5:12, 5:12] - 0.9).max() < 0.1
 
 
+def test_no_model_error_makes_a_scan_look_like_the_prior(model: Model) -> None:
+    geometry = Geometry.even(16, 17)
+    lengths = 2 * (1 - geometry.lines[1].square()).clamp_min(0).sqrt().numpy()
+    (fit,) = (
+        Reconstructor(model, geometry, Dose(), 0.001).solve((0.9 * lengths[None]).astype(np.float32), [DETAIL]).values()
+    )
+    assert not fit.code.values.any()
+
+
 def test_bad_measurements_have_bounded_steps(model: Model) -> None:
     geometry = Geometry.even(4, 17)
     contradictory = Geometry(np.zeros(4), 17)  # one view, four times
