@@ -22,7 +22,7 @@ from nid_dist.model import Model
 from nid_dist.tasks.comparison import ComparedMethod, Reconstruction, Subject
 from nid_dist.tasks.ct.classical import Classical
 from nid_dist.tasks.ct.components import Components, Scanned
-from nid_dist.tasks.ct.reconstruction import Reconstructor
+from nid_dist.tasks.ct.reconstruction import Reconstructor, disc_coverage
 
 Slice = Float[np.ndarray, "S S"]
 Sinogram = Float[np.ndarray, "M"]
@@ -67,10 +67,16 @@ def classical_methods(geometry: Geometry, side: int) -> list[ComparedMethod]:
         UserError: for a geometry that scikit-image has no word for.
     """
     known = Classical(geometry, side)
+    # What no line crosses is as free for these as for the dictionary: nobody is to be judged there.
+    disc = disc_coverage(side)[..., 0].numpy()
+
+    def inside(name: str, hyperparameters: Sequence[float], run: Callable[[Sinogram, float], Slice]) -> ComparedMethod:
+        return slice_method(name, hyperparameters, lambda y, chosen: run(y, chosen) * disc, classical=True)
+
     return [
-        slice_method("FBP", [0.0, 1.0], lambda y, hann: known.fbp(y, "hann" if hann else "ramp"), classical=True),
-        slice_method("SART", _SWEEPS, lambda y, sweeps: known.sart(y, int(sweeps)), classical=True),
-        slice_method("TV", _WEIGHTS, known.total_variation, classical=True),
+        inside("FBP", [0.0, 1.0], lambda y, hann: known.fbp(y, "hann" if hann else "ramp")),
+        inside("SART", _SWEEPS, lambda y, sweeps: known.sart(y, int(sweeps))),
+        inside("TV", _WEIGHTS, known.total_variation),
     ]
 
 

@@ -211,7 +211,7 @@ class Reconstructor:
     def render(self, fit: Solution, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:
         """f on a square of pixels of any size, clipped to [0, 1], each times the share of it that lies in the disc."""
         side = side or self.side
-        images: np.ndarray = (self.model.render(fit.code, side, side).cpu().clamp(0, 1) * _covered(side)).numpy()
+        images: np.ndarray = (self.model.render(fit.code, side, side).cpu().clamp(0, 1) * disc_coverage(side)).numpy()
         return images
 
     @torch.no_grad()
@@ -237,7 +237,7 @@ class Reconstructor:
         return spread
 
 
-def _covered(side: int) -> Float[Tensor, "S S 1"]:
+def disc_coverage(side: int) -> Float[Tensor, "S S 1"]:
     """The share of each pixel that the disc covers."""
     fine = (coordinate_grid((_PARTS * side, _PARTS * side)).norm(dim=1) <= 1).float()
     return fine.reshape(side, _PARTS, side, _PARTS).mean((1, 3))[..., None]
