@@ -118,7 +118,7 @@ def test_inpainting(models: dict[str, nid_dist.Model], tmp_path: Path, method: A
     fit.save(tmp_path / "out")
     label = fit.method.label
     assert {path.name for path in (tmp_path / "out").iterdir()} == (
-        {"codes.safetensors", "results.json", "trusted.png", f"{label}.png"}
+        {"codes.safetensors", "detail.safetensors", "results.json", "trusted.png", f"{label}.png"}
         | ({"deviation.png", "deviation.npy"} if fit.deviation is not None else set())
     )
 

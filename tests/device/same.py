@@ -31,15 +31,22 @@ _APART = (
 )
 
 
-def assert_same_folders(one: Path, other: Path) -> None:
+def assert_same_folders(one: Path, other: Path, tolerance: float = EXACT) -> None:
     """The same files with the same figures, arrays, codes and pictures."""
     names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
     assert names == sorted(str(path.relative_to(other)) for path in other.rglob("*") if path.is_file()) and names
     for name in names:
         # A plot against seconds is another every time.
         read = None if Path(name).name.startswith("seconds") else _READERS.get(Path(name).suffix)
-        if read is not None and (one / name).stat().st_size:
-            assert_same(read(one / name), read(other / name), name, 1.01 / 255 if name.endswith(".png") else EXACT)
+        if read is None or not (one / name).stat().st_size:
+            continue
+        if name.endswith(".png"):
+            here, there = read(one / name), read(other / name)
+            assert here.shape == there.shape, name
+            # A grey level of rounding; and where a mesh has a sliver of a face, rounding decides how that is lit.
+            assert (abs(here - there) > 1.01 / 255).mean() < 1e-4, name
+        else:
+            assert_same(read(one / name), read(other / name), name, tolerance)
 
 
 def assert_same(one: Any, other: Any, where: str, tolerance: float = EXACT) -> None:

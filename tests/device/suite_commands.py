@@ -11,18 +11,18 @@ from nid_dist.device import AUTO_VARIABLE
 from tests.cli.test_reconstruct import cloud
 from tests.cli.test_reconstruct_ct import write as write_scan
 from tests.device import simulated  # noqa: F401  # registers the device
-from tests.device.same import assert_same_folders
+from tests.device.same import EXACT, assert_same_folders
 
 Main = Callable[[list[str]], int]
 
 
-def assert_alike(main: Main, folder: Path, *given: str | Path) -> None:
+def assert_alike(main: Main, folder: Path, *given: str | Path, tolerance: float = EXACT) -> None:
     outs = [folder / device for device in ("cpu", "sim")]
     for device, out in zip(("cpu", "sim"), outs, strict=True):
         with pytest.MonkeyPatch.context() as environment:
             environment.setenv(AUTO_VARIABLE, device)
             assert main([*map(str, given), "--out", str(out), "--device", device]) == 0
-    assert_same_folders(*outs)
+    assert_same_folders(*outs, tolerance)
 
 
 @pytest.mark.usefixtures("quick_figures")
@@ -54,7 +54,8 @@ def test_reconstruct_a_surface(chain: Path, tmp_path: Path, normals: bool) -> No
     points, mesh = cloud(chain, 200)
     np.save(tmp_path / "cloud.npy", points if normals else points[:, :3])
     given = ["--dictionary", chain / "run", "--points", tmp_path / "cloud.npy", "--resolution", "16", "--truth", mesh]
-    assert_alike(reconstruct.main, tmp_path, *given, *(["--normals"] if normals else []))
+    # A device adds up in another order, and conjugate gradients go on from what it found.
+    assert_alike(reconstruct.main, tmp_path, *given, *(["--normals"] if normals else []), tolerance=1e-3)
 
 
 def test_decompose(video_run: Path, tmp_path: Path) -> None:
