@@ -51,13 +51,15 @@ class Scene:
     @property
     def detail(self) -> Float32[np.ndarray, "H W d"]:
         """What the splines say at the frames' pixels."""
-        return self.splines.values[0].unflatten(0, self.splines.grids[0].shape).cpu().numpy()
+        found: np.ndarray = self.splines.values[0].unflatten(0, self.splines.grids[0].shape).numpy()
+        return found
 
     def detail_at(self, rows: int, columns: int) -> Float32[np.ndarray, "H W d"]:
         """The same on a grid of any size, continued by its edge."""
-        device, last = self.splines.values.device, 1 - 1 / torch.tensor(self.splines.grids[0].shape)
-        coords = coordinate_grid((rows, columns)).clamp(-last, last).to(device)
-        return self.splines(coords)[0].unflatten(0, (rows, columns)).cpu().numpy()
+        last = 1 - 1 / torch.tensor(self.splines.grids[0].shape)
+        coords = coordinate_grid((rows, columns)).clamp(-last, last)
+        found: np.ndarray = self.splines(coords)[0].unflatten(0, (rows, columns)).numpy()
+        return found
 
 
 class Decomposition:
@@ -101,7 +103,9 @@ class Decomposition:
         found = still_detail(model, task, background, fitted)
         background = replace(background, noise=found.noise)
         timeline = Timeline(model, background, times[fitted], (float(times[0]), float(times[-1])), light)
-        return Scene(frames, fitted, background, found.splines, found.noise_of_pixels.cpu().numpy(), timeline)
+        # Pictures are put together on the CPU, where the splines stay: they are fetched once and not for every size.
+        splines, noise = found.splines.to("cpu"), found.noise_of_pixels.cpu().numpy()
+        return Scene(frames, fitted, background, splines, noise, timeline)
 
     def _together(self) -> Background:
         experts = [expert for scene in self.scenes for expert in scene.background.experts]
