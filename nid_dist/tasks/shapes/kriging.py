@@ -144,12 +144,13 @@ def _slope(detail: Detail, coords: Float[Tensor, "C 3"], axis: int) -> Float[Ten
 def leftover(model: Model, code: Code, told: Told) -> Told:
     """What the dictionary's part of a code leaves of values and gradients."""
     count, at_once = len(told.gradients), 2**14
+    varies = bool(code.values.any())
     values, gradients = [], []
     for first in range(0, len(told.coords), at_once):
         coords = told.coords[first : first + at_once].detach().requires_grad_(True)
         with torch.enable_grad():
             found = model.dictionary(code, coords)[0, :, 0]
-            if first < count and bool(code.values.any()):
+            if first < count and varies:
                 gradients.append(torch.autograd.grad(found.sum(), coords)[0])
             else:
                 gradients.append(torch.zeros_like(coords))

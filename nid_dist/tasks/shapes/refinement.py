@@ -23,6 +23,7 @@ from nid_dist.detail.splines import SplineGrid
 
 _REACH = 2  # cells about one with a point, in which a finer grid has splines
 _TOLERANCE, _ITERATIONS = 3e-3, 80
+_ASKED = 4  # iterations from one look at the residual to the next
 # The integral of the squared second derivatives as a quadratic form in the values at nodes: the differences
 # (1, -2, 1) along an axis, and (1, -1, -1, 1) in a plane, twice. Rows of it, from node to node.
 _STENCIL = {
@@ -143,24 +144,26 @@ def _solve(
     diagonal = transposed.squared(weights[None]) + scale * _STENCIL[(0, 0, 0)]
     x = torch.zeros_like(right)
     error = right
-    size = float((right.square() / diagonal).sum().sqrt()) + torch.finfo(right.dtype).tiny
+    tiny = torch.finfo(right.dtype).tiny
+    size = (right.square() / diagonal).sum().sqrt() + tiny
     direction = conditioned = error / diagonal
     energy = (error * conditioned).sum()
-    steps, relative = 0, 1.0
-    while steps < _ITERATIONS and relative > _TOLERANCE:
+    steps = 0
+    for steps in range(1, _ITERATIONS + 1):
         moved = system(direction)
-        curvature = (direction * moved).sum()
-        if not curvature > 0:
-            break
-        x = x + energy / curvature * direction
-        error = error - energy / curvature * moved
+        # Where nothing is left over, neither is there a direction, and x stays.
+        step = energy / (direction * moved).sum().clamp_min(tiny)
+        x = x + step * direction
+        error = error - step * moved
         conditioned = error / diagonal
         before, energy = energy, (error * conditioned).sum()
-        direction = conditioned + energy / before * direction
-        steps, relative = steps + 1, float(energy.clamp_min(0).sqrt()) / size
+        direction = conditioned + energy / before.clamp_min(tiny) * direction
+        # Asked now and then only: a GPU would be waited for.
+        if steps % _ASKED == 0 and bool(energy.clamp_min(0).sqrt() <= _TOLERANCE * size):
+            break
     found = right.new_zeros(grid.size)
     found[nodes] = x[0]
-    return found, steps, relative
+    return found, steps, float(energy.clamp_min(0).sqrt() / size)
 
 
 def _measured(
