@@ -28,6 +28,7 @@ FLOORS = (
         "samples",
         "code",
         "compact.*",
+        "conjugate_gradients",
         "detail.*",
         "merging.*",
         "device",

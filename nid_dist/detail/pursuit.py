@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nid_dist.conjugate_gradients import conjugate_gradients
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.detail.family import AxisFamily, colour_directions
 from nid_dist.detail.selected import SelectedSplines
@@ -26,6 +27,7 @@ _CANDIDATES = 4096  # that are looked at a round
 _FLOATS = 2**24  # correlations at a time
 _ITERATIONS, _TOLERANCE = 30, 1e-3  # of conjugate gradients in a round: the next one begins where it ends
 _LAST_ITERATIONS, _LAST_TOLERANCE = 300, 1e-5
+_ASKED = 5  # iterations from one look at the residual to the next
 _NOTHING = 1e-6  # of the picture's range, or of its norm: what is left over then is rounding
 
 
@@ -159,23 +161,17 @@ class _Fit:
 
     def solve(self, iterations: int, tolerance: float) -> float:
         """Fit all coefficients anew, from the present ones on, by conjugate gradients: the equations' residual."""
-        begin = self._adjoint(self.left_over)
-        scale = float(self._adjoint(self.target).norm())
-        if scale == 0:
-            return 0.0
-        rest, change = begin, torch.zeros_like(begin)
-        direction, square = rest, rest.dot(rest)
-        for _ in range(iterations):
-            if float(square) <= (tolerance * scale) ** 2:
-                break
-            shown = self._adjoint(self._picture(direction)) - self._cross.t() @ (self._cross @ direction)
-            step = square / direction.dot(shown).clamp_min(1e-30)
-            change, rest = change + step * direction, rest - step * shown
-            square, before = rest.dot(rest), square
-            direction = rest + square / before * direction
-        self.coefficients = self.coefficients + change
+        size = self._adjoint(self.target).norm()
+
+        def shown(direction: Float[Tensor, "N"]) -> Float[Tensor, "N"]:
+            return self._adjoint(self._picture(direction)) - self._cross.t() @ (self._cross @ direction)
+
+        change = conjugate_gradients(
+            shown, self._adjoint(self.left_over), iterations=iterations, tolerance=tolerance, size=size, asked=_ASKED
+        )
+        self.coefficients = self.coefficients + change.value
         self.left_over = self.target - self._without_trend(self._picture(self.coefficients))
-        return float(self._adjoint(self.left_over).norm()) / scale
+        return float(self._adjoint(self.left_over).norm() / size.clamp_min(1e-30))
 
     def _in_trend(self, members: Int[Tensor, "n 3"]) -> Float[Tensor, "q n"]:
         found = self._cross.new_zeros(len(self._cross), len(members))

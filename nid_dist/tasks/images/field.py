@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from nid_dist.coding.solvers.subspace import Subspace
+from nid_dist.conjugate_gradients import conjugate_gradients
 from nid_dist.data.tiles import tile_samples
 from nid_dist.device import to_device
 from nid_dist.measurements.area import area_means
@@ -135,20 +136,12 @@ def _least(
             total.index_add_(0, some.flatten(), forces.unflatten(1, (-1, channels)).flatten(0, 1))
         return total * free
 
-    field = start.flatten(0, 1).clone()
-    rest = -gradient(field, space.mean.flatten())
-    direction, square = rest, rest.square().sum()
-    target = _TOLERANCE**2 * square
-    for _ in range(_ITERATIONS):
-        turned = gradient(direction, 0.0)
-        step = square / (direction * turned).sum().clamp_min(1e-30)
-        field, rest = field + step * direction, rest - step * turned
-        before, square = square, rest.square().sum()
-        # A GPU is not waited for: it does the few that are left sooner.
-        if field.device.type == "cpu" and bool(square <= target):
-            break
-        direction = rest + square / before * direction
-    return field.unflatten(0, (height, width))
+    field = start.flatten(0, 1)
+    force = -gradient(field, space.mean.flatten())
+    moved = conjugate_gradients(
+        lambda direction: gradient(direction, 0.0), force, iterations=_ITERATIONS, tolerance=_TOLERANCE
+    )
+    return (field + moved.value).unflatten(0, (height, width))
 
 
 def _places(tiling: Tiling) -> Tensor:

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from nid_dist.conjugate_gradients import conjugate_gradients
+
 # Of the field: a plate bends back to it within (1 / screening) ** 0.25 = 5.6 pixels. Chosen on boxes and occluders over
 # photographs and portraits that are for validation.
 _SCREENING = 1e-3
@@ -38,20 +40,10 @@ def smooth(image: Float[Tensor, "H W d"], known: Bool[Tensor, "H W"], screening:
     def gradient(field: Tensor) -> Tensor:
         return (_laplacian(_laplacian(field)) + screening * field) * free
 
-    field = first.clone()
-    rest = screening * first * free - gradient(first)
-    direction, square = rest, rest.square().sum()
-    start = square.clamp_min(1e-30)
-    for _ in range(_ITERATIONS):
-        # A GPU is not waited for: it does the few that are left sooner.
-        if field.device.type == "cpu" and bool(square <= _TOLERANCE**2 * start):
-            break
-        turned = gradient(direction)
-        step = square / (direction * turned).sum().clamp_min(1e-30)
-        field, rest = field + step * direction, rest - step * turned
-        before, square = square, rest.square().sum()
-        direction = rest + square / before.clamp_min(1e-30) * direction
-    return Smoothed(torch.where(known[..., None], image, field.to(image.dtype)), (square / start).sqrt())
+    force = screening * first * free - gradient(first)
+    moved = conjugate_gradients(gradient, force, iterations=_ITERATIONS, tolerance=_TOLERANCE)
+    field = (first + moved.value).to(image.dtype)
+    return Smoothed(torch.where(known[..., None], image, field), moved.residual)
 
 
 def _laplacian(field: Float[Tensor, "H W d"]) -> Float[Tensor, "H W d"]:

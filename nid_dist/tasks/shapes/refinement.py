@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from nid_dist.conjugate_gradients import conjugate_gradients
 from nid_dist.detail.detail import Detail
 from nid_dist.detail.sparse import SparseRows
 from nid_dist.detail.splines import SplineGrid
@@ -142,28 +143,12 @@ def _solve(
 
     right = transposed((weights * target)[None]) - scale * base[None]
     diagonal = transposed.squared(weights[None]) + scale * _STENCIL[(0, 0, 0)]
-    x = torch.zeros_like(right)
-    error = right
-    tiny = torch.finfo(right.dtype).tiny
-    size = (right.square() / diagonal).sum().sqrt() + tiny
-    direction = conditioned = error / diagonal
-    energy = (error * conditioned).sum()
-    steps = 0
-    for steps in range(1, _ITERATIONS + 1):
-        moved = system(direction)
-        # Where nothing is left over, neither is there a direction, and x stays.
-        step = energy / (direction * moved).sum().clamp_min(tiny)
-        x = x + step * direction
-        error = error - step * moved
-        conditioned = error / diagonal
-        before, energy = energy, (error * conditioned).sum()
-        direction = conditioned + energy / before.clamp_min(tiny) * direction
-        # Asked now and then only: a GPU would be waited for.
-        if steps % _ASKED == 0 and bool(energy.clamp_min(0).sqrt() <= _TOLERANCE * size):
-            break
+    solved = conjugate_gradients(
+        system, right, iterations=_ITERATIONS, tolerance=_TOLERANCE, inverse=1 / diagonal, asked=_ASKED
+    )
     found = right.new_zeros(grid.size)
-    found[nodes] = x[0]
-    return found, steps, float(energy.clamp_min(0).sqrt() / size)
+    found[nodes] = solved.value[0]
+    return found, solved.iterations, float(solved.residual)
 
 
 def _measured(
