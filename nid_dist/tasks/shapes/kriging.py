@@ -14,7 +14,7 @@ from torch import Tensor
 from nid_dist.code import Code
 from nid_dist.detail.detail import Detail
 from nid_dist.model import Model
-from nid_dist.tasks.shapes.refinement import Told, refine
+from nid_dist.tasks.shapes.refinement import Told, prepare, refine, solve
 
 _COARSE = (32, 64)  # cells along the cube, of the grids that choices are made on
 _FINEST = 256
@@ -84,10 +84,12 @@ def krige(
     smooth = _SMOOTH * some.spacing**4
     partial = {True: leftover(model, without, told), False: leftover(model, alone(without), told)}
 
+    fitted = {part: rest.rows(mask) for part, rest in partial.items()}
+    levels = list(prepare(fitted[True], _COARSE))  # all choices are made at the same points
+
     def missed(trusted: bool, roughness: float) -> float:
-        rest = partial[trusted]
-        found = refine(rest.rows(mask), _COARSE, roughness).detail
-        return _missed(found, rest.rows(~mask, others=False))
+        found = solve(fitted[trusted], levels, roughness).detail
+        return _missed(found, partial[trusted].rows(~mask, others=False))
 
     errors = {trusted: missed(trusted, smooth) for trusted in (True, False)}
     trusted = errors[False] >= _STEPS_ASIDE * errors[True]

@@ -10,7 +10,7 @@ grow with the surface and not with the volume. Each problem starts from the coar
 conjugate gradients need a few dozen steps.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -73,7 +73,36 @@ class Refined:
     residual: float  # of the finest grid's equations, relative to their right-hand side
 
 
-@torch.no_grad()
+@dataclass(frozen=True)
+class Level:
+    """A grid for some coordinates: what does not depend on the values there, nor on how smooth the detail is to be."""
+
+    grid: SplineGrid
+    nodes: Int[Tensor, "n"]  # where it has splines
+    within: list[Bool[Tensor, "_"]]  # of values, and of derivatives along each axis: those that it reaches
+    weights: Float[Tensor, "R"]  # of these
+    matrix: SparseRows  # from the nodes' coefficients to these
+    transposed: SparseRows
+    rough: SparseRows  # the quadratic form of the roughness at the nodes
+    around: Int[Tensor, "n s"]  # the grid's splines that it joins to each node
+
+
+def prepare(told: Told, cells: Sequence[int], finer: bool = False) -> Iterator[Level]:
+    """The grids of so many cells along the cube, for the coordinates and weights of what is told.
+
+    Args:
+        finer: whether there is a coarser grid already, so that the first, too, has splines near the points only.
+    """
+    for place, each in enumerate(cells):
+        grid = SplineGrid.covering((each,) * 3, 1)
+        near = finer or place > 0
+        nodes = _near(grid, told.coords[: len(told.gradients)]) if near else _all(grid, told.coords.device)
+        number = torch.full((grid.size,), -1, dtype=torch.long, device=nodes.device)
+        number[nodes] = torch.arange(len(nodes), device=nodes.device)
+        matrix, within, weights = _matrix(grid, number, told)
+        yield Level(grid, nodes, within, weights, matrix, matrix.transposed, *_roughness(grid, nodes, number, told))
+
+
 def refine(told: Told, cells: Sequence[int], roughness: float, start: Detail | None = None) -> Refined:
     """Solve for the detail on grids of so many cells along the cube, the coarsest first.
 
@@ -81,17 +110,20 @@ def refine(told: Told, cells: Sequence[int], roughness: float, start: Detail | N
         roughness: the weight of the integral, in units of the cube's half side.
         start: of the coarser grids, which are not solved for again.
     """
-    grids = [SplineGrid.covering((each,) * 3, 1) for each in cells]
-    values: list[Tensor] = []
+    return solve(told, prepare(told, cells, start is not None), roughness, start)
+
+
+@torch.no_grad()
+def solve(told: Told, levels: Iterable[Level], roughness: float, start: Detail | None = None) -> Refined:
+    """As `refine`, on levels that have been prepared for the coordinates and weights told."""
     below = start
     iterations, residual = 0, 0.0
-    for grid in grids:
-        nodes = _all(grid, told.coords.device) if below is None else _near(grid, told.coords[: len(told.gradients)])
-        found, steps, residual = _solve(grid, nodes, told, roughness, below)
+    for level in levels:
+        found, steps, residual = _solve(level, told, roughness, below)
         iterations += steps
         known = () if below is None else below.grids
         values = [] if below is None else [below.values]
-        below = Detail((*known, grid), torch.cat([*values, found[None, :, None]], 1))
+        below = Detail((*known, level.grid), torch.cat([*values, found[None, :, None]], 1))
     assert below is not None
     return Refined(below, iterations, residual)
 
@@ -126,54 +158,60 @@ def _flat(place: Int[Tensor, "... 3"], side: int) -> Int[Tensor, "..."]:
     return (place[..., 0] * side + place[..., 1]) * side + place[..., 2]
 
 
-def _solve(
-    grid: SplineGrid, nodes: Int[Tensor, "n"], told: Told, roughness: float, below: Detail | None
-) -> tuple[Float[Tensor, "G"], int, float]:
+def _solve(level: Level, told: Told, roughness: float, below: Detail | None) -> tuple[Float[Tensor, "G"], int, float]:
     """A grid's coefficients, the iterations and the relative residual."""
-    device, count = told.coords.device, len(nodes)
-    number = torch.full((grid.size,), -1, dtype=torch.long, device=device)
-    number[nodes] = torch.arange(count, device=device)
-    rough, base = _roughness(grid, nodes, number, below, told.coords.dtype)
+    grid, weights, matrix, transposed, rough = level.grid, level.weights, level.matrix, level.transposed, level.rough
     scale = roughness / grid.step[0]  # second differences over the step squared, squared, times the step cubed
-    matrix, target, weights = _measured(grid, number, told, below)
-    transposed = matrix.transposed
 
     def system(x: Tensor) -> Tensor:
         return transposed(weights * matrix(x)) + scale * rough(x)
 
-    right = transposed((weights * target)[None]) - scale * base[None]
+    right = transposed((weights * _target(level, told, below))[None]) - scale * _roughness_of(below, level)[None]
     diagonal = transposed.squared(weights[None]) + scale * _STENCIL[(0, 0, 0)]
     solved = conjugate_gradients(
         system, right, iterations=_ITERATIONS, tolerance=_TOLERANCE, inverse=1 / diagonal, asked=_ASKED
     )
     found = right.new_zeros(grid.size)
-    found[nodes] = solved.value[0]
+    found[level.nodes] = solved.value[0]
     return found, solved.iterations, float(solved.residual)
 
 
-def _measured(
-    grid: SplineGrid, number: Int[Tensor, "G"], told: Told, below: Detail | None
-) -> tuple[SparseRows, Float[Tensor, "R"], Float[Tensor, "R"]]:
-    """The values and derivatives of the grid's splines where they are known, what they should be, and the weights."""
-    points = told.coords[: len(told.gradients)]
-    groups: list[tuple[int | None, Tensor, Tensor, Tensor]] = [(None, told.coords, told.values, told.weights)]
-    groups += [(axis, points, told.gradients[:, axis], told.gradient_weights) for axis in range(3)]
-    rows, columns, values, targets, weights, first = [], [], [], [], [], 0
-    for axis, coords, target, weight in groups:
+def _matrix(
+    grid: SplineGrid, number: Int[Tensor, "G"], told: Told
+) -> tuple[SparseRows, list[Bool[Tensor, "_"]], Float[Tensor, "R"]]:
+    """Values and derivatives of the grid's splines where they are known, which these are, and their weights."""
+    rows, columns, values, kept, weights, first = [], [], [], [], [], 0
+    for axis, coords, weight in _groups(told):
         indices, splines = grid.corners(coords, axis)
-        columns.append(number[indices])
+        column = number[indices]
         # What is not within the finer grid's reach was said to the coarser ones.
-        within = (columns[-1] >= 0).all(1) & (weight > 0)
-        columns[-1] = columns[-1][within].flatten()
+        within = (column >= 0).all(1) & (weight > 0)
+        columns.append(column[within].flatten())
         values.append(splines[within].flatten())
         known = int(within.sum())
         rows.append(torch.arange(first, first + known, device=coords.device).repeat_interleave(indices.shape[1]))
         first += known
-        targets.append((target - _of(below, coords, axis))[within])
+        kept.append(within)
         weights.append(weight[within])
     shape = (first, int(number.max()) + 1)
-    matrix = SparseRows.of(torch.cat(rows), torch.cat(columns), torch.cat(values), shape)
-    return matrix, torch.cat(targets), torch.cat(weights)
+    matrix = SparseRows.ordered(torch.cat(rows), torch.cat(columns), torch.cat(values), shape)
+    return matrix, kept, torch.cat(weights)
+
+
+def _groups(told: Told) -> Iterator[tuple[int | None, Float[Tensor, "_ 3"], Float[Tensor, "_"]]]:
+    """What is known of values and of derivatives along each axis: where, and how much it weighs."""
+    yield None, told.coords, told.weights
+    for axis in range(3):
+        yield axis, told.coords[: len(told.gradients)], told.gradient_weights
+
+
+def _target(level: Level, told: Told, below: Detail | None) -> Float[Tensor, "R"]:
+    """What the grid's values and derivatives should be: what the coarser grids leave."""
+    parts = []
+    for (axis, coords, _), within in zip(_groups(told), level.within, strict=True):
+        known = told.values if axis is None else told.gradients[:, axis]
+        parts.append(known[within] - _of(below, coords[within], axis))
+    return torch.cat(parts)
 
 
 def _of(below: Detail | None, coords: Float[Tensor, "C 3"], axis: int | None) -> Float[Tensor, "C"]:
@@ -189,29 +227,38 @@ def _of(below: Detail | None, coords: Float[Tensor, "C 3"], axis: int | None) ->
 
 
 def _roughness(
-    grid: SplineGrid, nodes: Int[Tensor, "n"], number: Int[Tensor, "G"], below: Detail | None, dtype: torch.dtype
-) -> tuple[SparseRows, Float[Tensor, "n"]]:
-    """The quadratic form of the roughness at the nodes, and its product with what the coarser grids have there."""
+    grid: SplineGrid, nodes: Int[Tensor, "n"], number: Int[Tensor, "G"], told: Told
+) -> tuple[SparseRows, Int[Tensor, "n s"]]:
+    """The quadratic form of the roughness at the nodes, and the splines that it joins to each, without splines too."""
     side, device = grid.shape[0], nodes.device
-    offsets = torch.tensor(sorted(_STENCIL), device=device)
-    factors = torch.tensor([float(_STENCIL[tuple(each)]) for each in offsets.tolist()], device=device, dtype=dtype)
+    offsets, factors = _stencil(told.coords)
     place = torch.stack([nodes // side**2, nodes // side % side, nodes % side], 1)
     there = place[:, None] + offsets
     within = ((there >= 0) & (there < side)).all(2)
-    flat = _flat(there.clamp(0, side - 1), side)
-    column = torch.where(within, number[flat], -1)
+    around = _flat(there.clamp(0, side - 1), side)
+    column = torch.where(within, number[around], -1)
     known = column >= 0
     row = torch.arange(len(nodes), device=device).repeat_interleave(len(offsets))[known.flatten()]
     value = factors.expand(len(nodes), -1)[known]
-    column = column[known]
-    rough = SparseRows.ordered(row, column, value, (len(nodes), len(nodes)))
+    return SparseRows.ordered(row, column[known], value, (len(nodes), len(nodes))), around
+
+
+def _roughness_of(below: Detail | None, level: Level) -> Float[Tensor, "n"]:
+    """The product of the quadratic form with what the coarser grids have at the nodes and around."""
+    grid, side = level.grid, level.grid.shape[0]
     if below is None:
-        return rough, factors.new_zeros(len(nodes))
-    # Neighbours without splines count too.
-    met = torch.zeros(grid.size, dtype=torch.bool, device=device)
-    met[flat.flatten()] = True
+        return level.weights.new_zeros(len(level.nodes))
+    met = torch.zeros(grid.size, dtype=torch.bool, device=level.nodes.device)
+    met[level.around.flatten()] = True
     others = met.nonzero()[:, 0]
     at = torch.stack([others // side**2, others // side % side, others % side], 1) * grid.step[0] + grid.start[0]
-    there_below = factors.new_zeros(grid.size)
-    there_below[others] = _of(below, at.to(factors.dtype), None)
-    return rough, (there_below[flat] * factors).sum(1)
+    values = level.weights.new_zeros(grid.size)
+    values[others] = _of(below, at.to(values.dtype), None)
+    return (values[level.around] * _stencil(values)[1]).sum(1)
+
+
+def _stencil(like: Tensor) -> tuple[Int[Tensor, "s 3"], Float[Tensor, "s"]]:
+    """Steps to the neighbours that the roughness joins to a node, and their factors, where another tensor is."""
+    steps = sorted(_STENCIL)
+    factors = [float(_STENCIL[each]) for each in steps]
+    return torch.tensor(steps, device=like.device), torch.tensor(factors, device=like.device, dtype=like.dtype)
