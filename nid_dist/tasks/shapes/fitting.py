@@ -1,5 +1,6 @@
 """Fits of shapes to clouds of points of their surfaces."""
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from nid_dist.tasks.shapes.point_clouds import Cloud, checked_cloud, read_cloud
 from nid_dist.tasks.shapes.rendering import VIEWS, render_points, two_sides
 from nid_dist.tasks.shapes.surfaces import FitOptions, evaluate_code, fit_cloud, init_code, mesh_code
 
+_INWARD = -0.25  # sum of (x - middle) . n relative to that of its sizes; -0.16 at least on 117 shapes by 100 points
 _FAR = 8.0  # times the median distance to neighbours: points farther from all others do not place the box
 _DOUBTED = 0.3  # of the points: more that are not believed speak against the fit
 Frame = Literal["fit", "cube"]
@@ -157,6 +159,7 @@ def fit(
     options = FitOptions(noise=noise / section.truncation)
     for signal in signals:
         cloud, name = _cloud(signal, normals)
+        warn_of_normals(cloud, name)
         placement = place_cloud(cloud, frame, name)
         inside = Cloud(placement.to_cube(cloud.points), cloud.normals)
         yield {
@@ -187,6 +190,23 @@ def _cloud(signal: Any, normals: bool | None) -> tuple[Cloud, str]:
     if not isinstance(signal, np.ndarray) or signal.ndim != 2 or signal.shape[1] not in (3, 6):
         raise wrong_kind(signal, "a cloud [P, 3] or [P, 6], or its file, as this dictionary is of shapes")
     return checked_cloud(signal, signal.shape[1] == 6 if normals is None else normals, "the cloud"), "the cloud"
+
+
+def warn_of_normals(cloud: Cloud, name: str) -> None:
+    """Say when normals point into the shape: away from the cloud's middle they point out of it, in the mean.
+
+    Warns:
+        UserWarning: that they do not, by far.
+    """
+    if cloud.normals is None:
+        return
+    along = np.einsum("pc,pc->p", cloud.points - cloud.points.mean(0), cloud.normals)
+    if along.sum() < _INWARD * np.abs(along).sum():
+        warnings.warn(
+            f"{name}: the normals point into the shape, as far as that can be seen, so that inside is outside: "
+            "turn them",
+            stacklevel=3,
+        )
 
 
 def no_surface(name: str) -> UserError:
