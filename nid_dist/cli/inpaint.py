@@ -29,8 +29,8 @@ from nid_dist.tasks.images.config import ImagesSection
 from nid_dist.tasks.images.corruptions import CORRUPTIONS, Corrupted, corrupt
 from nid_dist.tasks.images.fillers import Filler, classical_filler, filler, leave, network_filler
 from nid_dist.tasks.images.fit import ImageArray, require_images
-from nid_dist.tasks.images.inpainting import check_mask
 from nid_dist.tasks.images.inpainting_comparison import figures, first
+from nid_dist.tasks.images.known_pixels import check_mask
 from nid_dist.tasks.images.preparation import prepare
 
 AGAINST = ("siren", "meta", "biharmonic")

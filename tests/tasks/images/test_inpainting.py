@@ -13,7 +13,8 @@ from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.export import load
 from nid_dist.model import Model
 from nid_dist.tasks.images.corruptions import corrupt
-from nid_dist.tasks.images.inpainting import check_mask, find_known, inpaint
+from nid_dist.tasks.images.inpainting import inpaint
+from nid_dist.tasks.images.known_pixels import check_mask, find_known
 from nid_dist.tasks.images.task import ImageTask
 from tests.tiny import picture, tiny
 
