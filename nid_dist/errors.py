@@ -1,4 +1,6 @@
-"""The one kind of error a user sees: what, where, found, expected, hint, in one line."""
+"""What a user sees of inputs that cannot be taken, or hardly mean what they say: one line each."""
+
+import warnings
 
 
 class UserError(Exception):
@@ -15,3 +17,21 @@ class UserError(Exception):
         self.where, self.found, self.expected, self.hint = where, found, expected, hint
         line = f"{where}: found {found}, expected {expected}; {hint}"
         super().__init__(" ".join(line.split()))
+
+
+class DoubtfulMeaning(UserWarning):
+    """What an input says can be read, but hardly means what it is taken for."""
+
+
+def doubt(where: str, *, found: str, taken_as: str, hint: str, stacklevel: int = 2) -> None:
+    """Warn, in one line, of an input whose meaning is doubtful; the work goes on.
+
+    Args:
+        where: the file, config key or option the warning is about.
+        found: what was found there.
+        taken_as: what it is now taken as.
+        hint: what to do if it means something else, as an imperative.
+        stacklevel: as of `warnings.warn`, for the caller of this function.
+    """
+    line = " ".join(f"{where}: found {found}, taken as {taken_as}; {hint}".split())
+    warnings.warn(line, DoubtfulMeaning, stacklevel=stacklevel + 1)

@@ -9,10 +9,13 @@ from nid_dist.data.splits import Split, assign_splits, folder_splits
 from nid_dist.errors import UserError
 
 
-def find_files(root: Path, endings: Collection[str]) -> list[str]:
+def find_files(root: Path, endings: Collection[str], skipped: Counter[str] | None = None) -> list[str]:
     """Find files below a folder, links followed, hidden files and folders left out: sorted posix paths relative to it.
 
-    The endings are in lower case, such as ".png".
+    Args:
+        root: the folder.
+        endings: in lower case, such as ".png".
+        skipped: what other files there are is counted in it, by ending in lower case.
 
     Raises:
         UserError: a folder in it cannot be listed.
@@ -35,9 +38,22 @@ def find_files(root: Path, endings: Collection[str]) -> list[str]:
             continue
         visited.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        chosen = (name for name in files if Path(name).suffix.lower() in endings and not name.startswith("."))
-        names += (Path(folder, name).relative_to(root).as_posix() for name in chosen)
+        for name in (name for name in files if not name.startswith(".")):
+            ending = Path(name).suffix.lower()
+            if ending in endings:
+                names.append(Path(folder, name).relative_to(root).as_posix())
+            elif skipped is not None:
+                skipped[ending] += 1
     return sorted(names)
+
+
+def skipped_in_words(skipped: Counter[str], noun: str = "image") -> str | None:
+    """What a listing has left out, for the end of a command: by kind, the most frequent first; None where nothing."""
+    if not skipped:
+        return None
+    kinds = [f"{count} {ending or 'without an ending'}" for ending, count in skipped.most_common(6)]
+    rest = skipped.total() - sum(count for _, count in skipped.most_common(6))
+    return f"skipped {', '.join(kinds)}{f' and {rest} others' if rest else ''}: no {noun}s that are read"
 
 
 def named_files(inputs: Sequence[Path], endings: Collection[str], noun: str = "image") -> list[tuple[str, Path]]:
