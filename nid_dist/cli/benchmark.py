@@ -15,6 +15,7 @@ from nid_dist.benchmarks import (
     exchange,
     fit,
     gpu,
+    load,
     precision,
     quality,
     scaling,
@@ -32,6 +33,7 @@ from nid_dist.memory import keep_freed_memory
 BENCHMARKS = {
     "step": step.run,
     "gpu": gpu.run,
+    "load": load.run,
     "quality": quality.run,
     "precision": precision.run,
     "exchange": exchange.run,

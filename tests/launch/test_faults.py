@@ -16,20 +16,11 @@ import pytest
 import torch
 from PIL import Image
 
+from nid_dist.benchmarks.faults.injected import die_while_writing, fill_disk, limit_files
+from nid_dist.benchmarks.faults.processes import ENDS_WITHIN, Training, checkpoints, losses, spoil
 from nid_dist.parallel.launch.network import free_port
 from tests.launch import jobs
-from tests.launch.killing import (
-    ENDS_WITHIN,
-    Training,
-    checkpoints,
-    die_while_writing,
-    diverge,
-    fill_disk,
-    hurry,
-    limit_files,
-    losses,
-    spoil,
-)
+from tests.launch.diverging import diverge, hurry
 from tests.tiny import picture, write_sizes
 
 STEPS, EVERY = 60, 3
