@@ -71,7 +71,12 @@ def run(quick: bool) -> tuple[dict[str, Any], Table]:
     figures["more_open_files"] = max(
         figures[f"files_end_rank{rank}"] - figures[f"files_begin_rank{rank}"] for rank in range(PROCESSES)
     )
-    heads = [Column("process"), Column("of it"), Column("after the warm-up", "", ".1f"), Column("at the end", "", ".1f")]
+    heads = [
+        Column("process"),
+        Column("of it"),
+        Column("after the warm-up", "", ".1f"),
+        Column("at the end", "", ".1f"),
+    ]
     return figures, Table([*heads, Column("growth", "%", ".2f"), Column("most", "", ".1f")], rows)
 
 

@@ -13,6 +13,7 @@ from nid_dist.benchmarks import (
     ct,
     engines,
     exchange,
+    faults,
     fit,
     gpu,
     load,
@@ -33,6 +34,7 @@ from nid_dist.memory import keep_freed_memory
 BENCHMARKS = {
     "step": step.run,
     "gpu": gpu.run,
+    "faults": faults.run,
     "load": load.run,
     "quality": quality.run,
     "precision": precision.run,

@@ -34,13 +34,24 @@ logging: {{log_every: 1, tensorboard: false, progress: false, pictures_every: 0}
 class Processes(Protocol):
     """A training of several processes, forked or started by a launcher: what a course does with either."""
 
-    codes: Any
+    @property
+    def codes(self) -> Any:
+        """Exit codes; None: it runs."""
 
-    def until(self, step: int) -> None: ...
-    def end(self, within: float = ...) -> Any: ...
-    def kill(self, rank: int, number: int = ...) -> None: ...
-    def resumed_at(self) -> int: ...
-    def close(self) -> None: ...
+    def until(self, step: int) -> None:
+        """Wait until that step is logged."""
+
+    def end(self, within: float = ...) -> Any:
+        """Wait for the end of all: exit codes."""
+
+    def kill(self, rank: int, number: int = ...) -> None:
+        """Send a signal."""
+
+    def resumed_at(self) -> int:
+        """The step that it has gone on from."""
+
+    def close(self) -> None:
+        """End what is left of it."""
 
 
 @dataclass
@@ -96,8 +107,8 @@ class Course:
         expected: the loss of each undisturbed step.
         size: how many processes.
         imports: seconds that so many processes take to import what forked ones have imported.
-        start: begins the processes of a training: of these arguments, run, number, faults by rank.
-        prepare: called with the folder of a run before it begins.
+        start: begins the processes of a training, of these arguments, run, number, and faults by rank.
+        prepare: called with the folder of a run before it begins, which it may make; does nothing by default.
     """
 
     def __init__(
@@ -107,8 +118,8 @@ class Course:
         expected: Mapping[int, float],
         size: int,
         imports: float = 0.0,
-        start: Callable[[list[str], Path, int, Mapping[int, tuple[Any, ...]] | None], Processes] = Training,
-        prepare: Callable[[Path], object] = lambda run: None,
+        start: Callable[..., Processes] = Training,
+        prepare: Callable[[Path], object] = bool,
     ) -> None:
         self.folder, self.config, self.expected = folder, config, expected
         self.size, self.chance, self.records = size, Random(size), list[Record]()
@@ -122,7 +133,8 @@ class Course:
         self._number += 1
         self.run = self.folder / f"run-{self._number}"
         self._prepare(self.run)
-        self.complete: list[int] = []  # steps of checkpoints that the log calls written and nothing has harmed, in order
+        # Steps of the checkpoints that the log calls written and nothing has harmed, in their order.
+        self.complete: list[int] = []
         self.damaged: set[int] = set()
         self._read = 0  # bytes of the log that have been looked at
 

@@ -13,6 +13,7 @@ from nid_dist.benchmarks.faults.processes import ENDS_WITHIN, Training
 
 _SILENCE = 6.0  # seconds after which a rank that does not answer is given up
 _MEETING = 8.0  # seconds that processes wait for each other at the start
+_LEFT = 60.0  # seconds in which processes notice that their launcher is gone, and write a checkpoint
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def kill_starting(course: Course) -> None:
     time.sleep(course.chance.uniform(0.0, 1.0))
     course.struck()
     training.kill(course.chance.randrange(course.size))
-    training.end(_MEETING + ENDS_WITHIN)
+    training.end(2 * _MEETING + ENDS_WITHIN)
 
 
 def kill_all(course: Course) -> None:
@@ -181,7 +182,8 @@ def full_disk(course: Course) -> None:
     """A disk has room for a part of the next checkpoint only; it is freed after one vain attempt to go on."""
     training = course.running()
     training.until(EVERY + 1)
-    needed = sum(path.stat().st_size for path in _newest(course).iterdir())
+    newest = max((course.run / "checkpoints").glob("step-*"))
+    needed = sum(path.stat().st_size for path in newest.iterdir())
     course.struck()
     with disks.filled(course.run, room=course.chance.randrange(needed)):
         codes = training.end(ENDS_WITHIN)
@@ -220,3 +222,67 @@ def shift_clocks(course: Course) -> None:
     training.kill(course.chance.randrange(course.size))
     training.end(ENDS_WITHIN)
     damage.change_times(course.run, course.chance)
+
+
+def kill_launcher(course: Course) -> None:
+    """The launcher is killed, and its processes end by themselves."""
+    training = course.running()
+    time.sleep(course.chance.uniform(0.0, 1.0))
+    course.struck()
+    training.kill(0)
+    training.end(_LEFT)
+
+
+def _simulated_full_disk(course: Course) -> None:
+    course.stop()
+    rank = course.chance.randrange(course.size)
+    _refused(course, {rank: (injected.fill_disk, course.next)})
+
+
+def _simulated_read_only(course: Course) -> None:
+    course.stop()
+    rank = course.chance.randrange(course.size)
+    _refused(course, {rank: (injected.refuse_writing, course.next)})
+
+
+def _refused(course: Course, faults: dict[int, tuple[object, ...]]) -> None:
+    training = course.running(faults)
+    course.struck()
+    codes = training.end(ENDS_WITHIN)
+    assert set(codes) == {2}, codes
+
+
+KINDS = (
+    Kind("a rank killed (SIGKILL), at any moment", kill_one, 40, 20, quick=2),
+    Kind("a rank killed while it starts", kill_starting, 12, 4),
+    Kind("all ranks killed at once", kill_all, 6, 4),
+    Kind("the store's process killed (rank 0)", kill_first, 8, 4),
+    Kind(f"a rank hangs (SIGSTOP; limit {_SILENCE:g} s)", hang, 8, 2),
+    Kind("asked to stop (SIGTERM, SIGUSR1, SIGINT; one or all)", stop, 10, 4),
+    Kind("killed in the middle of writing a file, at any byte", die_in_write, 16, 6, quick=2),
+    Kind("killed between two operations on a checkpoint's files", die_while_writing, 16, 6, quick=2),
+    Kind("killed while a checkpoint replaces one of its step", die_while_replacing, 8),
+    Kind("a byte of a shard changed at rest", partial(harm, _flip_shard), 12, 4),
+    Kind("a byte of the facts changed at rest", partial(harm, _flip_facts), 8, 2),
+    Kind("a shard cut at rest", partial(harm, _cut_shard), 12, 4),
+    Kind("the facts cut at rest", partial(harm, _cut_facts), 8, 2),
+    Kind("the end of a file zeros", partial(harm, _blank), 6, 2),
+    Kind("a file missing", partial(harm, _lose), 4),
+    Kind("a file of another checkpoint", partial(harm, _exchange), 4),
+    Kind("the two newest checkpoints damaged", partial(harm, _flip_shard, count=2), 4),
+    Kind("clocks shifted, files' times changed, a rank killed", shift_clocks, 10, 4),
+    Kind("gone on with on fewer or more ranks (1, 2, 4)", resume_on_others, 12),
+)
+"""That happen to forked processes on an ordinary disk."""
+
+DISKS = (
+    Kind("disk full (a tmpfs of its own)", full_disk, 10),
+    Kind("folder read-only (a mount of its own)", read_only, 8),
+)
+"""For who may mount file systems."""
+
+SIMULATED_DISKS = (
+    Kind("disk full (simulated: files of 1000 bytes at most)", _simulated_full_disk, 10),
+    Kind("folder read-only (simulated: each write refused)", _simulated_read_only, 8),
+)
+"""For who may not."""

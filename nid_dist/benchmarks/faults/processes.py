@@ -26,7 +26,8 @@ ENDS_WITHIN = 15.0
 
 _PATIENCE = 120.0  # seconds for a start on a busy machine
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([f"{__name__.rpartition('.')[0]}.preloaded", __name__])
+# The last one is what a process repeats whose parent is nid-benchmark.
+_server.set_forkserver_preload([f"{__name__.rpartition('.')[0]}.preloaded", __name__, "nid_dist.cli.benchmark"])
 COMMAND = "nid_dist.cli.train"
 """The module that a launcher would start."""
 
