@@ -61,7 +61,7 @@ def _plan(
     for launcher in launched.LAUNCHERS[: 1 if quick else None]:
         if (BIN / launcher).exists():
             course = make(folder / launcher, size=2, start=launched.starting(launcher))
-            yield course, [(Kind(f"launcher killed ({launcher})", kinds.kill_launcher, 4), 1 if quick else 4)]
+            yield course, [(Kind(f"launcher killed ({launcher})", kinds.kill_launcher, 3), 1 if quick else 3)]
 
 
 def _own_disk(opened: ExitStack, run: Path) -> None:

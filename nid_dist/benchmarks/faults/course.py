@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import isclose
 from pathlib import Path
 from random import Random
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -25,12 +25,13 @@ signals: {{source: folder, path: images, patch: 8, stride: 4, val: [picture-3.pn
 dictionary: {{experts: 32, width: 16, encoding: {{kind: fourier, features: 8, scale: 4}}}}
 coding: {{support: 4, blocks: 2, gate: {{kind: light, width: 8}}, prior_signals: 24, phases: [{{mode: solve}}]}}
 optimizer: {{warmup_steps: 0, schedule: constant}}
-parallel: {{device: cpu, timeout_seconds: 60.0, rendezvous_seconds: 8.0}}
+parallel: {{device: cpu, timeout_seconds: 60.0, rendezvous_seconds: 60.0}}
 training: {{steps: {STEPS}, batch: 16, eval_every: 0, checkpoint_every: {EVERY}, keep: {KEEP}}}
 logging: {{log_every: 1, tensorboard: false, progress: false, pictures_every: 0}}
 """
 
 
+@runtime_checkable
 class Processes(Protocol):
     """A training of several processes, forked or started by a launcher: what a course does with either."""
 
@@ -60,7 +61,7 @@ class Record:
 
     kind: str
     processes: int
-    survived: bool = False  # all processes ended, and the training went on, with the losses of the undisturbed one
+    survived: bool = False  # all processes ended, and the training went on from there with the undisturbed one's losses
     steps_lost: int = 0  # that the last complete checkpoint had and the resumed training did again
     used_damaged: bool = False  # whether it went on from a checkpoint that had been damaged
     recovery_seconds: float | None = None  # from the fault to the first step after it, imports included
@@ -227,7 +228,8 @@ class Course:
         record.used_damaged = resumed in self.damaged
         self.complete = [step for step in self.complete if step <= resumed]
         self.damaged.clear()
-        record.survived = record.losses_equal = True
+        record.losses_equal = True
+        record.survived = not record.steps_lost and not record.used_damaged
         self._look()
 
     def _finish(self) -> None:

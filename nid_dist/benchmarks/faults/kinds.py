@@ -9,8 +9,9 @@ from pathlib import Path
 
 from nid_dist.benchmarks.faults import damage, disks, injected
 from nid_dist.benchmarks.faults.course import EVERY, KEEP, Course
-from nid_dist.benchmarks.faults.processes import ENDS_WITHIN, Training
+from nid_dist.benchmarks.faults.processes import Training
 
+_ENDS_WITHIN = 60.0  # seconds, on a machine that may be busy; it takes a few
 _SILENCE = 6.0  # seconds after which a rank that does not answer is given up
 _MEETING = 8.0  # seconds that processes wait for each other at the start
 _LEFT = 60.0  # seconds in which processes notice that their launcher is gone, and write a checkpoint
@@ -33,7 +34,7 @@ def kill_one(course: Course) -> None:
     time.sleep(course.chance.uniform(0.0, 0.4))
     course.struck()
     training.kill(course.chance.randrange(course.size))
-    training.end(ENDS_WITHIN)
+    training.end(_ENDS_WITHIN)
 
 
 def kill_first(course: Course) -> None:
@@ -42,17 +43,17 @@ def kill_first(course: Course) -> None:
     time.sleep(course.chance.uniform(0.0, 0.4))
     course.struck()
     training.kill(0)
-    training.end(ENDS_WITHIN)
+    training.end(_ENDS_WITHIN)
 
 
 def kill_starting(course: Course) -> None:
     """A rank is killed at a random moment before the first step, or shortly after."""
     course.stop()
-    training = course.begin()
+    training = course.begin(None, f"parallel.rendezvous_seconds={_MEETING}")
     time.sleep(course.chance.uniform(0.0, 1.0))
     course.struck()
     training.kill(course.chance.randrange(course.size))
-    training.end(2 * _MEETING + ENDS_WITHIN)
+    training.end(2 * _MEETING + _ENDS_WITHIN)
 
 
 def kill_all(course: Course) -> None:
@@ -62,7 +63,7 @@ def kill_all(course: Course) -> None:
     course.struck()
     for rank in range(course.size):
         training.kill(rank)
-    training.end(ENDS_WITHIN)
+    training.end(_ENDS_WITHIN)
 
 
 def hang(course: Course) -> None:
@@ -73,9 +74,9 @@ def hang(course: Course) -> None:
     rank = course.chance.randrange(course.size)
     course.struck()
     training.kill(rank, signal.SIGSTOP)
-    training.end(_SILENCE + ENDS_WITHIN, but=(rank,))
+    training.end(_SILENCE + _ENDS_WITHIN, but=(rank,))
     training.kill(rank, course.chance.choice((signal.SIGCONT, signal.SIGKILL)))
-    training.end(ENDS_WITHIN)
+    training.end(_ENDS_WITHIN)
 
 
 def stop(course: Course) -> None:
@@ -87,7 +88,7 @@ def stop(course: Course) -> None:
     course.struck()
     for rank in ranks:
         training.kill(rank, number)
-    codes = training.end(ENDS_WITHIN)
+    codes = training.end(_ENDS_WITHIN)
     assert set(codes) == {0}, codes
 
 
@@ -127,7 +128,7 @@ def _end_of(course: Course, faults: dict[int, tuple[object, ...]], code: int) ->
         time.sleep(0.002)
         assert training.step <= course.last + 3 * EVERY, "the fault has not happened"
     course.struck()
-    codes = training.end(ENDS_WITHIN)
+    codes = training.end(_ENDS_WITHIN)
     assert codes[rank] == code, codes
 
 
@@ -137,7 +138,7 @@ def harm(how: Callable[[Course, Path], None], course: Course, count: int = 1) ->
     training.until(course.last + (KEEP + 1) * EVERY + 1)
     for rank in range(course.size):
         training.kill(rank)
-    training.end(ENDS_WITHIN)
+    training.end(_ENDS_WITHIN)
     course.ended()
     for _ in range(count):
         how(course, course.path(course.last))
@@ -186,7 +187,7 @@ def full_disk(course: Course) -> None:
     needed = sum(path.stat().st_size for path in newest.iterdir())
     course.struck()
     with disks.filled(course.run, room=course.chance.randrange(needed)):
-        codes = training.end(ENDS_WITHIN)
+        codes = training.end(_ENDS_WITHIN)
         assert set(codes) == {2}, codes
         course.ended()
         codes = course.begin().end(60.0)
@@ -200,7 +201,7 @@ def read_only(course: Course) -> None:
     training.until(EVERY + 1)
     course.struck()
     with disks.read_only(course.run / "checkpoints"):
-        codes = training.end(ENDS_WITHIN)
+        codes = training.end(_ENDS_WITHIN)
         assert set(codes) == {2}, codes
         course.ended()
 
@@ -220,7 +221,7 @@ def shift_clocks(course: Course) -> None:
     time.sleep(course.chance.uniform(0.1, 0.4))
     course.struck()
     training.kill(course.chance.randrange(course.size))
-    training.end(ENDS_WITHIN)
+    training.end(_ENDS_WITHIN)
     damage.change_times(course.run, course.chance)
 
 
@@ -248,7 +249,7 @@ def _simulated_read_only(course: Course) -> None:
 def _refused(course: Course, faults: dict[int, tuple[object, ...]]) -> None:
     training = course.running(faults)
     course.struck()
-    codes = training.end(ENDS_WITHIN)
+    codes = training.end(_ENDS_WITHIN)
     assert set(codes) == {2}, codes
 
 
