@@ -21,7 +21,7 @@ from nid_dist.parallel.launch.network import free_port
 from nid_dist.progress import phase
 
 PROCESSES, SECONDS, WARM_UP = 2, 3600.0, 300.0
-_QUICK, _QUICK_WARM_UP = 24.0, 8.0  # after the first checkpoint
+_QUICK, _QUICK_WARM_UP = 15.0, 5.0  # after the first checkpoint
 _EVERY, _QUICK_EVERY = 5.0, 0.5  # seconds between looks
 _WINDOW = 0.1  # of the time after the warm-up, at whose begin and end medians are taken
 _PATIENCE = 300.0  # seconds for the start and for the end, on a busy machine
@@ -145,8 +145,8 @@ def _held(pid: int) -> dict[str, float]:
     return {
         "rss": kilobytes["Rss"] * 1.024e-3,
         "pss": kilobytes["Pss"] * 1.024e-3,
-        "files": len(os.listdir(f"/proc/{pid}/fd")),
-        "threads": len(os.listdir(f"/proc/{pid}/task")),
+        "files": float(len(os.listdir(f"/proc/{pid}/fd"))),
+        "threads": float(len(os.listdir(f"/proc/{pid}/task"))),
     }
 
 

@@ -7,7 +7,7 @@ import pytest
 from nid_dist.benchmarks import load
 
 
-def test_half_a_minute() -> None:
+def test_a_quarter_of_a_minute() -> None:
     figures, table = load.run(quick=True)
     assert figures["checkpoints"] > 1 and figures["evaluations_with_pictures"] > 0 and figures["steps"] > 25
     # In so short a time the allocator is still taking its share; an hour is held to 1 %.
