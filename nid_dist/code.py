@@ -19,7 +19,7 @@ from nid_dist.detail.detail import Detail
 from nid_dist.detail.selected import SelectedSplines
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
-from nid_dist.files import replacing
+from nid_dist.files import expanded, replacing
 from nid_dist.merging import Way, weighted_sum
 
 
@@ -178,7 +178,7 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
         code = dequantized(symbols.values, symbols.biases, facts["step"], facts["bias_step"])
         return {facts["methods"][0]: code}, facts
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(expanded(path), framework="pt") as file:
             facts = json.loads((file.metadata() or {})["nid_dist"])
             codes = {
                 method: Code(

@@ -9,7 +9,7 @@ from nid_dist.code import Code
 from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers.solution import Solution
-from nid_dist.files import new_folder
+from nid_dist.files import expanded, new_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Fit(ABC):
         """
         with new_folder(folder) as temporary:
             self.write(temporary, **options)
-        return Path(folder)
+        return expanded(folder)
 
     @abstractmethod
     def write(self, folder: Path, **options: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from nid_dist.config.describing import KeyPath, Schema, dotted
 from nid_dist.config.explaining import Origin, explain, find_swallowed_bool
 from nid_dist.config.shipped import find_config
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 Root = TypeVar("Root", bound=BaseModel)
 
@@ -28,7 +29,7 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
     Raises:
         UserError: the file or an override cannot be read, or a value is not allowed; one line with the first reason.
     """
-    path = find_config(path) if isinstance(path, str) else path
+    path = find_config(path) if isinstance(path, str) else path and expanded(path)
     raw, lines = ({}, {}) if path is None else _read(path, root)
     # A section whose keys are all commented out is a section of defaults.
     raw = {key: value for key, value in raw.items() if value is not None or key not in root.model_fields}

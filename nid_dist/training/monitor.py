@@ -21,7 +21,7 @@ from nid_dist.errors import UserError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Event: TypeAlias = Literal["train", "eval", "checkpoint", "warning", "end"]
+Event: TypeAlias = Literal["train", "eval", "checkpoint", "changed", "warning", "end"]
 Number: TypeAlias = float | int | Tensor | np.number
 
 _SECONDS_BETWEEN_LINES = 10.0  # without a terminal, where a bar would fill the log

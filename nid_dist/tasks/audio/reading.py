@@ -1,5 +1,6 @@
 """Sound files: read at a rate and in a layout, and written back as they were."""
 
+import io
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -101,11 +102,10 @@ def write_sound(path: Path, sound: Sound) -> None:
     """
     rate = sound.rate or 44100
     subtype = sound.subtype if soundfile.check_format(sound.format, sound.subtype) else None
+    coded = io.BytesIO()  # of a full disk libsndfile says "System error", and nothing where it is full at the end
+    soundfile.write(coded, sound.wave, rate, subtype=subtype, format=sound.format)
     with replacing(path) as temporary:
-        try:
-            soundfile.write(temporary, sound.wave, rate, subtype=subtype, format=sound.format)
-        except soundfile.LibsndfileError as error:
-            raise OSError(str(error)) from error
+        temporary.write_bytes(coded.getbuffer())
 
 
 def laid_out(wave: Float32[np.ndarray, "N c"], layout: Literal["mono", "stereo"], name: str) -> Wave:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from nid_dist.config.loading import load_as
 from nid_dist.data.files import named_files
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 from nid_dist.measurements.geometry import Geometry, shadow
 from nid_dist.measurements.noise import Dose
 
@@ -76,8 +77,10 @@ def read_scans(sinograms: str | Path | np.ndarray, geometry: str | Path | Geomet
     Raises:
         UserError: as `read_scan`, saying which of them is wrong; and for a folder or a stack with nothing in it.
     """
-    if isinstance(sinograms, str | Path) and Path(sinograms).is_dir():
-        files = named_files([Path(sinograms)], [".npy"], "sinogram")
+    if not isinstance(sinograms, np.ndarray):
+        sinograms = expanded(sinograms)
+    if isinstance(sinograms, Path) and sinograms.is_dir():
+        files = named_files([sinograms], [".npy"], "sinogram")
         return {name.removesuffix(".npy"): read_scan(path, geometry) for name, path in files}
     values = sinograms if isinstance(sinograms, np.ndarray) else _loaded(str(sinograms))
     where = "the stack" if isinstance(sinograms, np.ndarray) else str(sinograms)
@@ -110,8 +113,8 @@ def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry
     """
     placed, unit, dose = geometry, 1.0, Dose()
     if not isinstance(placed, Geometry):
-        written = load_as(ScanFile, Path(geometry))  # type: ignore[arg-type]
-        placed, unit = _placed(written, Path(geometry)), written.scale * written.radius  # type: ignore[arg-type]
+        written = load_as(ScanFile, expanded(geometry))  # type: ignore[arg-type]
+        placed, unit = _placed(written, expanded(geometry)), written.scale * written.radius  # type: ignore[arg-type]
         dose = Dose(written.photons, unit, written.electronic)
     values = _numbers(sinogram, placed) / unit
     _check_range("the sinogram" if isinstance(sinogram, np.ndarray) else str(sinogram), values, placed)
@@ -196,7 +199,7 @@ def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry) -> Float64[n
 
 def _loaded(where: str) -> Any:
     try:
-        return np.load(where, allow_pickle=False)
+        return np.load(expanded(where), allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         found = "no such file" if not Path(where).exists() else f"a file that cannot be read ({error})"
         raise UserError(

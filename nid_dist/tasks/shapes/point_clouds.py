@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 EXTENSIONS = (".ply", ".xyz", ".npy")
 _TYPES = {
@@ -38,7 +39,7 @@ def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
         UserError: for a file that is none of these, no points, numbers that are not finite, or normals that are not
             there or have no length.
     """
-    path = Path(path)
+    path = expanded(path)
     if path.suffix.lower() not in EXTENSIONS:
         raise _unfit(path, f"a file ending in {path.suffix or 'nothing'}", f"one of {', '.join(EXTENSIONS)}")
     reader = {".ply": _read_ply, ".xyz": _read_xyz, ".npy": _read_npy}[path.suffix.lower()]
