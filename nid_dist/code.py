@@ -189,7 +189,7 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
                 )
                 for method in facts["methods"]
             }
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             str(path), found=f"no codes ({error})", expected="a codes.safetensors that a fit wrote", hint="fit again"
         ) from error

@@ -134,7 +134,7 @@ def _load_run(run: RunFolder, source: Path) -> Model:
     try:
         facts = json.loads((run.path / _FACTS).read_text())
         model = _build(config, facts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             str(run.path / _FACTS),
             found=f"a missing or damaged file ({error})",

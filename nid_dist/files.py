@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -113,6 +113,33 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def load_array(path: str | Path) -> np.ndarray:
+    """Read numbers from an NPY file, nothing else: mapped first, so that a header that lies allocates nothing.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such file, holds objects, or is shorter than its header says.
+    """
+    return np.array(np.lib.format.open_memmap(expanded(path), mode="r"))
+
+
+def require_inside(where: Path, names: Iterable[Any]) -> None:
+    """Refuse names, as a file holds them, that lead out of the folder that they are taken relative to.
+
+    Raises:
+        UserError: for a name that is absolute, climbs, or is none.
+    """
+    for name in names:
+        path = PurePosixPath(name) if isinstance(name, str) else None
+        if path is None or path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+            raise UserError(
+                str(where),
+                found=f"the name {name!r}",
+                expected="names of files in its own folder",
+                hint="do not use it, unless you know who made it",
+            )
 
 
 def save_array(path: Path, values: np.ndarray) -> None:

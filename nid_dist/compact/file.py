@@ -85,7 +85,7 @@ def load_compact(path: str | Path) -> tuple[Symbols, dict[str, Any]]:
         if not all(np.isfinite(float(facts[name])) for name in _NEEDED[4:6]) or len(facts["methods"]) != 1:
             raise ValueError("no steps, or not one solver")
         return decode(stream, signals, experts, channels, columns), facts
-    except (OSError, struct.error, zlib.error, KeyError, ValueError, TypeError) as error:
+    except (OSError, struct.error, zlib.error, KeyError, ValueError, TypeError, RecursionError) as error:
         found = "damaged codes" if isinstance(error, struct.error | zlib.error) else f"no codes ({error})"
         raise UserError(
             str(path), found=found, expected="a file that nid-fit --store compact wrote", hint="fit again"

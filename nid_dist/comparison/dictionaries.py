@@ -45,7 +45,7 @@ def trained(dictionary: Trained, path: Path, run_dir: str) -> tuple[Model, Confi
 
 def folder_of(dictionary: Trained, run_dir: str) -> Path:
     """Where the run of a dictionary is kept."""
-    return Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
+    return Path(run_dir) / (re.sub(r"[^\w.=-]+", "-", dictionary.name).lstrip(".") or "-")
 
 
 def _refuse_another(run: RunFolder, config: Config) -> None:

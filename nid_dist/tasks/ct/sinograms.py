@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from nid_dist.config.loading import load_as
 from nid_dist.data.files import named_files
 from nid_dist.errors import UserError
-from nid_dist.files import expanded
+from nid_dist.files import expanded, load_array
 from nid_dist.measurements.geometry import Geometry, shadow
 from nid_dist.measurements.noise import Dose
 
@@ -199,7 +199,7 @@ def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry) -> Float64[n
 
 def _loaded(where: str) -> Any:
     try:
-        return np.load(expanded(where), allow_pickle=False)
+        return load_array(where)
     except (OSError, ValueError, EOFError) as error:
         found = "no such file" if not Path(where).exists() else f"a file that cannot be read ({error})"
         raise UserError(

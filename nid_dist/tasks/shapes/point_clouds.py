@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nid_dist.errors import UserError
-from nid_dist.files import expanded
+from nid_dist.files import expanded, load_array
 
 EXTENSIONS = (".ply", ".xyz", ".npy")
 _TYPES = {
@@ -84,7 +84,7 @@ def checked_cloud(columns: Float[np.ndarray, "P c"], with_normals: bool, where: 
 
 
 def _read_npy(path: Path) -> np.ndarray:
-    loaded = np.load(path, allow_pickle=False)
+    loaded = load_array(path)
     if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
         raise ValueError(f"an array of {loaded.dtype}" if isinstance(loaded, np.ndarray) else "an archive")
     return loaded

@@ -127,7 +127,7 @@ def read_splits(path: Path) -> dict[str, Split]:
 
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise unfit(f"a file that cannot be read ({error})") from error
     if not isinstance(content, dict) or not set(content) <= set(SPLITS) or not content:
         raise unfit("other keys than train, val and test" if isinstance(content, dict) else "no object")
