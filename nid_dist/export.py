@@ -103,14 +103,7 @@ def measured(run: RunFolder) -> dict[str, float]:
 
 def _load_export(path: Path) -> Model:
     try:
-        facts = json.loads((path / _FACTS).read_text())
-        if facts["format"] != FORMAT:
-            raise UserError(
-                str(path / _FACTS),
-                found=f"format {facts['format']}",
-                expected=f"format {FORMAT}",
-                hint="export it again with this version",
-            )
+        facts = _read_facts(path)
         if _digest(path / _WEIGHTS) != facts["sha256"]:
             raise UserError(
                 str(path / _WEIGHTS),
@@ -132,7 +125,7 @@ def _load_export(path: Path) -> Model:
 def _load_run(run: RunFolder, source: Path) -> Model:
     config = run.read_config()
     try:
-        facts = json.loads((run.path / _FACTS).read_text())
+        facts = _read_facts(run.path)
         model = _build(config, facts)
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
@@ -151,6 +144,18 @@ def _require_own(config: Config, before: Config | None, where: Path) -> None:
     """Refuse a configuration beside weights that were trained with another."""
     if before is not None:
         require_same_dictionary(before, config, str(where), same_run=False)
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / _FACTS).read_text())
+    if facts["format"] != FORMAT:
+        raise UserError(
+            str(folder / _FACTS),
+            found=f"format {facts['format']}",
+            expected=f"format {FORMAT}",
+            hint="use the version of nid_dist that wrote it",
+        )
+    return facts
 
 
 def _facts(model: Model) -> dict[str, Any]:

@@ -59,5 +59,5 @@ class Fit(ABC):
         return expanded(folder)
 
     @abstractmethod
-    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **options: Any) -> dict[str, Any]:
         """Write all that belongs to it into a folder that exists; the figures of its JSON file."""

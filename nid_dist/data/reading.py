@@ -42,12 +42,13 @@ def read_image(path: str | Path, colour: Literal["rgb", "grey"]) -> Float32[np.n
     return _guarded(path, lambda magic: to_colour(unit_values(path, _samples(path, magic)), colour))
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: str | Path) -> tuple[int, int]:
     """Read the size that `read_image` would give, from the header alone where possible: (H, W) in pixels.
 
     Raises:
         UserError: the file is missing, empty or not an image.
     """
+    path = expanded(path)
 
     def size(magic: bytes) -> tuple[int, int]:
         if magic.startswith(_NPY):

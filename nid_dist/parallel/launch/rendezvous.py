@@ -83,9 +83,9 @@ def _listen(launch: Launch, waiting: timedelta) -> Any:
     address, port = (launch.address, launch.port) if launch.size > 1 else (LOOPBACK, 0)
     try:
         listener = listen_at(address, port, others_elsewhere=launch.local_size < launch.size)
-        port = listener.getsockname()[1]
+        host, port = listener.getsockname()[:2]
         return dist.TCPStore(
-            LOOPBACK,
+            LOOPBACK if host == "0.0.0.0" else host,  # where rank 0 itself finds it
             port,
             None,
             is_master=True,

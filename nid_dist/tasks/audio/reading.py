@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from scipy.signal import resample_poly
 
 from nid_dist.errors import UserError
-from nid_dist.files import replacing
+from nid_dist.files import expanded, replacing
 
 ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".aif", ".aiff"})
 LONGEST = 2**26
@@ -33,12 +33,13 @@ class Sound:
     format: str = "WAV"
 
 
-def sound_length(path: Path) -> tuple[int, int]:
+def sound_length(path: str | Path) -> tuple[int, int]:
     """Samples of a channel and samples per second, from the file's header.
 
     Raises:
         UserError: when it is no sound file, or has no sample.
     """
+    path = expanded(path)
     try:
         with soundfile.SoundFile(path) as file:
             frames, rate = file.frames, file.samplerate
@@ -54,12 +55,13 @@ def sound_length(path: Path) -> tuple[int, int]:
     return frames, rate
 
 
-def read_sound(path: Path) -> Sound:
+def read_sound(path: str | Path) -> Sound:
     """Read a WAV, FLAC, OGG or AIFF file of integers or floating-point numbers, with all its channels.
 
     Raises:
         UserError: when it cannot be read, is empty, or holds what is not a number.
     """
+    path = expanded(path)
     sound_length(path)
     try:
         with soundfile.SoundFile(path) as file:

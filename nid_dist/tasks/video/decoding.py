@@ -14,6 +14,7 @@ from nid_dist.data.files import find_files
 from nid_dist.data.raster import refuse_bomb
 from nid_dist.data.reading import EXTENSIONS, read_image, to_colour, unit_values
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 _EXPECTED = "a video file, or a folder with its frames as images"
 _FOLDER_RATE = 25.0  # frames per second of a folder, whose frames have no times
@@ -27,7 +28,7 @@ class Decoded:
     image: Float32[np.ndarray, "H W d"] | None  # None: it cannot be decoded
 
 
-def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
+def decode(path: str | Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
     """Decode all frames in the order in which they are shown; a damaged one keeps its place.
 
     The path is a file of any format that FFmpeg decodes, or a folder, whose frames are its images, in the order of
@@ -36,6 +37,7 @@ def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
     Raises:
         UserError: when there is no video.
     """
+    path = expanded(path)
     if not path.exists():
         raise UserError(f"signals.path {path}", found="nothing", expected=_EXPECTED, hint="check signals.path")
     yield from _decode_folder(path, colour) if path.is_dir() else _decode_file(path, colour)

@@ -78,9 +78,9 @@ class VideoFit(Fit):
         picture: np.ndarray = found.render(when, found.atoms((height or rows, width or columns))).clip(0, 1)
         return picture
 
-    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **options: Any) -> dict[str, Any]:
         """Write what `decompose` writes, whose options these are; `files` are its names."""
-        return {"files": decompose(self.decomposition, folder, **options)}
+        return {"files": decompose(self.decomposition, expanded(folder), **options)}
 
 
 def fit(
