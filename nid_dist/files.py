@@ -142,7 +142,7 @@ def require_inside(where: Path, names: Iterable[Any]) -> None:
             )
 
 
-def save_array(path: Path, values: np.ndarray) -> None:
+def save_array(path: str | Path, values: np.ndarray) -> None:
     """Write numbers as NPY; the file appears complete."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)

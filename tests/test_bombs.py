@@ -31,7 +31,7 @@ for path in map(Path, sys.argv[1:]):
     try:
         if path.suffix in EXTENSIONS:
             read_mesh(path)
-        elif path.suffix == ".npy":
+        elif path.suffix in (".npy", ".npz"):
             read_cloud(path, False)
         else:
             read_image(path, "grey")
@@ -55,8 +55,12 @@ def said_of(paths: list[Path]) -> list[str]:
 
 
 def zeros(megabytes: int, bits: int = 15) -> bytes:
+    """So many zeros as a stream of Deflate, without the checksum at its end."""
     packer = zlib.compressobj(9, zlib.DEFLATED, bits)
-    return b"".join([*(packer.compress(bytes(2**20)) for _ in range(megabytes)), packer.flush()])
+    first = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    # After a full flush nothing depends on what was before.
+    again = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
+    return first + again * (megabytes - 1) + packer.flush()
 
 
 def tiff(path: Path, data: bytes) -> None:
@@ -75,8 +79,8 @@ def png(path: Path, side: int, data: bytes, extra: bytes = b"") -> None:
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + head + text + chunk(b"IDAT", data) + chunk(b"IEND", b""))
 
 
-def dicom(path: Path, beyond: bytes = b"") -> None:
-    """A deflated file, behind whose dataset zeros follow."""
+def dicom(path: Path, beyond: int = 0) -> None:
+    """A deflated file, behind whose dataset so many megabytes of zeros follow."""
     data = pydicom.Dataset()
     data.file_meta = pydicom.dataset.FileMetaDataset()
     data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
@@ -95,8 +99,8 @@ def dicom(path: Path, beyond: bytes = b"") -> None:
     start = 144 + struct.unpack("<I", whole[140:144])[0]
     if beyond:
         packer = zlib.compressobj(9, zlib.DEFLATED, -15)
-        body = packer.compress(zlib.decompress(whole[start:], -15))
-        path.write_bytes(whole[:start] + body + b"".join(packer.compress(beyond) for _ in range(3000)) + packer.flush())
+        body = packer.compress(zlib.decompress(whole[start:], -15)) + packer.flush(zlib.Z_FULL_FLUSH)
+        path.write_bytes(whole[:start] + body + zeros(beyond, -15))
 
 
 def test_pictures_that_grow(tmp_path: Path) -> None:
@@ -108,7 +112,7 @@ def test_pictures_that_grow(tmp_path: Path) -> None:
         values = read_image(tmp_path / name, "grey")[..., 0].reshape(-1)
         assert np.allclose(values / values[-1], numbers / 63, atol=1e-6)
     tiff(tmp_path / "bomb.tif", zeros(3000))
-    dicom(tmp_path / "bomb.dcm", bytes(2**20))
+    dicom(tmp_path / "bomb.dcm", 3000)
     png(tmp_path / "text.png", 8, rows, zeros(3000))
     png(tmp_path / "side.png", 60000, zeros(10))
     paths = [tmp_path / name for name in ("bomb.tif", "bomb.dcm", "text.png", "side.png")]
@@ -135,7 +139,11 @@ def test_arrays_and_meshes_that_lie(tmp_path: Path) -> None:
     text += b" " * (-len(text) % 4)
     glb = b"glTF" + struct.pack("<II", 2, 20 + len(text)) + struct.pack("<I", len(text)) + b"JSON" + text
     (tmp_path / "a.glb").write_bytes(glb)
-    paths = [tmp_path / f"a.{ending}" for ending in ("npy", "ply", "stl", "off", "glb")]
+    np.savez_compressed(tmp_path / "a.npz", points=np.zeros((99, 3)))
+    packed = bytearray((tmp_path / "a.npz").read_bytes())
+    packed[(at := packed.index(b"PK\1\2") + 24) : at + 4] = struct.pack("<I", 3 * 2**30)  # in the archive's directory
+    (tmp_path / "a.npz").write_bytes(packed)
+    paths = [tmp_path / f"a.{ending}" for ending in ("npy", "npz", "ply", "stl", "off", "glb")]
     said = said_of(paths)
     assert [line.split(":")[0] for line in said] == [str(path) for path in paths], said
     assert not any("MemoryError" in line for line in said), said

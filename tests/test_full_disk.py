@@ -5,6 +5,8 @@ import os
 import resource
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +16,17 @@ import pytest
 import torch
 from PIL import Image
 
+from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.cli.entry import guarded
 from nid_dist.cli.fit import command
 from nid_dist.code import Code
+from nid_dist.config.schema import Logging
 from nid_dist.errors import UserError
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import new_folder, save_array, write_json
 from nid_dist.tasks.audio.reading import Sound, write_sound
 from nid_dist.tasks.video.decomposition.writing import writing
+from nid_dist.training.monitor import Monitor
 from tests.tiny import picture
 
 STORED = Path(__file__).parent / "fixtures" / "version_0_1" / "runs" / "images"
@@ -151,3 +156,19 @@ def test_a_folder_that_may_not_be_written_to(tmp_path: Path) -> None:
         WRITERS["a.png"](Path("/proc/self/a.png"))
     with pytest.raises(UserError, match="cannot be written"), new_folder("/proc/self/out"):
         pass
+
+
+def test_curves_that_cannot_be_written(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """TensorBoard writes in a thread of its own, whose failure comes out of a later call, and of no traceback."""
+    before = threading.excepthook
+    monitor = Monitor(RunFolder(tmp_path / "run"), Logging(progress=False), 10)
+
+    def show() -> None:
+        for step in range(1000):
+            monitor.picture(step, "noise", NOISE)
+            time.sleep(0.01)
+
+    with room(20_000), pytest.raises(UserError, match=r"/run/events: found that writing failed \(File too large\)"):
+        show()
+    monitor.close()
+    assert "Traceback" not in capfd.readouterr().err and threading.excepthook is before

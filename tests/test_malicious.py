@@ -96,7 +96,7 @@ ENDINGS = (".npy", ".npz", ".pt", ".pth", ".pkl", ".safetensors", ".dcm", ".json
 READERS: dict[str, tuple[Callable[[Path], object], tuple[str, ...]]] = {
     "image": (lambda path: read_image(path, "rgb"), ENDINGS),
     "size": (image_size, (".npy", ".png", ".dcm")),
-    "cloud": (lambda path: read_cloud(path, False), (".npy", ".ply", ".xyz")),
+    "cloud": (lambda path: read_cloud(path, False), (".npy", ".npz", ".ply", ".xyz", ".csv")),
     "mesh": (read_mesh, (".obj", ".ply", ".off", ".stl", ".glb")),
     "sound": (read_sound, (".wav", ".flac", ".npy")),
     "length": (sound_length, (".wav",)),

@@ -62,7 +62,7 @@ def given(folder: Path) -> dict[str, Path]:
     """A file of each kind that is read."""
     Image.fromarray(picture(1)).save(folder / "a.png")
     save_array(str(folder / "s.npy"), np.zeros((6, 21)))
-    save_array(folder / "c.npy", np.eye(3))
+    save_array(folder / "c.npy", np.random.default_rng(0).random((60, 3)))
     (folder / "g.yaml").write_text("{unit: degrees, views: 6, bins: 21}")
     (folder / "a.obj").write_text("v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 2 3\nf 1 4 2\nf 1 3 4\nf 2 4 3\n")
     soundfile.write(folder / "a.wav", np.zeros(99), 8000)
@@ -85,7 +85,7 @@ def test_paths_as_texts_and_from_home(
     assert nid_dist.read_image(named(files["a.png"]), "rgb").shape == (24, 32, 3)
     assert image_size(named(files["a.png"])) == (24, 32)
     assert nid_dist.read_scans(named(files["s.npy"]), named(files["g.yaml"])).keys() == {"s.npy"}
-    assert len(read_cloud(named(files["c.npy"]), False).points) == 3
+    assert len(read_cloud(named(files["c.npy"]), False).points) == 60
     assert len(read_mesh(named(files["a.obj"])).faces) == 4 and len(read_sound(named(files["a.wav"])).wave) == 99
     assert len(list(decode(named(files["frames"]), "rgb"))) == 1
     fit = model.fit(named(files["a.png"]), "omp")
