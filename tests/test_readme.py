@@ -99,5 +99,5 @@ def test_paths_as_texts_and_from_home(
     write_json(named(tmp_path / "a.json"), {})
     config = nid_dist.Config.from_yaml(named(tmp_path / "exported" / "config.yaml"))
     assert config == model.config and nid_dist.load(named(tmp_path / "exported"), "cpu").support == 4
-    (tmp_path / "compare.yaml").write_text("{task: images, run_dir: ~/x, dictionaries: []}")
+    (tmp_path / "compare.yaml").write_text("{task: images, run_dir: ~/x, dictionaries: [{name: a, config: images}]}")
     assert load_comparison(named(tmp_path / "compare.yaml")).run_dir == f"{tmp_path.parent}/x"
