@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from nid_dist.benchmarks.bad_inputs.attempt import FAULTS, Attempt, Usual, attempt, usual
 from nid_dist.benchmarks.bad_inputs.damage import damaged
 from nid_dist.benchmarks.bad_inputs.dictionaries import TASKS, train_tiny, write_products
+from nid_dist.benchmarks.bad_inputs.forked import FAULTS, Attempt, Usual, attempt, usual
 from nid_dist.benchmarks.bad_inputs.kinds import all_readers
 from nid_dist.benchmarks.bad_inputs.reader import Reader, contents
 from nid_dist.evaluation.report import Column, Table

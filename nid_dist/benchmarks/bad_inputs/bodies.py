@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load_file
 
-from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader
-from nid_dist.cli.prepare import main as prepare
+from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command
 
 _ALIKE = 1e-3
 
@@ -36,7 +35,7 @@ def triangles(bodies: Bodies) -> tuple[np.ndarray, np.ndarray]:
 def prepared(given: Path, out: Path) -> int:
     """`nid-prepare shapes` of all meshes in a folder."""
     where = ["shapes", "--input", str(given), "--out", str(out), "--cores", "1"]
-    return prepare([*where, "--samples", "200", "--surface", "50", "--grid", "0"])
+    return command("nid-prepare")([*where, "--samples", "200", "--surface", "50", "--grid", "0"])
 
 
 def body(out: Path) -> np.ndarray:

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from nid_dist.benchmarks.bad_inputs.encoding import npy
-from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, through, what_was_read
-from nid_dist.cli.reconstruct import main as reconstruct
+from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command, through, what_was_read
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from nid_dist.tasks.shapes.point_clouds import read_cloud
 
@@ -62,7 +61,7 @@ def _read(path: Path) -> np.ndarray:
 
 def _reconstruct(dictionary: Path, given: Path, out: Path) -> int:
     where = ["--dictionary", str(dictionary), "--points", str(given / "cloud.xyz"), "--out", str(out)]
-    return reconstruct([*where, "--normals", "--resolution", "16", "--device", "cpu"])
+    return command("nid-reconstruct")([*where, "--normals", "--resolution", "16", "--device", "cpu"])
 
 
 def _surface(out: Path) -> np.ndarray:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from safetensors.numpy import load_file
 
-from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, contents, through, what_was_read
-from nid_dist.cli.export import main as export
+from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command, contents, through, what_was_read
 from nid_dist.code import load_codes
 
 
@@ -52,7 +51,7 @@ def _codes(path: Path) -> np.ndarray:
 
 
 def _export(given: Path, out: Path) -> int:
-    return export(["--dictionary", str(given / "model"), "--out", str(out), "--device", "cpu"])
+    return command("nid-export")(["--dictionary", str(given / "model"), "--out", str(out), "--device", "cpu"])
 
 
 def _model(out: Path) -> np.ndarray:

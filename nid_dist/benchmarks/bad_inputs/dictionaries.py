@@ -5,9 +5,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 from nid_dist.benchmarks.bad_inputs.encoding import photograph, png
+from nid_dist.benchmarks.bad_inputs.reader import command
 from nid_dist.benchmarks.harness import QUIET
-from nid_dist.cli.export import main as export
-from nid_dist.cli.fit import main as fit
 from nid_dist.config import load_config
 from nid_dist.tasks.video.comparison import write_clip
 from nid_dist.tasks.video.synthetic_clip import synthetic_clip
@@ -76,7 +75,7 @@ def write_products(folder: Path) -> None:
     (folder / "a.png").write_bytes(png(photograph()))
     dictionary = ["--dictionary", str(folder / "images"), "--device", "cpu"]
     with open(os.devnull, "w") as nowhere, redirect_stderr(nowhere), redirect_stdout(nowhere):
-        export([*dictionary, "--out", str(folder / "export")])
+        command("nid-export")([*dictionary, "--out", str(folder / "export")])
         for store in ("full", "compact"):
             given = ["--input", str(folder / "a.png"), "--out", str(folder / "fits" / store)]
-            fit([*dictionary, *given, "--solver", "omp", "--store", store])
+            command("nid-fit")([*dictionary, *given, "--solver", "omp", "--store", store])

@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image
 
 from nid_dist.benchmarks.bad_inputs.encoding import by_pillow, photograph, png, turned
-from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader
-from nid_dist.cli.inpaint import main as inpaint
+from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command
 
 _HOLE = (slice(12, 22), slice(14, 28))
 _ALIKE = 0.004
@@ -25,7 +24,7 @@ def reader(dictionary: Path) -> Reader:
 def _inpaint(dictionary: Path, given: Path, out: Path) -> int:
     where = ["--dictionary", str(dictionary), "--input", str(given / "image.png"), "--out", str(out), "--device", "cpu"]
     mask = next(given.glob("mask.*"), None)
-    return inpaint([*where, "--against", *(["--mask", str(mask)] if mask else [])])
+    return command("nid-inpaint")([*where, "--against", *(["--mask", str(mask)] if mask else [])])
 
 
 def _inpainted(out: Path) -> np.ndarray:

@@ -8,8 +8,7 @@ import numpy as np
 from PIL import Image
 
 from nid_dist.benchmarks.bad_inputs.encoding import by_pillow, grey, npy, photograph, png, tiff, turned
-from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader
-from nid_dist.cli.fit import main as fit
+from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command
 
 # What is kept with loss, or rounded otherwise, is fitted a little otherwise.
 _ALIKE = 0.01
@@ -48,7 +47,7 @@ def readers(dictionary: Path) -> Iterator[Reader]:
 def fit_folder(dictionary: Path, given: Path, out: Path) -> int:
     """`nid-fit` of all files in a folder."""
     where = ["--dictionary", str(dictionary), "--input", str(given), "--out", str(out), "--device", "cpu"]
-    return fit([*where, "--solver", "omp"])
+    return command("nid-fit")([*where, "--solver", "omp"])
 
 
 def fitted(out: Path) -> np.ndarray:

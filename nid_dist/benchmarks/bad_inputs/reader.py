@@ -1,13 +1,18 @@
 """What is tried on a reader: the inputs that it takes, what comes of them, and inputs whose meaning is broken."""
 
+import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 
-from nid_dist.cli.entry import guarded
+from nid_dist.errors import UserError
+from nid_dist.memory import out_of_memory
 
 Files: TypeAlias = Mapping[str, bytes]
 """The inputs of a command: contents by posix paths, relative to the folder that they are written to."""
@@ -56,17 +61,31 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
+@cache
+def command(name: str) -> Callable[[Sequence[str]], int]:
+    """A command of the package as it is installed: takes its arguments, returns its exit code."""
+    (entry,) = entry_points(group="console_scripts", name=name)
+    found: Callable[[Sequence[str]], int] = entry.load()
+    return found
+
+
 def through(read: Callable[[Path], np.ndarray], name: str) -> Command:
-    """A command that reads one input, as all commands do, and keeps what it has read as `read.npy`."""
+    """What a command does with one input, without what it computes then: what has been read is kept as `read.npy`."""
+
+    def show_warning(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"read: warning: {' '.join(str(message).split())}", file=sys.stderr)
 
     def run(given: Path, out: Path) -> int:
-        def command(arguments: Sequence[str] | None = None) -> int:
-            values = read(given / name)
-            out.mkdir(parents=True)
-            np.save(out / "read.npy", values)
-            return 0
-
-        return guarded("read", command)([])
+        try:
+            with warnings.catch_warnings():
+                warnings.showwarning = show_warning
+                values = read(given / name)
+        except (UserError, MemoryError) as error:
+            print(f"read: error: {out_of_memory(error) or error}", file=sys.stderr)
+            return 2
+        out.mkdir(parents=True)
+        np.save(out / "read.npy", values)
+        return 0
 
     return run
 

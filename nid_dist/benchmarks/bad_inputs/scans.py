@@ -9,8 +9,7 @@ import numpy as np
 import yaml
 
 from nid_dist.benchmarks.bad_inputs.encoding import npy
-from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader
-from nid_dist.cli.reconstruct_ct import main as reconstruct
+from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.tasks.ct.phantoms import shepp_logan
 
@@ -32,7 +31,9 @@ def readers(dictionary: Path) -> Iterator[Reader]:
 
 def _reconstruct(dictionary: Path, given: Path, out: Path) -> int:
     where = ["--dictionary", str(dictionary), "--out", str(out), "--device", "cpu", "--solver", "map"]
-    return reconstruct([*where, "--sinogram", str(given / "scan.npy"), "--geometry", str(given / "geometry.yaml")])
+    return command("nid-reconstruct-ct")(
+        [*where, "--sinogram", str(given / "scan.npy"), "--geometry", str(given / "geometry.yaml")]
+    )
 
 
 def _slice(out: Path) -> np.ndarray:

@@ -7,9 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from nid_dist.benchmarks.bad_inputs.bodies import boxes, obj
-from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, through, what_was_read
-from nid_dist.cli.plan import main as plan
-from nid_dist.cli.prepare import main as prepare
+from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command, through, what_was_read
 from nid_dist.config import load_config
 
 _GOOD = """signals:
@@ -44,7 +42,9 @@ def configuration() -> Reader:
 
 
 def _plan(given: Path, out: Path) -> int:
-    code = plan(["--config", str(given / "config.yaml"), "--signals", "100", "--nodes", "1", "--gpus-per-node", "1"])
+    code = command("nid-plan")(
+        ["--config", str(given / "config.yaml"), "--signals", "100", "--nodes", "1", "--gpus-per-node", "1"]
+    )
     return code or through(_values, "config.yaml")(given, out)
 
 
@@ -155,7 +155,7 @@ def _by_synset(splits: object) -> object:
 
 def _prepare(given: Path, out: Path) -> int:
     where = ["shapes", "--input", str(given / "meshes"), "--splits", str(given / "splits.json"), "--out", str(out)]
-    return prepare([*where, "--cores", "1", "--samples", "100", "--surface", "20", "--grid", "0"])
+    return command("nid-prepare")([*where, "--cores", "1", "--samples", "100", "--surface", "20", "--grid", "0"])
 
 
 def _taken(out: Path) -> np.ndarray:

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from nid_dist.benchmarks.bad_inputs.reader import Meaning, Reader
-from nid_dist.cli.fit import main as fit
+from nid_dist.benchmarks.bad_inputs.reader import Meaning, Reader, command
 
 _RATE = 8000  # of the dictionary
 _ALIKE = 2e-3
@@ -31,7 +30,7 @@ def _truth(same: bool) -> dict[str, bytes] | None:
 
 def _fit(dictionary: Path, given: Path, out: Path) -> int:
     where = ["--dictionary", str(dictionary), "--input", str(given), "--out", str(out), "--device", "cpu"]
-    return fit([*where, "--solver", "omp"])
+    return command("nid-fit")([*where, "--solver", "omp"])
 
 
 def _fitted(out: Path) -> np.ndarray:
