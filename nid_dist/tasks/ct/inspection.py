@@ -17,6 +17,7 @@ from nid_dist.tasks.ct.placement import deviation_of, misplaced, transposed
 
 _FEW_LEVELS = 0.02  # of the largest value: steps as coarse as that
 _FAINT = 0.02  # value that an object has at least, on average along some lines
+_QUIET = 0.02  # of values: noise of an empty slice, where no dose is stated
 _AIR = 0.002  # of values: noise beside the object that is worth a word
 
 
@@ -31,7 +32,7 @@ def inspect(values: Values, geometry: Geometry, dose: Dose, step: float = 0.0) -
     """
     noise = white_noise(values)
     if float(np.abs(values).max()) <= max(1e-9, 5 * noise):
-        return []  # nothing was scanned
+        return _nothing(dose, noise)
     for check in (_sign, transposed, _inverted, _too_much, _blank, _dead_views):
         found = check(values, geometry, dose)
         if found is not None:
@@ -49,6 +50,21 @@ def inspect(values: Values, geometry: Geometry, dose: Dose, step: float = 0.0) -
         placed = None  # of what is cut off, every view sees another part
     rest = [placed, beyond, _noise(values, geometry, dose, noise), _faint(values, geometry)]
     return [each for each in rest if each is not None]
+
+
+def _nothing(dose: Dose, noise: float) -> list[Finding]:
+    """Of a scan that shows no object: all is well if it is as quiet as that."""
+    quiet = 0.0 if dose.photons is None else float(dose.deviation(np.zeros((1, 1)))[0, 0])
+    if noise <= max(3 * quiet, _QUIET):
+        return []
+    return [
+        Finding(
+            "nothing",
+            f"noise of {noise:.2g} and hardly anything else",
+            "a scan of something",
+            "check that these are line integrals, and scale in the geometry",
+        )
+    ]
 
 
 def _sign(values: Values, _: Geometry, __: Dose) -> Finding | None:

@@ -50,9 +50,11 @@ def misplaced(values: Values, geometry: Geometry, dose: Dose) -> Finding | None:
     best, explained = min(_INCONSISTENT, given.score / 2), None
     for other, finding in _explanations(geometry):
         found = consistency(values, other, deviation)
-        if found.conditions >= max(_ENOUGH, given.conditions / 4) and found.score < best:
-            # Of two that explain as much, the first is the likelier; of shifts, the best.
-            best, explained = found.score if finding.cause == "axis" else 0.5 * found.score, finding
+        if found.conditions >= max(_ENOUGH, given.conditions / 8) and found.score < best:
+            explained = finding
+            if finding.cause != "axis" and found.score < 1:
+                break  # the first that explains all is the likeliest
+            best = found.score
     if explained is None and axis is not None and given.as_given > 1.5 * given.score:
         return axis  # and what else there is, is less
     return explained or _unexplained(values, geometry, deviation, given)

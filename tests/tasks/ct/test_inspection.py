@@ -65,6 +65,8 @@ def test_silent_on_real_slices_and_empty_ones(source: float | None) -> None:
     assert inspect(np.zeros((16, BINS)), even(16, source), Dose()) == []
     noise = Dose(1e4).measure(np.zeros((16, BINS)), np.random.default_rng(0))
     assert inspect(noise, even(16, source), Dose(1e4)) == []
+    anything = np.random.default_rng(0).uniform(0, 1, (16, BINS))
+    assert inspect(anything, even(16, source), Dose())[0].cause == "nothing"
 
 
 def shifted(geometry: Geometry, dose: Dose) -> Sinogram:
