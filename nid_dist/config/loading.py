@@ -24,6 +24,22 @@ _STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _MOST = 200_000  # values in all, each alias counted as what it stands for
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values, without two of YAML 1.1's that nobody means: 010 for 8, and 1:30 for 90."""
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """A number, or the words that YAML 1.1 would count to the base of 8 or 60."""
+    text = loader.construct_scalar(node)
+    if ":" in text or re.fullmatch(r"[-+]?0[0-7_]+", text):
+        return text
+    return loader.construct_yaml_int(node) if node.tag.endswith("int") else loader.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
+
+
 def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] = ()) -> Root:
     """Reads a configuration file, applies the overrides in their order and checks everything.
 
@@ -104,7 +120,7 @@ def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
     # The parser's time grows with the square of the depth.
     if max(accumulate(_STEPS.get(letter, 0) for letter in text), default=0) > _DEEPEST:
         raise ValueError(f"lists and sections {_DEEPEST} deep and more")
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         document = loader.get_single_node()
         if document is None:
