@@ -16,7 +16,7 @@ from nid_dist.coding.solvers.irls import RobustSolution
 from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.files import write_json
+from nid_dist.files import expanded, write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
 from nid_dist.tasks.shapes.cloud_columns import pick_columns
@@ -79,7 +79,7 @@ class ShapeFit(Fit):
 
     def write(
         self,
-        folder: Path,
+        folder: str | Path,
         *,
         resolution: int = 128,
         formats: Sequence[str] = ("ply",),
@@ -97,7 +97,7 @@ class ShapeFit(Fit):
         Returns:
             What is in `results.json`; `faces` is 0 where there is no surface.
         """
-        mesh, placement = self.surface(resolution), self.placement
+        folder, mesh, placement = expanded(folder), self.surface(resolution), self.placement
         placed = {"centre": list(placement.centre), "scale": placement.scale}
         facts |= {
             **self.judgement.facts(),
