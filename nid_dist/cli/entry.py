@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
+from nid_dist.cli.warned import Warned
 from nid_dist.device import DeviceChoice, use_device
 from nid_dist.errors import UserError
 from nid_dist.memory import out_of_memory
@@ -84,19 +85,18 @@ def guarded(program: str, command: Command, *, together: bool = False) -> Comman
 
     def main(arguments: Sequence[str] | None = None) -> int:
         launch = _launch() if together else Launch()
-
-        def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-            if launch.rank == 0:
-                print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
+        warned = Warned(program, silent=launch.rank != 0)
         if launch.size > 1:
             from nid_dist.parallel.launch import failures
 
             failures.let_say(lambda error: _end_together(program, error))
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = show_warning
-                return command(arguments)
+                warnings.showwarning = warned.show
+                try:
+                    return command(arguments)
+                finally:
+                    warned.finish()
         except SystemExit:
             raise
         except BaseException as error:

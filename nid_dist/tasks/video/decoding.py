@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from nid_dist.data.files import find_files
+from nid_dist.data.files import listed_files
 from nid_dist.data.reading import EXTENSIONS, read_image, to_colour, unit_values
 from nid_dist.errors import UserError
 
@@ -51,9 +51,7 @@ def in_memory(frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "gre
 
 
 def _decode_folder(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
-    names = sorted(find_files(path, EXTENSIONS), key=_natural)
-    if not names:
-        raise UserError(f"signals.path {path}", found="a folder without images", expected=_EXPECTED, hint="check it")
+    names = sorted(listed_files(path, EXTENSIONS, hint="check signals.path"), key=_natural)
     for place, name in enumerate(names):
         image = None
         try:

@@ -86,7 +86,7 @@ def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) ->
 def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words")
     (tmp_path / "empty").mkdir()
-    for name, found in (("a.txt", "no video"), ("empty", "without images"), ("none", "nothing")):
+    for name, found in (("a.txt", "no video"), ("empty", "no image"), ("none", "nothing")):
         with pytest.raises(UserError, match=found):
             opened(tmp_path / name)
 
