@@ -10,7 +10,8 @@ from jaxtyping import Bool
 
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
-from nid_dist.data.reading import read_image, unit_values
+from nid_dist.data.depth import unit_values
+from nid_dist.data.reading import read_image, require_channels_last
 from nid_dist.errors import UserError
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
@@ -89,8 +90,9 @@ def fit(
 
 def _image(signal: Any, model: Model, known: Bool[np.ndarray, "h w"] | None = None) -> ImageArray:
     """The pixels of what was given; unknown ones need not be numbers."""
+    section = model.config.signals_of(ImagesSection)
     if isinstance(signal, str | Path):
-        return read_image(signal, model.config.signals_of(ImagesSection).colour)
+        return read_image(signal, section.colour, section.bits)
     if isinstance(signal, torch.Tensor):
         signal = signal.detach().cpu().numpy()
     if not isinstance(signal, np.ndarray) or signal.ndim not in (2, 3) or 0 in signal.shape:
@@ -100,9 +102,10 @@ def _image(signal: Any, model: Model, known: Bool[np.ndarray, "h w"] | None = No
         if signal.shape[1] in (3, 6) and len(signal) > signal.shape[1]:
             raise wrong_kind(signal, _EXPECTED, "choose the dictionary of such signals, or give [H, W, 1]")
         signal = signal[..., None]
+    require_channels_last("the image", signal)
     if known is not None and known.shape == signal.shape[:2]:
         signal = np.where(known[..., None], signal, np.zeros((), signal.dtype))
-    return unit_values("the image", signal)
+    return unit_values("the image", signal, section.bits)
 
 
 def _known(mask: Any) -> Bool[np.ndarray, "h w"]:

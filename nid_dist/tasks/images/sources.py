@@ -75,9 +75,9 @@ def list_images(signals: ImagesSection) -> dict[Split, list[ImageRef]]:
     if signals.source == "celeba":
         _refuse_own_splits(signals)
         folder, names = list_celeba(root, signals.limit)
-        return _references(names, signals.limit, partial(_file_reference, folder, signals.colour))
+        return _references(names, signals.limit, partial(_file_reference, folder, signals))
     names = split_folder(root, EXTENSIONS, signals.val, signals.test)
-    return _references(names, signals.limit, partial(_file_reference, root, signals.colour))
+    return _references(names, signals.limit, partial(_file_reference, root, signals))
 
 
 def _refuse_own_splits(signals: ImagesSection) -> None:
@@ -101,9 +101,9 @@ def _limited(names: Sequence[str], limit: int | None) -> Sequence[str]:
     return names if limit is None else names[:limit]
 
 
-def _file_reference(root: Path, colour: Literal["rgb", "grey"], name: str) -> ImageRef:
+def _file_reference(root: Path, signals: ImagesSection, name: str) -> ImageRef:
     path = root / name
-    return ImageRef(name, partial(read_image, path, colour), partial(image_size, path))
+    return ImageRef(name, partial(read_image, path, signals.colour, signals.bits), partial(image_size, path))
 
 
 def _embedded_reference(colour: Literal["rgb", "grey"], name: str) -> ImageRef:
