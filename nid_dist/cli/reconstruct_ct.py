@@ -19,9 +19,15 @@ from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.progress import track
 from nid_dist.tasks.ct.fitting import RIDGE, fit, require_slices, usual_methods, write_fits
+from nid_dist.tasks.ct.scan_file import ScanFile
 from nid_dist.tasks.ct.sinograms import Scan, read_scans
 
 SOLVERS = ("detail", "map", "ridge", "omp", "fista", "init")
+_KEYS = [
+    f"{name}: {field.description}".replace("%", "%%")
+    for name, field in ScanFile.model_fields.items()
+    if field.description
+]
 _COLUMNS = [
     Column("solver", key="solver"),
     Column("non-zeros", key="nonzeros"),
@@ -42,9 +48,15 @@ def parser() -> argparse.ArgumentParser:
         "--sinogram",
         type=Path,
         required=True,
-        help="NPY, [views, bins] or [slices, views, bins]; or a folder of such files, one a slice",
+        help="NPY, [views, bins] or [slices, views, bins] (convention skimage: [bins, views]); or a folder of such "
+        "files, one a slice",
     )
-    parser.add_argument("--geometry", type=Path, required=True, help="YAML: where it was measured")
+    parser.add_argument(
+        "--geometry",
+        type=Path,
+        required=True,
+        help="YAML: where it was measured; " + "; ".join(_KEYS),
+    )
     parser.add_argument("--out", type=Path, required=True, help="a new folder for pictures, arrays and codes")
     parser.add_argument(
         "--solver",

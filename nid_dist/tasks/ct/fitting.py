@@ -150,7 +150,13 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
         panels[label] = (picture, f"{nonzeros} coefficients")
     title = f"{geometry.views} views of {geometry.bins} bins, {geometry.beam} beams, {scan.dose.label}"
     picture_grid(folder / "comparison.png", {"": panels}, title=title)
-    told = {"views": geometry.views, "bins": geometry.bins, "beam": geometry.beam, "photons": scan.dose.photons}
+    told: dict[str, Any] = {
+        "views": geometry.views,
+        "bins": geometry.bins,
+        "beam": geometry.beam,
+        "photons": scan.dose.photons,
+    }
+    told |= {"axis": geometry.axis, "detector": geometry.detector, "centre_of_rotation": list(geometry.centre)}
     codes = {label: each.code for label, each in fits.items()}
     save_codes(folder / "codes.safetensors", codes, reconstructor.model.dictionary.num_experts, told)
     figures = {**facts, **told, "seconds_prepared": reconstructor.seconds, "rows": rows}
@@ -186,5 +192,4 @@ def _scan(signal: Any) -> Scan:
 
 
 def _alike(reconstructor: Reconstructor, scan: Scan) -> bool:
-    lines = zip(reconstructor.geometry.lines, scan.geometry.lines, strict=True)
-    return reconstructor.dose == scan.dose and all(torch.equal(one, other) for one, other in lines)
+    return reconstructor.dose == scan.dose and reconstructor.geometry.alike(scan.geometry)

@@ -1,60 +1,18 @@
 """Measured sinograms: an NPY file of line integrals, and a YAML file that says where the lines were."""
 
 import math
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Float64
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from nid_dist.config.loading import load_as
 from nid_dist.data.files import named_files
 from nid_dist.errors import UserError
-from nid_dist.measurements.geometry import Geometry, shadow
+from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
-
-Count = Annotated[int, Field(gt=0)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-
-
-class ScanFile(BaseModel):
-    """A geometry as it is written; lengths are in any unit, the same for all."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    beam: Literal["parallel", "fan"] = "parallel"
-    unit: Literal["degrees", "radians"] = Field(description="of angles, first and arc")
-    views: Count | None = Field(None, description="equal steps over `arc`; or list `angles`")
-    first: Finite = Field(0.0, description="angle of the first view")
-    arc: Positive | None = Field(None, description="that `views` divide; null: half a turn, of a fan a whole one")
-    angles: list[Finite] | None = Field(None, description="of every view")
-    bins: Count = Field(description="of the detector, which is centred on the axis")
-    radius: Positive = Field(1.0, description="of the disc that the object lies in")
-    width: Positive | None = Field(None, description="of the detector (a fan's, scaled to the axis); null: all it sees")
-    source: Positive | None = Field(None, description="distance of a fan's source from the axis")
-    scale: Positive = Field(1.0, description="nepers per unit of length in what has value 1")
-    photons: Positive | None = Field(None, description="that a bin counts per view without object; null: no noise")
-    electronic: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="standard deviation of the detector's own noise, in photons"
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> "ScanFile":
-        if (self.views is None) == (self.angles is None):
-            raise ValueError("one of views and angles is needed; say how many views, or list their angles")
-        if self.angles is not None and not self.angles:
-            raise ValueError("angles is an empty list: zero views; list the angle of every view")
-        if (self.beam == "fan") != (self.source is not None):
-            raise ValueError(
-                f"beam {self.beam} and source {self.source} do not fit; a fan, and only a fan, has a source"
-            )
-        if self.source is not None and self.source <= self.radius:
-            raise ValueError(f"source {self.source:g} lies within radius {self.radius:g}; it is outside the object")
-        return self
+from nid_dist.tasks.ct.scan_file import read_geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +58,8 @@ def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry
     """Read a measured sinogram.
 
     Args:
-        sinogram: NPY or an array, [views, bins]: minus the logarithm of the part of the photons that arrives.
+        sinogram: NPY or an array, [views, bins] (by scikit-image's convention [bins, views]): minus the logarithm of
+            the part of the photons that arrives.
         geometry: YAML, with the keys of `ScanFile`; or a geometry in the package's units, the object's radius, for a
             clean sinogram in value times radius.
 
@@ -108,64 +67,24 @@ def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry
         UserError: for a file that cannot be read; angles in another unit than is said; a sinogram of another shape than
             its geometry, with numbers that are not finite, or of an object that reaches beyond the detector.
     """
-    placed, unit, dose = geometry, 1.0, Dose()
-    if not isinstance(placed, Geometry):
-        written = load_as(ScanFile, Path(geometry))  # type: ignore[arg-type]
-        placed, unit = _placed(written, Path(geometry)), written.scale * written.radius  # type: ignore[arg-type]
-        dose = Dose(written.photons, unit, written.electronic)
-    values = _numbers(sinogram, placed) / unit
+    if isinstance(geometry, Geometry):
+        placed, unit, dose, bins_first = geometry, 1.0, Dose(), False
+    else:
+        placed, dose, written = read_geometry(Path(geometry))
+        unit, bins_first = written.unit_of_integrals, written.convention == "skimage"
+    values = _numbers(sinogram, placed, bins_first) / unit
     _check_range("the sinogram" if isinstance(sinogram, np.ndarray) else str(sinogram), values, placed)
     return Scan(placed, values.reshape(-1).astype(np.float32), dose)
 
 
-def _placed(written: ScanFile, path: Path) -> Geometry:
-    angles = _angles(written, path)
-    source = None if written.source is None else written.source / written.radius
-    width = 2 * shadow(source) if written.width is None else written.width / written.radius
-    found = Geometry(angles, written.bins, width, source)
-    if not found.covers:
-        needed = 2 * shadow(source) * written.radius
-        raise UserError(
-            f"{path}: width",
-            found=f"a detector of width {written.width:g}: truncated",
-            expected=f"at least {needed:g}, as wide as the object of radius {written.radius:g} appears on it",
-            hint="correct width or radius; integrals that were not measured cannot be replaced",
-        )
-    return found
-
-
-def _angles(written: ScanFile, path: Path) -> Float64[np.ndarray, "V"]:
-    turn = 360.0 if written.unit == "degrees" else 2 * math.pi
-    if written.angles is not None:
-        given = np.array(written.angles)
-    else:
-        assert written.views is not None
-        arc = written.arc if written.arc is not None else turn / (2 if written.source is None else 1)
-        given = written.first + arc * np.arange(written.views) / written.views
-    largest = float(np.abs(given).max())
-    # Nobody counts a second turn in radians, but 180 degrees are as many radians as 28 turns.
-    if written.unit == "radians" and largest > 2 * turn:
-        raise UserError(
-            f"{path}: angles",
-            found=f"up to {largest:g} with unit radians",
-            expected=f"at most {2 * math.pi:.4g}, a whole turn: these look like degrees",
-            hint="set unit to degrees",
-        )
-    span = float(given.max() - given.min())
-    if written.unit == "degrees" and len(given) > 2 and 0 < span <= 2 * math.pi:
-        warnings.warn(
-            f"{path}: all {len(given)} views lie within {span:.3g} degrees; if these are radians, set unit to radians",
-            stacklevel=2,
-        )
-    return given if written.unit == "radians" else np.deg2rad(given)
-
-
-def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry) -> Float64[np.ndarray, "V B"]:
+def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry, bins_first: bool) -> Float64[np.ndarray, "V B"]:
     values, where = sinogram, "the sinogram"
     if not isinstance(values, np.ndarray):
         where = str(sinogram)
         values = _loaded(where)
     wanted = (geometry.views, geometry.bins)
+    if bins_first and getattr(values, "shape", ()) == wanted[::-1]:
+        values = values.T
     if not isinstance(values, np.ndarray) or values.shape != wanted:
         shape = getattr(values, "shape", "of an archive")
         turned = shape == wanted[::-1]
