@@ -40,9 +40,9 @@ def tiff_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
     with TiffFile(path) as file:
         page = _only_page(path, file)
         if page.dtype in (np.dtype(np.uint8), np.dtype(bool)):
-            samples = raster_samples(path)
-            _doubt_nodata(path, page, samples)
-            return samples
+            plain = raster_samples(path)
+            _doubt_nodata(path, page, plain)
+            return plain
         _check_samples(path, page)
         samples = _page_samples(page)
         if samples is None:

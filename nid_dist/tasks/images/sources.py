@@ -10,7 +10,7 @@ import numpy as np
 import skimage.data
 
 from nid_dist.data.files import existing_folder, split_folder
-from nid_dist.data.reading import EXTENSIONS, image_size, read_image, to_colour
+from nid_dist.data.reading import EXTENSIONS, image_size, read_image, composited
 from nid_dist.data.splits import SPLITS, Split, assign_splits
 from nid_dist.errors import UserError
 from nid_dist.tasks.ct.config import PhantomsSection
@@ -120,11 +120,11 @@ def _phantom_reference(signals: PhantomsSection, name: str) -> ImageRef:
 
 
 def _load_phantom(phantom: Callable[[], Phantom], size: int, colour: Literal["rgb", "grey"]) -> np.ndarray:
-    return to_colour(phantom().image(size).astype(np.float32)[..., None], colour)
+    return composited(phantom().image(size).astype(np.float32)[..., None], colour)
 
 
 def _load_embedded(name: str, colour: Literal["rgb", "grey"]) -> np.ndarray:
     loaded = getattr(skimage.data, name)()
     samples = np.asarray(loaded[0] if isinstance(loaded, tuple) else loaded)
     values = samples.astype(np.float32) / np.float32(255)
-    return to_colour(values[..., None] if values.ndim == 2 else values, colour)
+    return composited(values[..., None] if values.ndim == 2 else values, colour)
