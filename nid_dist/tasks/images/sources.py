@@ -10,7 +10,7 @@ import numpy as np
 import skimage.data
 
 from nid_dist.data.files import existing_folder, split_folder
-from nid_dist.data.reading import EXTENSIONS, image_size, read_image, composited
+from nid_dist.data.reading import EXTENSIONS, composited, image_size, read_image
 from nid_dist.data.splits import SPLITS, Split, assign_splits
 from nid_dist.errors import UserError
 from nid_dist.tasks.ct.config import PhantomsSection
