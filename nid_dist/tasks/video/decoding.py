@@ -17,6 +17,7 @@ from nid_dist.errors import UserError, doubt
 from nid_dist.tasks.video.numbering import RATE, in_order, require_one_clip, times_of
 
 _WIDE_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273
+_ENOUGH = 0.95  # share of the frames or seconds that a header promises
 _EXPECTED = "a video file, or a folder with its frames as images"
 
 
@@ -102,7 +103,7 @@ def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded
         stream.thread_type = "AUTO"
         rate = float(stream.average_rate or stream.guessed_rate or 0) or RATE
         lost: list[float] = []
-        last, doubted = -1 / rate, False
+        last, count = -1 / rate, 0
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
@@ -111,9 +112,9 @@ def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded
                 lost.append(math.nan if at is None else float(at * packet.time_base))
                 continue
             for frame in frames:
-                if not doubted:
+                if not count:
                     _doubt_frame(path, stream, frame)
-                    doubted = True
+                count += 1
                 time = last + 1 / rate if frame.time is None else float(frame.time)
                 # A frame that could not be decoded is shown before this one.
                 for missing in [each for each in lost if not each > time]:
@@ -128,6 +129,23 @@ def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded
         for _ in lost:
             last += 1 / rate
             yield Decoded(last, None)
+        if count:
+            _doubt_end(path, container, count + len(lost), last + 1 / rate)
+
+
+def _doubt_end(path: Path, container: Any, count: int, end: float) -> None:
+    """Warn of fewer frames, or seconds, than are promised by the header of the stream, or of the file with no other."""
+    stream = container.streams.video[0]
+    seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if not seconds and len(container.streams) == 1 and container.duration:
+        seconds = container.duration / 1e6
+    found = ""
+    if stream.frames and count < _ENOUGH * stream.frames - 1:
+        found = f"{count} frames, of {stream.frames} that it promises"
+    elif not stream.frames and end < _ENOUGH * seconds - 2 * end / count:
+        found = f"{count} frames until {end:.4g} s, of {seconds:.4g} s that it promises"
+    if found:
+        doubt(str(path), found=found, taken_as="a video that ends there", hint="restore it if it is cut short")
 
 
 def _doubt_frame(path: Path, stream: Any, frame: Any) -> None:

@@ -1,5 +1,6 @@
 """Frames of files and folders: which they are, when they are, and what is said of what is wrong with them."""
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decomposition.writing import writing
 from nid_dist.tasks.video.frames import Video
@@ -62,6 +63,24 @@ def test_lossy_files_of_odd_sides_have_a_row_and_a_column_more(tmp_path: Path) -
     video = opened(tmp_path / "v.mp4", colour="grey")
     assert video.grid_shape == (12, 16) and video.channels == 1 and video.rate == pytest.approx(30, rel=1e-2)
     np.testing.assert_allclose(video.read([3])[0, 5, 5], 0.75, atol=0.02)
+
+
+@pytest.mark.parametrize("ending", ["mkv", "avi"])
+def test_a_file_that_is_cut_short(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"v.{ending}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for _ in range(30):
+            noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(opened(path)) == 30
+    path.write_bytes(path.read_bytes()[: 2 * path.stat().st_size // 3])
+    with pytest.warns(DoubtfulMeaning, match=f"v.{ending}: found [12][0-9] frames.* that it promises"):
+        assert 10 < len(opened(path)) < 25
 
 
 def test_a_range_with_a_stride(tmp_path: Path) -> None:
