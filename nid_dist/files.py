@@ -101,5 +101,11 @@ def _plain(obj: Any) -> Any:
     return str(obj) if isinstance(obj, Path) else obj
 
 
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed had not finished below a folder that no other process writes to."""
+    for path in folder.rglob(".*.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
 def _beside(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.tmp")

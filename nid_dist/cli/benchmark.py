@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from nid_dist.benchmarks import (
+    bad_inputs,
     ct,
     engines,
     exchange,
@@ -42,6 +43,7 @@ BENCHMARKS = {
     "ct": ct.run,
     "video": video.run,
     "simple": simple.run,
+    "bad-inputs": bad_inputs.run,
 }
 
 

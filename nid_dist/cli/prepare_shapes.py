@@ -15,6 +15,7 @@ from typing import Any
 from nid_dist.cli.entry import make_out_folder
 from nid_dist.cli.options import check_ranges
 from nid_dist.errors import UserError
+from nid_dist.files import remove_unfinished
 from nid_dist.parallel.pool import open_pool
 from nid_dist.progress import track
 from nid_dist.tasks.shapes.furniture import write_furniture
@@ -69,7 +70,7 @@ def prepare_shapes(options: argparse.Namespace) -> int:
         if pool is None:
             return 0
         files = find_meshes(options.input, options.layout, options.synset, options.splits)
-        with _alone(options.out, settings):
+        with _alone(options.out, settings), pool.ended_by_errors():
             work = partial(prepare_shape, folder=options.out, settings=settings)
             begin = time.perf_counter()
             outcomes = _collect(pool.map(work, files), files, options.out, settings, options.strict)
@@ -151,7 +152,10 @@ def _alone(folder: Path, settings: Settings) -> Iterator[None]:
             _check_settings(folder, settings)
         else:
             write_index(folder, asdict(settings), {}, {})
-        yield
+        try:
+            yield
+        finally:
+            remove_unfinished(folder)  # of workers that were ended, now or in an earlier preparation
 
 
 def _check_settings(folder: Path, settings: Settings) -> None:

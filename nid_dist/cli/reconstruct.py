@@ -25,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-reconstruct", description="A surface from a sparse point cloud.")
     parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export, of shapes")
-    parser.add_argument("--points", type=Path, required=True, help="PLY, XYZ or NPY")
+    parser.add_argument("--points", type=Path, required=True, help="PLY, XYZ (TXT, CSV, PTS, ASC), NPY or NPZ")
     parser.add_argument("--normals", action="store_true", help="use the file's normals, which point out of the shape")
     parser.add_argument("--out", type=Path, required=True, help="a new folder")
     parser.add_argument(

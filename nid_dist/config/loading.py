@@ -17,6 +17,22 @@ from nid_dist.errors import UserError
 Root = TypeVar("Root", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """Plain values, without two of YAML 1.1's that nobody means: 010 for 8, and 1:30 for 90."""
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """A number, or the words that YAML 1.1 would count to the base of 8 or 60."""
+    text = loader.construct_scalar(node)
+    if ":" in text or re.fullmatch(r"[-+]?0[0-7_]+", text):
+        return text
+    return loader.construct_yaml_int(node) if node.tag.endswith("int") else loader.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
+
+
 def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] = ()) -> Root:
     """Reads a configuration file, applies the overrides in their order and checks everything.
 
@@ -69,7 +85,7 @@ def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPa
         document = yaml.compose(text, Loader=yaml.SafeLoader)
         if document is not None:
             _collect_lines(document, (), lines, str(path), set())
-        content = yaml.safe_load(text)
+        content = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise _syntax_error(str(path), text, error) from None
     except (ValueError, RecursionError) as error:  # such as the date 2024-13-01
@@ -141,7 +157,7 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
             hint="write for example training.steps=500",
         )
     try:
-        value = yaml.safe_load(text)
+        value = yaml.load(text, Loader=_Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(

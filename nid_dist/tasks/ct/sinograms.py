@@ -1,17 +1,19 @@
 """Measured sinograms: an NPY file of line integrals, and a YAML file that says where the lines were."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32, Float64
+from jaxtyping import Float32
 
 from nid_dist.data.files import named_files
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
+from nid_dist.tasks.ct.finding import Finding, numbered
+from nid_dist.tasks.ct.inspection import inspect
+from nid_dist.tasks.ct.placement import axis_finding
 from nid_dist.tasks.ct.scan_file import read_geometry
 
 
@@ -33,25 +35,32 @@ def read_scans(sinograms: str | Path | np.ndarray, geometry: str | Path | Geomet
 
     Raises:
         UserError: as `read_scan`, saying which of them is wrong; and for a folder or a stack with nothing in it.
+
+    Warns:
+        DoubtfulMeaning: as `read_scan`, of each cause once.
     """
+    reader, findings = _Reader.of(geometry), dict[str, list[Finding]]()
+    scans: dict[str, Scan] = {}
+    given = str(sinograms) if isinstance(sinograms, str | Path) else "the stack"
     if isinstance(sinograms, str | Path) and Path(sinograms).is_dir():
         files = named_files([Path(sinograms)], [".npy"], "sinogram")
-        return {name.removesuffix(".npy"): read_scan(path, geometry) for name, path in files}
-    values = sinograms if isinstance(sinograms, np.ndarray) else _loaded(str(sinograms))
-    where = "the stack" if isinstance(sinograms, np.ndarray) else str(sinograms)
-    if getattr(values, "ndim", 0) != 3:
-        return {where if isinstance(sinograms, np.ndarray) else Path(where).name: read_scan(sinograms, geometry)}
-    if len(values) == 0:
-        raise UserError(where, found=f"an array of shape {values.shape}", expected="slices", hint="save some")
-    found = {}
-    for place, each in enumerate(values):
-        try:
-            found[f"slice-{place:05d}"] = read_scan(each, geometry)
-        except UserError as error:
-            raise UserError(
-                f"{where}, slice {place}", found=error.found, expected=error.expected, hint=error.hint
-            ) from None
-    return found
+        for name, path in files:
+            name = name.removesuffix(".npy")
+            scans[name], findings[name] = reader.read(_loaded(str(path)), str(path))
+    else:
+        values = sinograms if isinstance(sinograms, np.ndarray) else _loaded(given)
+        if getattr(values, "ndim", 0) != 3:
+            name = given if isinstance(sinograms, np.ndarray) else Path(given).name
+            scans[name], findings[name] = reader.read(values, given)
+        elif len(values) == 0:
+            raise UserError(given, found=f"an array of shape {values.shape}", expected="slices", hint="save some")
+        else:
+            reader.check_stack(values, given)
+            for place, each in enumerate(values):
+                name = f"slice-{place:05d}"
+                scans[name], findings[name] = reader.read(each, f"{given}, slice {place}")
+    _say(given, reader.geometry, findings)
+    return scans
 
 
 def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry) -> Scan:
@@ -65,83 +74,127 @@ def read_scan(sinogram: str | Path | np.ndarray, geometry: str | Path | Geometry
 
     Raises:
         UserError: for a file that cannot be read; angles in another unit than is said; a sinogram of another shape than
-            its geometry, with numbers that are not finite, or of an object that reaches beyond the detector.
+            its geometry, with numbers that are not finite, or that cannot be line integrals of an object within the
+            disc, whatever it is (`nid_dist.tasks.ct.inspection`).
+
+    Warns:
+        DoubtfulMeaning: for one that hardly can be of its geometry, and what would explain it.
     """
-    if isinstance(geometry, Geometry):
-        placed, unit, dose, bins_first = geometry, 1.0, Dose(), False
-    else:
+    where = str(sinogram) if isinstance(sinogram, str | Path) else "the sinogram"
+    reader = _Reader.of(geometry)
+    scan, findings = reader.read(_loaded(where) if isinstance(sinogram, str | Path) else sinogram, where)
+    _say(where, reader.geometry, {where: findings})
+    return scan
+
+
+@dataclass(frozen=True, eq=False)
+class _Reader:
+    """Reads sinograms of one geometry."""
+
+    geometry: Geometry
+    unit: float  # of the files' numbers, in value times radius
+    dose: Dose
+    bins_first: bool  # as scikit-image has them
+
+    @staticmethod
+    def of(geometry: str | Path | Geometry) -> "_Reader":
+        if isinstance(geometry, Geometry):
+            return _Reader(geometry, 1.0, Dose(), False)
         placed, dose, written = read_geometry(Path(geometry))
-        unit, bins_first = written.unit_of_integrals, written.convention == "skimage"
-    values = _numbers(sinogram, placed, bins_first) / unit
-    _check_range("the sinogram" if isinstance(sinogram, np.ndarray) else str(sinogram), values, placed)
-    return Scan(placed, values.reshape(-1).astype(np.float32), dose)
+        return _Reader(placed, written.unit_of_integrals, dose, written.convention == "skimage")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.geometry.views, self.geometry.bins
+
+    def read(self, given: Any, where: str) -> tuple[Scan, list[Finding]]:
+        numbers = self._numbers(given, where)
+        values = numbers.astype(np.float64) / self.unit
+        whole = numbers.dtype.kind in "iu" or bool(np.all(numbers == np.round(numbers)))
+        findings = inspect(values, self.geometry, self.dose, 1 / self.unit if whole else 0.0)
+        for each in findings:
+            if each.certain:
+                raise UserError(where, found=each.found, expected=each.wanted, hint=each.hint)
+        return Scan(self.geometry, values.reshape(-1).astype(np.float32), self.dose), findings
+
+    def check_stack(self, values: np.ndarray, where: str) -> None:
+        """Refuse a stack whose slices are not its first axis."""
+        own = self.shape[::-1] if self.bins_first else self.shape
+        for place, name in ((1, "[views, slices, bins]"), (2, "[views, bins, slices]")):
+            rest = tuple(np.delete(values.shape, place))
+            if values.shape[1:] not in (self.shape, own) and rest == self.shape:
+                raise UserError(
+                    where,
+                    found=f"an array of shape {values.shape}: {name}",
+                    expected=f"[slices, views, bins], (slices, {self.shape[0]}, {self.shape[1]})",
+                    hint=f"save numpy.moveaxis of it, from {place} to 0",
+                )
+
+    def _numbers(self, values: Any, where: str) -> np.ndarray:
+        """[V, B], finite."""
+        wanted = self.shape
+        if self.bins_first and getattr(values, "shape", ()) == wanted[::-1]:
+            values = values.T
+        if not isinstance(values, np.ndarray) or values.shape != wanted:
+            shape = getattr(values, "shape", "of an archive")
+            turned = shape == wanted[::-1]
+            raise UserError(
+                where,
+                found=f"an array of shape {shape}",
+                expected=f"{wanted}: the geometry's {wanted[0]} views of {wanted[1]} bins",
+                hint="transpose it"
+                if turned
+                else "fit what read_scans finds in it: a slice each"
+                if len(shape) == 3 and shape[1:] == wanted
+                else "correct the geometry, or choose the sinogram that belongs to it",
+            )
+        if values.dtype.kind not in "fiu":
+            raise UserError(
+                where, found=f"numbers of type {values.dtype}", expected="real numbers", hint="save it as float32"
+            )
+        wrong = ~np.isfinite(values)
+        if wrong.any():
+            raise UserError(
+                where,
+                found=f"{wrong.sum()} of {values.size} numbers that are NaN or infinite{_which(wrong)}",
+                expected="finite line integrals",
+                hint="set those that counted nothing to one photon before the logarithm is taken"
+                if np.isposinf(values).any() and not np.isnan(values).any()
+                else "remove these views from sinogram and geometry, or fill dead bins in from their neighbours",
+            )
+        return values
 
 
-def _numbers(sinogram: str | Path | np.ndarray, geometry: Geometry, bins_first: bool) -> Float64[np.ndarray, "V B"]:
-    values, where = sinogram, "the sinogram"
-    if not isinstance(values, np.ndarray):
-        where = str(sinogram)
-        values = _loaded(where)
-    wanted = (geometry.views, geometry.bins)
-    if bins_first and getattr(values, "shape", ()) == wanted[::-1]:
-        values = values.T
-    if not isinstance(values, np.ndarray) or values.shape != wanted:
-        shape = getattr(values, "shape", "of an archive")
-        turned = shape == wanted[::-1]
-        raise UserError(
-            where,
-            found=f"an array of shape {shape}",
-            expected=f"{wanted}: the geometry's {wanted[0]} views of {wanted[1]} bins",
-            hint="transpose it"
-            if turned
-            else "fit what read_scans finds in it: a slice each"
-            if len(shape) == 3 and shape[1:] == wanted
-            else "correct the geometry, or choose the sinogram that belongs to it",
-        )
-    if values.dtype.kind not in "fiu":
-        raise UserError(
-            where, found=f"numbers of type {values.dtype}", expected="real numbers", hint="save it as float32"
-        )
-    bad = int(values.size - np.isfinite(values).sum())
-    if bad:
-        raise UserError(
-            where,
-            found=f"{bad} of {values.size} numbers that are NaN or infinite",
-            expected="finite line integrals",
-            hint="remove these views from sinogram and geometry, or fill dead bins in from their neighbours",
-        )
-    return values.astype(np.float64)
+def _which(wrong: np.ndarray) -> str:
+    """Whether they are whole bins, or whole views."""
+    for axis, noun in ((0, "bin"), (1, "view")):
+        whole = wrong.all(axis)
+        if whole.any() and whole.sum() * wrong.shape[axis] == wrong.sum():
+            return f": {numbered(noun, np.asarray(whole))}"
+    return ""
+
+
+def _say(where: str, geometry: Geometry, findings: dict[str, list[Finding]]) -> None:
+    """Warn of what is likely wrong, of each cause in one line, however many slices have it."""
+    causes: dict[str, dict[str, Finding]] = {}
+    for name, found in findings.items():
+        for each in found:
+            causes.setdefault(each.cause, {})[name] = each
+    for having in causes.values():
+        name, one = next(iter(having.items()))
+        axes = [each.axis for each in having.values() if each.axis is not None]
+        if len(axes) > 1:
+            one = axis_finding(geometry, float(np.median(axes)))
+        of = f", {name}" if len(findings) > 1 and len(having) == 1 else ""
+        many = f" (in {len(having)} of {len(findings)} slices, such as {name})" if len(having) > 1 else ""
+        doubt(where + of, found=one.found + many, taken_as=one.wanted, hint=one.hint, stacklevel=3)
 
 
 def _loaded(where: str) -> Any:
     try:
         return np.load(where, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, MemoryError) as error:
         found = "no such file" if not Path(where).exists() else f"a file that cannot be read ({error})"
         raise UserError(
             where, found=found, expected="a sinogram as an NPY file", hint="save it with numpy.save"
         ) from None
-
-
-def _check_range(where: str, values: Float64[np.ndarray, "V B"], geometry: Geometry) -> None:
-    """Values of f lie in [0, 1], so that no integral is longer than its line within the disc."""
-    offsets = geometry.lines[1].numpy().reshape(values.shape)
-    chords = 2 * np.sqrt(np.clip(1 - offsets**2, 0, None))
-    # Means over the views, against noise.
-    excess = (values - chords).mean(0) - 3 * values.std(0) / math.sqrt(len(values)) - 0.1
-    edge = max(1, geometry.bins // 32)
-    if max(excess[:edge].max(), excess[-edge:].max()) > 0:
-        raise UserError(
-            where,
-            found=f"integrals of {max(values[:, 0].mean(), values[:, -1].mean()):.3g} at the detector's ends: "
-            "truncated, or in other units",
-            expected="nearly nothing there, as the object lies within the geometry's radius",
-            hint="correct radius, width or scale in the geometry",
-        )
-    if excess.max() > 0:
-        raise UserError(
-            where,
-            found=f"integrals up to {values.max():.3g} times radius and scale",
-            expected="at most 2, of an object of value 1 all over the disc",
-            hint="correct scale (nepers per unit of length in what has value 1) or radius in the geometry",
-        )

@@ -163,7 +163,8 @@ def held_out(task: ShapeTask, limit: int, split: Split = "test") -> Iterator[Tru
         name = task.prepared.names[index]
         surface = task.prepared.surface(index, None, np.random.default_rng(0))
         points, distances = task.prepared.sample(index, _VOLUME, 0.0, np.random.default_rng(0))
-        cloud = Cloud(*(each.astype(np.float64) for each in surface))
+        points_on, normals = (each.astype(np.float64) for each in surface)
+        cloud = Cloud(points_on, normals)
         yield Truth(name, cloud, points, distances < 0, task.prepared.mesh(index))
 
 

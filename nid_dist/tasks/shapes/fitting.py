@@ -20,6 +20,7 @@ from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
+from nid_dist.tasks.shapes.cloud_columns import pick_columns
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 from nid_dist.tasks.shapes.mesh_writing import write_mesh
@@ -182,14 +183,16 @@ def _cloud(signal: Any, normals: bool | None) -> tuple[Cloud, str]:
     """A cloud, and what to call it."""
     if isinstance(signal, str | Path):
         return read_cloud(signal, bool(normals)), str(signal)
+    if isinstance(signal, Cloud) and signal.name is not None:
+        return (Cloud(signal.points) if normals is False else signal), signal.name
     if isinstance(signal, Cloud):
-        parts = [signal.points] if signal.normals is None else [signal.points, signal.normals]
-        signal = np.concatenate(parts, 1)
+        return checked_cloud(signal.points, None if normals is False else signal.normals, "the cloud"), "the cloud"
     if isinstance(signal, torch.Tensor):
         signal = signal.detach().cpu().numpy()
     if not isinstance(signal, np.ndarray) or signal.ndim != 2 or signal.shape[1] not in (3, 6):
         raise wrong_kind(signal, "a cloud [P, 3] or [P, 6], or its file, as this dictionary is of shapes")
-    return checked_cloud(signal, signal.shape[1] == 6 if normals is None else normals, "the cloud"), "the cloud"
+    with_normals = signal.shape[1] == 6 if normals is None else normals
+    return checked_cloud(*pick_columns(signal, [], with_normals, "the cloud"), "the cloud"), "the cloud"
 
 
 def warn_of_normals(cloud: Cloud, name: str) -> None:
