@@ -85,6 +85,8 @@ def find_meshes(
     if layout == "flat":
         skipped: Counter[str] = Counter()
         paths = [folder / name for name in find_files(folder, EXTENSIONS, skipped)]
+        if splits is not None and folder in splits.parents:
+            skipped -= Counter([splits.suffix.lower()])  # which is read
         warn_of_skipped(folder, skipped, "mesh")
         found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(paths)}
         if len(found) < len(paths):
