@@ -20,7 +20,7 @@ from nid_dist.detail.detail import Detail
 from nid_dist.detail.selected import SelectedSplines
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
-from nid_dist.files import replacing
+from nid_dist.files import expanded, replacing
 from nid_dist.merging import Way, weighted_sum
 
 
@@ -179,7 +179,7 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
         code = dequantized(symbols.values, symbols.biases, facts["step"], facts["bias_step"])
         return {facts["methods"][0]: code}, facts
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(expanded(path), framework="pt") as file:
             header = file.metadata() or {}
             facts = json.loads(header["nid_dist"])
             stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -195,7 +195,7 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
                 )
                 for method in facts["methods"]
             }
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             str(path), found=f"no codes ({error})", expected="a codes.safetensors that a fit wrote", hint="fit again"
         ) from error

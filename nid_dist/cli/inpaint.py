@@ -5,7 +5,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -25,6 +24,7 @@ from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.export import load
+from nid_dist.files import expanded
 from nid_dist.tasks.comparison import ComparedMethod, Grid, Report, Specification, Subject, Trial
 from nid_dist.tasks.images.comparison import show
 from nid_dist.tasks.images.config import ImagesSection
@@ -49,17 +49,21 @@ _COLUMNS = [
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-inpaint", description="Refit a corrupted image with a dictionary.")
-    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export, of patches")
-    parser.add_argument("--input", type=Path, required=True, help="an image; what is transparent in it is not known")
     parser.add_argument(
-        "--mask", type=Path, help="an image of the same size, white where pixels are known; else: found"
+        "--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export, of patches"
+    )
+    parser.add_argument(
+        "--input", type=expanded, required=True, help="an image; what is transparent in it is not known"
+    )
+    parser.add_argument(
+        "--mask", type=expanded, help="an image of the same size, white where pixels are known; else: found"
     )
     parser.add_argument(
         "--mask-unknown",
         choices=get_args(MaskUnknown),
         help="what stands for unknown pixels in --mask; default: what is transparent, or in an opaque one black",
     )
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for pictures and the table")
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder for pictures and the table")
     parser.add_argument("--corrupt", choices=list(CORRUPTIONS), help="for experiments: spoil the image first")
     parser.add_argument("--kept", type=float, default=0.1, help="of --corrupt random: share of pixels (0.02 to 1)")
     parser.add_argument("--blind", action="store_true", help="with --corrupt: do not tell the dictionary which pixels")
@@ -67,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--bits", type=int, help="that a 16-bit image uses, such as 12; default: as trained, or all 16")
     parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of known pixels, white being 1")
     parser.add_argument("--against", nargs="*", choices=AGAINST, help="others to compare with (default: all there are)")
-    parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of nid-compare's run_dir")
+    parser.add_argument("--meta-start", type=expanded, help="of `meta`: meta.safetensors of nid-compare's run_dir")
     parser.add_argument("--seconds", type=float, default=20.0, help="that a network may take")
     add_device_option(parser)
     return parser

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Shaped
 
+from nid_dist.data.bombs import refuse_inflating
 from nid_dist.data.raster import refuse_bomb
 from nid_dist.errors import UserError, doubt
 
@@ -88,8 +89,20 @@ def _read(path: Path, *, pixels: bool) -> Any:
             expected="the optional package",
             hint="pip install 'nid_dist[dicom]'",
         ) from None
+    _refuse_inflating(path)
     # By force: without a preamble pydicom would not begin, and what is no DICOM file has been told apart before.
     return pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+
+
+def _refuse_inflating(path: Path) -> None:
+    """Refuse a deflated file that pydicom would need far too much memory for, before it takes all of it."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    with path.open("rb") as file:
+        read_preamble(file, force=True)
+        if _read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            refuse_inflating(path, [file.read()], 0, "deflate")
 
 
 def _size(path: Path, data: Any) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from nid_dist.data.dicom import dicom_samples, dicom_size, is_dicom
 from nid_dist.data.raster import MAX_PIXELS, raster_samples, raster_size, refuse_bomb
 from nid_dist.data.tiff import tiff_samples, tiff_size
 from nid_dist.errors import UserError, doubt
+from nid_dist.files import expanded
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy", ".dcm"})
 
@@ -61,7 +62,7 @@ def read_image(
     Warns:
         DoubtfulMeaning: of what it says of its samples, where that is hardly so or cannot be applied.
     """
-    return composited(_values(Path(path), bits), colour)
+    return composited(_values(expanded(path), bits), colour)
 
 
 def read_with_alpha(
@@ -71,7 +72,7 @@ def read_with_alpha(
 
     Where nothing is seen of the colours, they are white.
     """
-    values = _values(Path(path), bits)
+    values = _values(expanded(path), bits)
     if values.shape[2] not in (2, 4) or (values[..., -1] == 1).all():
         return composited(values, colour), None
     alpha = values[..., -1].copy()
@@ -83,12 +84,13 @@ def _values(path: Path, bits: int | None) -> Float32[np.ndarray, "H W c"]:
     return _guarded(path, lambda magic: unit_values(path, _samples(path, magic), bits))
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: str | Path) -> tuple[int, int]:
     """Read the size that `read_image` would give, from the header alone where possible: (H, W) in pixels.
 
     Raises:
         UserError: the file is missing, empty or not an image.
     """
+    path = expanded(path)
 
     def size(magic: bytes) -> tuple[int, int]:
         if magic.startswith(_NPY):

@@ -118,7 +118,7 @@ FILES = [
     ("training: {}\nsignals: {}\ntraining: {}", ["line 3: training:", "first in line 1"]),
     ("coding:\n  phases:\n  - {mode: gate, mode: solve}", ["line 3: coding.phases.0.mode", "a second time"]),
     ("[" * 3000, ["c.yaml", "YAML"]),
-    ("a: &a\n  b: *a", ["unknown key a"]),
+    ("a: &a\n  b: *a", ["contain themselves"]),
     ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]", ["unknown key a", "(and 2 more)"]),
 ]
 

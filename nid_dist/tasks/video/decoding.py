@@ -5,15 +5,17 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped
 
 from nid_dist.data.depth import unit_values
 from nid_dist.data.files import listed_files
+from nid_dist.data.raster import refuse_bomb
 from nid_dist.data.reading import EXTENSIONS, composited, read_image, require_channels_last
 from nid_dist.errors import UserError, doubt
+from nid_dist.files import expanded
 from nid_dist.tasks.video.numbering import RATE, in_order, require_one_clip, times_of
 
 _WIDE_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273
@@ -29,7 +31,7 @@ class Decoded:
     image: Float32[np.ndarray, "H W d"] | None  # None: it cannot be decoded
 
 
-def decode(path: Path, colour: Literal["rgb", "grey"], bits: int | None = None) -> Iterator[Decoded]:
+def decode(path: str | Path, colour: Literal["rgb", "grey"], bits: int | None = None) -> Iterator[Decoded]:
     """Decode all frames in the order in which they are shown; a damaged one keeps its place.
 
     The path is a file of any format that FFmpeg decodes, or a folder, whose frames are its images, in the order of
@@ -41,6 +43,7 @@ def decode(path: Path, colour: Literal["rgb", "grey"], bits: int | None = None) 
     Warns:
         DoubtfulMeaning: when numbers of frames are left out, or their colours are hardly those of sRGB.
     """
+    path = expanded(path)
     if not path.exists():
         raise UserError(f"signals.path {path}", found="nothing", expected=_EXPECTED, hint="check signals.path")
     yield from _decode_folder(path, colour, bits) if path.is_dir() else _decode_file(path, colour)
@@ -82,15 +85,22 @@ def _decode_folder(path: Path, colour: Literal["rgb", "grey"], bits: int | None)
 
 
 def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise _no_video(path, error) from error
+    with file:
+        yield from _decode_opened(path, file, colour)
+
+
+def _decode_opened(path: Path, file: IO[bytes], colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
     import av  # only here: nothing else needs FFmpeg
 
     try:
-        container: Any = av.open(str(path))
+        # A list of other files, or of addresses, that calls itself a video would otherwise have FFmpeg open these.
+        container: Any = av.open(file, options={"protocol_whitelist": "none"})
     except (av.error.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"signals.path {path}", found=f"a file that is no video ({reason})", expected=_EXPECTED, hint="check it"
-        ) from error
+        raise _no_video(path, error) from error
     with container:
         if not container.streams.video:
             raise UserError(
@@ -100,6 +110,7 @@ def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded
                 hint="choose a file with pictures in it",
             )
         stream = container.streams.video[0]
+        refuse_bomb(path, stream.height or 0, stream.width or 0)
         stream.thread_type = "AUTO"
         rate = float(stream.average_rate or stream.guessed_rate or 0) or RATE
         lost: list[float] = []
@@ -165,6 +176,11 @@ def _doubt_frame(path: Path, stream: Any, frame: Any) -> None:
             taken_as="opaque pictures of square pixels in sRGB",
             hint="convert the video first if that matters (ffmpeg -vf yadif, tonemap or scale)",
         )
+
+
+def _no_video(path: Path, error: Exception) -> UserError:
+    found = f"a file that is no video ({getattr(error, 'strerror', None) or error})"
+    return UserError(f"signals.path {path}", found=found, expected=_EXPECTED, hint="check it")
 
 
 def _pixels(frame: Any, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray, "H W d"]:
