@@ -18,7 +18,7 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.files import save_array, write_json
+from nid_dist.files import expanded, save_array, write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
 from nid_dist.tasks.ct.goodness import Goodness
@@ -91,9 +91,9 @@ class ScanFit(Fit):
         """As `deviation_at` the pixels of the dictionary's images; None of a method that knows no prior."""
         return self.deviation_at()
 
-    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **options: Any) -> dict[str, Any]:
         """As `write_fits`."""
-        return write_fits(folder, {self.method.label: self}, **options)
+        return write_fits(expanded(folder), {self.method.label: self}, **options)
 
 
 def fit(

@@ -9,6 +9,7 @@ from jaxtyping import Float32
 
 from nid_dist.data.files import named_files
 from nid_dist.errors import UserError, doubt
+from nid_dist.files import expanded, load_array
 from nid_dist.measurements.geometry import Geometry
 from nid_dist.measurements.noise import Dose
 from nid_dist.tasks.ct.finding import Finding, numbered
@@ -42,8 +43,8 @@ def read_scans(sinograms: str | Path | np.ndarray, geometry: str | Path | Geomet
     reader, findings = _Reader.of(geometry), dict[str, list[Finding]]()
     scans: dict[str, Scan] = {}
     given = str(sinograms) if isinstance(sinograms, str | Path) else "the stack"
-    if isinstance(sinograms, str | Path) and Path(sinograms).is_dir():
-        files = named_files([Path(sinograms)], [".npy"], "sinogram")
+    if isinstance(sinograms, str | Path) and expanded(sinograms).is_dir():
+        files = named_files([expanded(sinograms)], [".npy"], "sinogram")
         for name, path in files:
             name = name.removesuffix(".npy")
             scans[name], findings[name] = reader.read(_loaded(str(path)), str(path))
@@ -100,7 +101,7 @@ class _Reader:
     def of(geometry: str | Path | Geometry) -> "_Reader":
         if isinstance(geometry, Geometry):
             return _Reader(geometry, 1.0, Dose(), False)
-        placed, dose, written = read_geometry(Path(geometry))
+        placed, dose, written = read_geometry(expanded(geometry))
         return _Reader(placed, written.unit_of_integrals, dose, written.convention == "skimage")
 
     @property
@@ -192,9 +193,9 @@ def _say(where: str, geometry: Geometry, findings: dict[str, list[Finding]]) -> 
 
 def _loaded(where: str) -> Any:
     try:
-        return np.load(where, allow_pickle=False)
+        return load_array(where)
     except (OSError, ValueError, EOFError, MemoryError) as error:
-        found = "no such file" if not Path(where).exists() else f"a file that cannot be read ({error})"
+        found = "no such file" if not expanded(where).exists() else f"a file that cannot be read ({error})"
         raise UserError(
             where, found=found, expected="a sinogram as an NPY file", hint="save it with numpy.save"
         ) from None

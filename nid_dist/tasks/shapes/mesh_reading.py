@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nid_dist.errors import UserError, doubt
+from nid_dist.files import expanded
 from nid_dist.tasks.shapes.formats.glb import read_glb
 from nid_dist.tasks.shapes.formats.obj import read_obj
 from nid_dist.tasks.shapes.formats.off import read_off
@@ -26,13 +27,14 @@ _ROUNDED = 50  # corners; fewer may well have coordinates that are whole numbers
 _COARSE = 1 / 2048  # of the longest side
 
 
-def read_mesh(path: Path) -> Mesh:
+def read_mesh(path: str | Path) -> Mesh:
     """Read a mesh of one of `EXTENSIONS`; the parts of a scene are joined, faces with more corners cut into triangles.
 
     Raises:
         UserError: a file that is none of these or damaged, no faces, corners that are not there or not numbers, or
             no extent.
     """
+    path = expanded(path)
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise _unfit(path, f"a file ending in {path.suffix or 'nothing'}", f"one of {', '.join(EXTENSIONS)}")

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nid_dist.errors import UserError, doubt
+from nid_dist.files import expanded, load_array
 from nid_dist.tasks.shapes.cloud_columns import pick_columns
 from nid_dist.tasks.shapes.formats.ply import read_elements
 from nid_dist.tasks.shapes.formats.text_columns import read_columns
@@ -15,6 +16,7 @@ from nid_dist.tasks.shapes.formats.text_columns import read_columns
 _TEXT = (".xyz", ".txt", ".csv", ".pts", ".asc")
 EXTENSIONS = (".ply", ".npy", ".npz", *_TEXT)
 _FEWEST, _FEW = 8, 50  # points: fewer are no surface; fewer say little of one
+_MOST = 2**30  # bytes of an archive, unpacked
 _FLAT, _THIN = 1e-3, 0.02  # of its longest extent: a cloud that is no surface of a body, and one that hardly is
 
 Table = tuple[np.ndarray, list[str]]
@@ -45,7 +47,7 @@ def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
     Warns:
         DoubtfulMeaning: of columns, and of clouds, that hardly are what they are taken for.
     """
-    path = Path(path)
+    path = expanded(path)
     ending = path.suffix.lower()
     if ending not in EXTENSIONS:
         raise _unfit(path, f"a file ending in {ending or 'nothing'}", f"one of {', '.join(EXTENSIONS)}")
@@ -122,13 +124,14 @@ def _check_extent(points: Float[np.ndarray, "P 3"], given: int, where: str) -> N
 
 
 def _read_npy(path: Path) -> Table:
-    loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.ndarray):
-        raise ValueError("an archive")
-    return _numbers(loaded), []
+    return _numbers(load_array(path)), []
 
 
 def _read_npz(path: Path) -> Table:
+    with zipfile.ZipFile(path) as packed:
+        unpacked = sum(member.file_size for member in packed.infolist())
+    if unpacked > _MOST:
+        raise ValueError(f"an archive of {unpacked} bytes when it is unpacked, where {_MOST} are read")
     with np.load(path, allow_pickle=False) as archive:
         keys = list(archive)
         if len(keys) == 1:
