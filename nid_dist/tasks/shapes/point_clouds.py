@@ -1,5 +1,6 @@
 """Clouds of points, with normals or without, as scanners give them: PLY, text, NPY, NPZ."""
 
+import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
