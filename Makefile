@@ -13,7 +13,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 export DS_BUILD_OPS := 0
 
-.PHONY: help install test test-gpu lint types format quickstart clean
+.PHONY: help install test test-gpu lint types format audit quickstart clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1: \2/p' Makefile
@@ -38,6 +38,11 @@ types: $(STAMP) ## mypy
 format: $(STAMP) ## fix what ruff can fix
 	$(BIN) -m ruff check --fix
 	$(BIN) -m ruff format
+
+# Of one's own, so that nothing of it is pinned or shipped; strict, so that a list that was not reached is no clean bill.
+audit: $(STAMP) ## look the pins up in PyPI's list of known vulnerabilities (network)
+	@test -x .venv/audit/bin/pip-audit || { $(BIN) -m venv .venv/audit && PIP_CONSTRAINT= .venv/audit/bin/python -m pip install --quiet pip-audit; }
+	.venv/audit/bin/pip-audit --strict --no-deps --disable-pip --requirement constraints.txt
 
 quickstart: $(STAMP) ## train, fit and compare on the embedded photographs
 	$(BIN) -m nid_dist.cli.quickstart

@@ -1,5 +1,6 @@
 """The code of a signal: k signed coefficients and where they stand, a bias per channel, and detail, if there is any."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from nid_dist.detail.detail import Detail
 from nid_dist.detail.selected import SelectedSplines
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
-from nid_dist.files import replacing
+from nid_dist.files import expanded, replacing
 from nid_dist.merging import Way, weighted_sum
 
 
@@ -145,9 +146,9 @@ def save_codes(
             details[method] = code.detail.facts()
             tensors[f"{method}.detail.places"], tensors[f"{method}.detail.values"] = code.detail.sparse()
     told = {"experts": experts, "methods": list(codes), **(facts or {}), **({"detail": details} if details else {})}
-    header = {"nid_dist": json.dumps(told)}
+    header = json.dumps(told)
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata=header)
+        save_file(tensors, temporary, metadata={"nid_dist": header, "sha256": _digest(header, tensors)})
 
 
 def dequantized(
@@ -178,30 +179,45 @@ def load_codes(path: str | Path) -> tuple[dict[str, Code], dict[str, Any]]:
         code = dequantized(symbols.values, symbols.biases, facts["step"], facts["bias_step"])
         return {facts["methods"][0]: code}, facts
     try:
-        with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["nid_dist"])
+        with safe_open(expanded(path), framework="pt") as file:
+            header = file.metadata() or {}
+            facts = json.loads(header["nid_dist"])
+            stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Files of version 0.1 have none.
+            if header.get("sha256", known := _digest(header["nid_dist"], stored)) != known:
+                raise ValueError("damaged: its checksum differs")
             codes = {
                 method: Code(
-                    file.get_tensor(f"{method}.values"),
-                    file.get_tensor(f"{method}.bias"),
-                    file.get_tensor(f"{method}.indices").long(),
-                    detail=_detail(file, method, facts),
+                    stored[f"{method}.values"],
+                    stored[f"{method}.bias"],
+                    stored[f"{method}.indices"].long(),
+                    detail=_detail(stored, method, facts),
                 )
                 for method in facts["methods"]
             }
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(
             str(path), found=f"no codes ({error})", expected="a codes.safetensors that a fit wrote", hint="fit again"
         ) from error
     return codes, facts
 
 
-def _detail(file: Any, method: str, facts: dict[str, Any]) -> Detail | SelectedSplines | None:
+def _digest(header: str, tensors: Mapping[str, Tensor]) -> str:
+    """The SHA-256 of facts and tensors, in the order of their names."""
+    digest = hashlib.sha256(header.encode())
+    for name in sorted(tensors):
+        tensor = tensors[name]
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def _detail(stored: Mapping[str, Tensor], method: str, facts: dict[str, Any]) -> Detail | SelectedSplines | None:
     known = facts.get("detail", {}).get(method)
     if known is None:
         return None
     kind = SelectedSplines if "pixels" in known else Detail
-    return kind.of(known, *(file.get_tensor(f"{method}.detail.{name}") for name in ("places", "values")))
+    return kind.of(known, *(stored[f"{method}.detail.{name}"] for name in ("places", "values")))
 
 
 def _together(details: list[Detail | SelectedSplines]) -> Detail | SelectedSplines:

@@ -15,8 +15,14 @@ class UserError(Exception):
 
     def __init__(self, where: str, *, found: str, expected: str, hint: str) -> None:
         self.where, self.found, self.expected, self.hint = where, found, expected, hint
-        line = f"{where}: found {found}, expected {expected}; {hint}"
-        super().__init__(" ".join(line.split()))
+        super().__init__(" ".join(f"{where}: found {found}, expected {expected}; {hint}".split()))
+
+    def replace(self, words: str, others: str) -> None:
+        """Say something else of the same, wherever it is said."""
+        self.where, self.found, self.expected, self.hint = (
+            text.replace(words, others) for text in (self.where, self.found, self.expected, self.hint)
+        )
+        self.args = (str(self).replace(words, others),)
 
 
 class DoubtfulMeaning(UserWarning):

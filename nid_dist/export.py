@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from nid_dist.checkpoints import checkpoint
-from nid_dist.checkpoints.run_folder import CHECKPOINTS, RunFolder
+from nid_dist.checkpoints.run_folder import CHECKPOINTS, CONFIGURATION, RunFolder, recorded_in
 from nid_dist.checkpoints.writing import write_tensors
 from nid_dist.config import Config, load_config
+from nid_dist.config.recording import require_same_dictionary
 from nid_dist.device import resolve_device
 from nid_dist.errors import UserError
-from nid_dist.files import write_json
+from nid_dist.files import expanded, write_json
 from nid_dist.model import Model
 from nid_dist.tasks.registry import fitter_of
 
@@ -27,7 +28,7 @@ FORMAT = 1
 _WEIGHTS, _CONFIG, _FACTS = "model.safetensors", "config.yaml", "model.json"
 
 
-def export(model: Model, folder: Path) -> Path:
+def export(model: Model, folder: str | Path) -> Path:
     """Write a model to a new folder: `model.safetensors`, `config.yaml` and `model.json` (shapes of signals, checksum).
 
     It appears complete or not at all.
@@ -35,6 +36,7 @@ def export(model: Model, folder: Path) -> Path:
     Raises:
         UserError: when the folder exists or cannot be written.
     """
+    folder = expanded(folder)
     if folder.exists():
         raise UserError(
             str(folder), found="an existing path", expected="a new folder", hint="choose another or remove it"
@@ -44,7 +46,8 @@ def export(model: Model, folder: Path) -> Path:
         temporary.mkdir(parents=True)
         write_tensors(temporary / _WEIGHTS, model.state_dict(), {})
         (temporary / _CONFIG).write_text(model.config.to_yaml())
-        write_json(temporary / _FACTS, {**_facts(model), "sha256": _digest(temporary / _WEIGHTS)})
+        own = {"sha256": _digest(temporary / _WEIGHTS), CONFIGURATION: model.config.model_dump(mode="json")}
+        write_json(temporary / _FACTS, _facts(model) | own)
         os.replace(temporary, folder)
     except OSError as error:
         raise UserError(
@@ -66,7 +69,7 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Model:
     Raises:
         UserError: when there is no model, it is damaged, or there is no such device.
     """
-    path, device = Path(path), resolve_device(device)
+    path, device = expanded(path), resolve_device(device)
     place = path.absolute()
     if (place / CHECKPOINTS).is_dir():
         model = _load_run(RunFolder(path), path / CHECKPOINTS)
@@ -90,16 +93,17 @@ def describe(model: Model, run: RunFolder) -> None:
     write_json(run.path / _FACTS, _facts(model))
 
 
+def measured(run: RunFolder) -> dict[str, float]:
+    """The figures of validation that a run's folder holds; none: it was not described yet, or not evaluated."""
+    try:
+        return dict(json.loads((run.path / _FACTS).read_text())["validation"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+
+
 def _load_export(path: Path) -> Model:
     try:
-        facts = json.loads((path / _FACTS).read_text())
-        if facts["format"] != FORMAT:
-            raise UserError(
-                str(path / _FACTS),
-                found=f"format {facts['format']}",
-                expected=f"format {FORMAT}",
-                hint="export it again with this version",
-            )
+        facts = _read_facts(path)
         if _digest(path / _WEIGHTS) != facts["sha256"]:
             raise UserError(
                 str(path / _WEIGHTS),
@@ -107,8 +111,10 @@ def _load_export(path: Path) -> Model:
                 expected="the recorded SHA-256",
                 hint="copy or export the dictionary again",
             )
-        model = _build(load_config(path / _CONFIG), facts)
+        config = load_config(path / _CONFIG)
+        model = _build(config, facts)
         model.load_state_dict(load_file(path / _WEIGHTS))
+        _require_own(config, recorded_in(path, facts), path / _CONFIG)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise UserError(
             str(path), found=f"a damaged export ({error})", expected="a complete one", hint="export it again"
@@ -119,9 +125,9 @@ def _load_export(path: Path) -> Model:
 def _load_run(run: RunFolder, source: Path) -> Model:
     config = run.read_config()
     try:
-        facts = json.loads((run.path / _FACTS).read_text())
+        facts = _read_facts(run.path)
         model = _build(config, facts)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             str(run.path / _FACTS),
             found=f"a missing or damaged file ({error})",
@@ -129,8 +135,27 @@ def _load_run(run: RunFolder, source: Path) -> Model:
             hint="resume the training once, which writes it again",
         ) from error
     state = {f"model.{name}": value for name, value in model.state_dict().items()}
-    checkpoint.load_newest(source, state, partial=True)
+    path, held = checkpoint.load_newest(source, state, partial=True)
+    _require_own(config, recorded_in(path, held), run.config)
     return model
+
+
+def _require_own(config: Config, before: Config | None, where: Path) -> None:
+    """Refuse a configuration beside weights that were trained with another."""
+    if before is not None:
+        require_same_dictionary(before, config, str(where), same_run=False)
+
+
+def _read_facts(folder: Path) -> dict[str, Any]:
+    facts: dict[str, Any] = json.loads((folder / _FACTS).read_text())
+    if facts["format"] != FORMAT:
+        raise UserError(
+            str(folder / _FACTS),
+            found=f"format {facts['format']}",
+            expected=f"format {FORMAT}",
+            hint="use the version of nid_dist that wrote it",
+        )
+    return facts
 
 
 def _facts(model: Model) -> dict[str, Any]:

@@ -1,17 +1,52 @@
 """Files and folders that appear complete or not at all."""
 
+import errno
 import json
 import math
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from nid_dist.errors import UserError
+
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+NOT_TRIED = "not tried, as there was no room for one before"
+_SHORT = re.compile(r"\d+ requested and \d+ written")  # numpy's word for it
+
+
+def expanded(path: str | Path) -> Path:
+    """A path as a user writes it: `~` is their home. The shell does not see to it in `--out=~/x`, nor in a file."""
+    return Path(os.path.expanduser(path))
+
+
+def keep_apart(out: Path, inputs: Iterable[Path | str | None], where: str = "") -> None:
+    """Refuse results within a folder that signals are read from: the next time they would be signals, too.
+
+    Args:
+        out: where results go; it may be missing yet.
+        inputs: folders; files and None are passed over, as nobody lists what lies beside a file.
+        where: what the error is about; the option `--out` by default.
+
+    Raises:
+        UserError: when results would lie in one of the folders.
+    """
+    target = os.path.realpath(out)
+    for each in (each for each in inputs if each is not None and os.path.isdir(each)):
+        source = os.path.realpath(each)
+        if os.path.commonpath([target, source]) == source:
+            raise UserError(
+                where or f"--out {out}",
+                found=f"{'the folder of' if target == source else 'a folder within'} the inputs ({each})",
+                expected="a place apart from them: the next time results would be read as signals",
+                hint="choose another folder",
+            )
 
 
 @contextmanager
@@ -23,22 +58,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: the folder or the file cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     temporary = _beside(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
+    except (OSError, SafetensorError) as error:
+        raise Unwritable(path, error) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+class Unwritable(UserError):
+    """A result that cannot be written, for a reason that lies in where it is written to."""
+
+    def __init__(self, path: Path, error: OSError | SafetensorError) -> None:
+        number = getattr(error, "errno", None) or 0
+        if not number:  # safetensors and numpy say it in their own ways
+            number = next((each for each in _NO_ROOM if f"os error {each})" in str(error)), 0)
+            number = errno.ENOSPC if _SHORT.search(str(error)) else number
+        self.no_room = number in _NO_ROOM
+        super().__init__(
             str(path),
-            found=f"that it cannot be written ({error.strerror or error})",
+            found=f"that it cannot be written ({os.strerror(number) if number else error})",
             expected="a place for the result",
             hint="choose another output folder or make room in this one",
-        ) from error
-    finally:
-        if temporary.is_file():
-            temporary.unlink()
+        )
 
 
 @contextmanager
@@ -50,7 +97,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
     Raises:
         UserError: there is something at `path` already, or it cannot be written.
     """
-    path = Path(path)
+    path = expanded(path)
     temporary = _beside(path)
     try:
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -59,15 +106,43 @@ def new_folder(path: str | Path) -> Iterator[Path]:
         temporary.mkdir(parents=True)
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        raise UserError(
-            str(path), found=error.strerror or str(error), expected="a writable place", hint="choose another folder"
-        ) from error
+    except (OSError, SafetensorError) as error:
+        raise Unwritable(path, error) from error
+    except UserError as error:  # what is said of the temporary folder is meant of this one
+        error.replace(str(temporary), str(path))
+        raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def save_array(path: Path, values: np.ndarray) -> None:
+def load_array(path: str | Path) -> np.ndarray:
+    """Read numbers from an NPY file, nothing else: mapped first, so that a header that lies allocates nothing.
+
+    Raises:
+        OSError: it cannot be opened.
+        ValueError: it is no such file, holds objects, or is shorter than its header says.
+    """
+    return np.array(np.lib.format.open_memmap(expanded(path), mode="r"))
+
+
+def require_inside(where: Path, names: Iterable[Any]) -> None:
+    """Refuse names, as a file holds them, that lead out of the folder that they are taken relative to.
+
+    Raises:
+        UserError: for a name that is absolute, climbs, or is none.
+    """
+    for name in names:
+        path = PurePosixPath(name) if isinstance(name, str) else None
+        if path is None or path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name:
+            raise UserError(
+                str(where),
+                found=f"the name {name!r}",
+                expected="names of files in its own folder",
+                hint="do not use it, unless you know who made it",
+            )
+
+
+def save_array(path: str | Path, values: np.ndarray) -> None:
     """Write numbers as NPY; the file appears complete."""
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
@@ -99,6 +174,12 @@ def _plain(obj: Any) -> Any:
     if isinstance(obj, list | tuple):
         return [_plain(value) for value in obj]
     return str(obj) if isinstance(obj, Path) else obj
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed had not finished below a folder that no other process writes to."""
+    for path in folder.rglob(".*.*.tmp"):
+        path.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:

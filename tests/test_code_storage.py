@@ -76,6 +76,17 @@ def test_detail_that_contradicts_itself_is_refused(tmp_path: Path, change: dict[
         load_codes(path)
 
 
+@pytest.mark.parametrize("part", ["values", "facts"])
+def test_damage_is_never_taken_for_codes(tmp_path: Path, part: str) -> None:
+    path = tmp_path / "codes.safetensors"
+    save_codes(path, {"omp": code(8)}, 8, {"height": 7})
+    whole = path.read_bytes()
+    place = len(whole) - 3 if part == "values" else whole.index(b'height\\": 7') + len(b'height\\": ')
+    path.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    with pytest.raises(UserError, match="its checksum differs"):
+        load_codes(path)
+
+
 @pytest.mark.parametrize("content", ["missing", "text", "empty", "other safetensors", "truncated", "lying header"])
 def test_what_is_no_codes_file_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "codes.safetensors"

@@ -36,7 +36,7 @@ def found_again(path: Path, facts: dict[str, str], what: str) -> Weights:
         with safe_open(path, "pt") as file:
             stored = json.loads(file.metadata()["facts"])
         weights: Weights = load_file(path)
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise UserError(
             str(path),
             found=f"a damaged file ({error})",

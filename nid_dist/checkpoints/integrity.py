@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from nid_dist.errors import UserError
+from nid_dist.files import require_inside
 
 FORMAT = 1
 FACTS = "facts.json"
@@ -92,6 +93,10 @@ def read_document(path: Path) -> dict[str, Any]:
         )
     if document.pop("sha256", None) != _digest(document):
         raise _damaged(path, f"a {FACTS} with another checksum", "the one that training wrote")
+    strange = [name for name in ("tensors", "files", "facts") if not isinstance(document.get(name), dict)]
+    if strange or not isinstance(document.get("step"), int):
+        raise _damaged(path, f"a {FACTS} without {' and '.join(strange or ['step'])}", "the one that training wrote")
+    require_inside(path / FACTS, document["files"])
     return document
 
 

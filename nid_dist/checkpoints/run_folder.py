@@ -4,15 +4,21 @@ import fcntl
 import os
 import shutil
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from nid_dist.checkpoints import checkpoint
 from nid_dist.config import load_config
 from nid_dist.config.schema import Config, Training
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 CONFIG, CHECKPOINTS, LOCK = "config.yaml", "checkpoints", ".lock"
+CONFIGURATION = "configuration"
+"""Among the facts of a checkpoint: the configuration that it was trained with."""
 
 
 class RunFolder:
@@ -109,13 +115,14 @@ def validate_run_dir(run_dir: Path, resume: str | None = None) -> None:
             _refuse_other_run(run_dir, resume)
 
 
-def create(run_dir: Path, config: Config, resume: str | None = None) -> RunFolder:
+def create(run_dir: Path, config: Config, resume: str | None = None, *, finished: bool = False) -> RunFolder:
     """Makes and locks the folder of a run, or takes up an existing one, and writes the resolved configuration.
 
     Args:
         run_dir: the folder; made with its parents when missing.
         config: what the run is about to do; an older, different `config.yaml` is kept beside it.
         resume: "auto", a path, or None for a new run.
+        finished: nothing is about to be done, so that an existing `config.yaml` stays what was trained.
 
     Raises:
         UserError: the folder holds something else than the run to be resumed, is in use or is not writable.
@@ -128,7 +135,8 @@ def create(run_dir: Path, config: Config, resume: str | None = None) -> RunFolde
         try:
             if run.config.is_file():
                 _refuse_other_run(run_dir, resume)
-            _write_config(run.config, config.to_yaml())
+            if not (finished and run.config.is_file()):
+                _write_config(run.config, config.to_yaml())
             run.checkpoints.mkdir(exist_ok=True)
             run.events.mkdir(exist_ok=True)
         except BaseException:
@@ -162,7 +170,7 @@ def resolve_resume(resume: str | None, run_dir: Path) -> Path | None:
     if resume == "auto":
         own = run_dir / CHECKPOINTS
         return own if checkpoint.has_checkpoint(own) else None
-    path = Path(resume)
+    path = expanded(resume)
     if (path / CHECKPOINTS).is_dir():
         path = path / CHECKPOINTS
     if not checkpoint.has_checkpoint(path):
@@ -173,6 +181,44 @@ def resolve_resume(resume: str | None, run_dir: Path) -> Path | None:
             hint="check the path, or use resume=auto",
         )
     return path
+
+
+def trained_with(source: Path) -> Config | None:
+    """The configuration of what a training starts from; None: nobody knows it any more.
+
+    Args:
+        source: what `resolve_resume` found.
+
+    Raises:
+        UserError: the run's configuration is damaged.
+    """
+    path = source if checkpoint.is_one(source) else checkpoint.newest(source)
+    if path is None:
+        return None
+    facts = checkpoint.read_facts(path)
+    if CONFIGURATION in facts:
+        return recorded_in(path, facts)
+    above = next((folder for folder in path.absolute().parents[:2] if (folder / CONFIG).is_file()), None)
+    return None if above is None else RunFolder(above).read_config()  # as version 0.1 wrote it
+
+
+def recorded_in(path: Path, facts: Mapping[str, Any]) -> Config | None:
+    """The configuration that a checkpoint's facts hold; None: those of version 0.1 hold none.
+
+    Raises:
+        UserError: this version cannot read it.
+    """
+    if CONFIGURATION not in facts:
+        return None
+    try:
+        return Config.model_validate(facts[CONFIGURATION])
+    except ValidationError as error:
+        raise UserError(
+            str(path),
+            found=f"a configuration that it was trained with and that cannot be read ({error.errors()[0]['msg']})",
+            expected="one of this version",
+            hint="use the version of nid_dist that wrote it",
+        ) from error
 
 
 def _lock(path: Path) -> int | None:
@@ -218,7 +264,7 @@ def _refuse_other_run(run_dir: Path, resume: str | None) -> None:
             expected="a new or empty folder",
             hint="choose another logging.run_dir or resume=auto",
         )
-    if resume != "auto" and not Path(resume).resolve().is_relative_to(run_dir.resolve()):
+    if resume != "auto" and not expanded(resume).resolve().is_relative_to(run_dir.resolve()):
         raise UserError(
             str(run_dir),
             found=f"another run than that of resume={resume}",

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from nid_dist.benchmarks import (
+    bad_inputs,
     ct,
     engines,
     exchange,
@@ -27,6 +28,7 @@ from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import write_results
+from nid_dist.files import expanded
 from nid_dist.memory import keep_freed_memory
 
 BENCHMARKS = {
@@ -42,6 +44,7 @@ BENCHMARKS = {
     "ct": ct.run,
     "video": video.run,
     "simple": simple.run,
+    "bad-inputs": bad_inputs.run,
 }
 
 
@@ -49,7 +52,9 @@ def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-benchmark", description="Measure nid_dist on this machine.")
     parser.add_argument("name", choices=sorted(BENCHMARKS), help="what to measure")
-    parser.add_argument("--json", type=Path, required=True, help="where the figures go; the table goes beside it (.md)")
+    parser.add_argument(
+        "--json", type=expanded, required=True, help="where the figures go; the table goes beside it (.md)"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works; figures mean nothing")
     parser.add_argument(
         "--only",

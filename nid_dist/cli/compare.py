@@ -11,6 +11,7 @@ from nid_dist.comparison.factory import KINDS, load_comparison
 from nid_dist.comparison.runner import run
 from nid_dist.config import find_config
 from nid_dist.errors import UserError
+from nid_dist.files import expanded, keep_apart
 from nid_dist.memory import keep_freed_memory
 
 
@@ -20,9 +21,11 @@ def parser() -> argparse.ArgumentParser:
         prog="nid-compare", description=f"Compare on the same signals: {', '.join(KINDS)}, as the configuration says."
     )
     parser.add_argument("--config", required=True, metavar="NAME|FILE", help="compare_images, ...; or a YAML file")
-    parser.add_argument("--input", type=Path, nargs="+", help="your own signals; default: those kept apart for test")
     parser.add_argument(
-        "--out", type=Path, help="a new folder for the results; default: `results-TASK` in run_dir, renewed"
+        "--input", type=expanded, nargs="+", help="your own signals; default: those kept apart for test"
+    )
+    parser.add_argument(
+        "--out", type=expanded, help="a new folder for the results; default: `results-TASK` in run_dir, renewed"
     )
     add_overrides(parser)
     add_device_option(parser)
@@ -36,7 +39,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
     comparison = load_comparison(path, options.overrides)
     out = Path(comparison.run_dir) / f"results-{comparison.task}" if options.out is None else options.out
     if options.out is not None:
-        make_out_folder(out)
+        make_out_folder(out, options.input or [])
+    keep_apart(expanded(comparison.run_dir), options.input or [], f"run_dir {comparison.run_dir}")
     for given in options.input or []:
         if not given.exists():
             raise UserError(f"--input {given}", found="nothing", expected="a file or a folder", hint="check the path")

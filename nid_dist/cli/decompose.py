@@ -3,13 +3,12 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
 from nid_dist.cli.judging import say_judged
 from nid_dist.errors import UserError
 from nid_dist.export import load
-from nid_dist.files import new_folder
+from nid_dist.files import expanded, keep_apart, new_folder
 from nid_dist.memory import keep_freed_memory
 from nid_dist.tasks.video.config import VideoSection
 
@@ -19,9 +18,9 @@ _MOST = 16384  # rows or columns that video players show
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-decompose", description="Take a video apart that has been trained on.")
-    parser.add_argument("--run", type=Path, required=True, help="a run, a checkpoint or an export")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for videos, pictures and figures")
-    parser.add_argument("--input", type=Path, help="the video, if it is not any more where it was trained from")
+    parser.add_argument("--run", type=expanded, required=True, help="a run, a checkpoint or an export")
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder for videos, pictures and figures")
+    parser.add_argument("--input", type=expanded, help="the video, if it is not any more where it was trained from")
     parser.add_argument("--fps", type=float, help="frames per second; default: the video's own frames")
     parser.add_argument("--size", help="ROWSxCOLUMNS of the output; default: as trained")
     parser.add_argument("--lossless", action="store_true", help="FFV1 in .mkv instead of H.264 in .mp4")
@@ -41,6 +40,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     device = chosen_device(options)
     model = load(options.run, device=device.device)
     model.config.signals_of(VideoSection, str(options.run))
+    keep_apart(options.out, [options.input or model.config.signals_of(VideoSection).path])
     with new_folder(options.out) as folder:
         fit = model.fit(options.input)
         print(device)

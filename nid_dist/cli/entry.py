@@ -8,13 +8,15 @@ import sys
 import time
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
+from nid_dist import cli
 from nid_dist.device import DeviceChoice, use_device
 from nid_dist.errors import UserError
+from nid_dist.files import NOT_TRIED, keep_apart
 from nid_dist.memory import out_of_memory
 from nid_dist.parallel.launch.launching import Launch, launch_in
 
@@ -96,6 +98,7 @@ def guarded(program: str, command: Command, *, together: bool = False) -> Comman
         try:
             with warnings.catch_warnings():
                 warnings.showwarning = show_warning
+                cli.raise_interruptions()
                 return command(arguments)
         except SystemExit:
             raise
@@ -106,6 +109,8 @@ def guarded(program: str, command: Command, *, together: bool = False) -> Comman
             if message is None:
                 raise
             print(f"{program}: {message[0]}", file=sys.stderr)
+            if isinstance(error, KeyboardInterrupt):
+                cli.end_soon()
             return message[1]
 
     return main
@@ -157,7 +162,8 @@ def _end_together(program: str, error: BaseException) -> NoReturn:
 def without_result(program: str, failed: Mapping[str, str], count: int) -> int:
     """Say on stderr which of `count` inputs have no result, and why: exit code 0 where all have one, otherwise 2."""
     for reason in failed.values():
-        print(f"{program}: error: {reason}", file=sys.stderr)
+        if reason != NOT_TRIED:
+            print(f"{program}: error: {reason}", file=sys.stderr)
     if failed and count > 1:
         print(
             f"{program}: error: {len(failed)} of {count} images have no result"
@@ -167,12 +173,13 @@ def without_result(program: str, failed: Mapping[str, str], count: int) -> int:
     return 2 if failed else 0
 
 
-def make_out_folder(path: Path) -> None:
-    """Make an output folder, which must be new or empty.
+def make_out_folder(path: Path, inputs: Iterable[Path | str | None] = ()) -> None:
+    """Make an output folder, which must be new or empty, and outside of the folders of the inputs.
 
     Raises:
-        UserError: when it holds something, or cannot be made.
+        UserError: when it holds something, cannot be made, or lies within the inputs.
     """
+    keep_apart(path, inputs)
     try:
         path.mkdir(parents=True, exist_ok=True)
         filled = any(path.iterdir())

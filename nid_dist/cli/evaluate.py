@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, make_out_folder, without_result
 from nid_dist.cli.fit import RANGES, add_method_options, chosen_methods
@@ -11,6 +10,7 @@ from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.errors import UserError
 from nid_dist.export import load
+from nid_dist.files import expanded
 from nid_dist.progress import track
 from nid_dist.tasks.registry import files_of
 
@@ -20,9 +20,9 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nid-evaluate", description="Evaluate a dictionary on a split of its signals."
     )
-    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export")
+    parser.add_argument("--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export")
     parser.add_argument("--split", choices=["val", "test"], default="test", help="which signals (default test)")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for the table and pictures")
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder for the table and pictures")
     parser.add_argument("--limit", type=int, help="at most so many signals")
     add_method_options(parser)
     add_device_option(parser)
@@ -45,7 +45,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
             expected=f"{files.noun}s kept apart from training",
             hint=f"choose the other --split, train with signals.val or signals.test, or fit {files.noun}s with nid-fit",
         )
-    make_out_folder(options.out)
+    make_out_folder(options.out, [getattr(model.config.signals, "path", None)])
     print(device)
     report = files.report(
         model,

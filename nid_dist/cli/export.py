@@ -3,17 +3,17 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options
 from nid_dist.export import export, load
+from nid_dist.files import expanded
 
 
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-export", description="Export a trained dictionary.")
-    parser.add_argument("--dictionary", type=Path, required=True, help="a run or a checkpoint")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--dictionary", type=expanded, required=True, help="a run or a checkpoint")
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder")
     add_device_option(parser)
     return parser
 

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import get_args
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded, in_options, make_out_folder, without_result
@@ -16,6 +15,7 @@ from nid_dist.data.files import named_files
 from nid_dist.errors import UserError
 from nid_dist.evaluation.file_report import FileSignals, WriteReport
 from nid_dist.export import load
+from nid_dist.files import expanded
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.progress import track
@@ -44,9 +44,13 @@ _DEFAULT = ("init", "adam", "ridge", "omp")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-fit", description="Fit files to a trained dictionary.")
-    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export")
-    parser.add_argument("--input", type=Path, nargs="+", required=True, help="files or folders of them: images, sounds")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for codes, reconstructions and the table")
+    parser.add_argument("--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export")
+    parser.add_argument(
+        "--input", type=expanded, nargs="+", required=True, help="files or folders of them: images, sounds"
+    )
+    parser.add_argument(
+        "--out", type=expanded, required=True, help="a new folder for codes, reconstructions and the table"
+    )
     add_method_options(parser)
     parser.add_argument("--stride", type=int, help="step between patches or windows; smaller ones blend overlaps")
     parser.add_argument(
@@ -123,7 +127,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
         if options.detail is not None:
             require_detail(options.detail, model.config.signals_of(ImagesSection).patch)
         files.check_stride(options.stride, model.config)
-    make_out_folder(options.out)
+    make_out_folder(options.out, options.input)
     print(device)
     signals = [(name, partial(files.read, path, model.config)) for name, path in paths]
     report = write(

@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +22,7 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.export import load
+from nid_dist.files import expanded
 from nid_dist.tasks.comparison import ComparedMethod, Grid, Report, Specification, Subject, Trial
 from nid_dist.tasks.images.comparison import show
 from nid_dist.tasks.images.config import ImagesSection
@@ -47,19 +47,21 @@ _COLUMNS = [
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-inpaint", description="Refit a corrupted image with a dictionary.")
-    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export, of patches")
-    parser.add_argument("--input", type=Path, required=True, help="an image")
     parser.add_argument(
-        "--mask", type=Path, help="an image of the same size, white where pixels are known; else: found"
+        "--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export, of patches"
     )
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for pictures and the table")
+    parser.add_argument("--input", type=expanded, required=True, help="an image")
+    parser.add_argument(
+        "--mask", type=expanded, help="an image of the same size, white where pixels are known; else: found"
+    )
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder for pictures and the table")
     parser.add_argument("--corrupt", choices=list(CORRUPTIONS), help="for experiments: spoil the image first")
     parser.add_argument("--kept", type=float, default=0.1, help="of --corrupt random: share of pixels (0.02 to 1)")
     parser.add_argument("--blind", action="store_true", help="with --corrupt: do not tell the dictionary which pixels")
     parser.add_argument("--size", type=int, help="cut to a square of this many pixels first")
     parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of known pixels, white being 1")
     parser.add_argument("--against", nargs="*", choices=AGAINST, help="others to compare with (default: all there are)")
-    parser.add_argument("--meta-start", type=Path, help="of `meta`: meta.safetensors of nid-compare's run_dir")
+    parser.add_argument("--meta-start", type=expanded, help="of `meta`: meta.safetensors of nid-compare's run_dir")
     parser.add_argument("--seconds", type=float, default=20.0, help="that a network may take")
     add_device_option(parser)
     return parser

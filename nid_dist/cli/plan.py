@@ -7,7 +7,6 @@ import sys
 import textwrap
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from nid_dist.cli.entry import guarded
@@ -16,7 +15,7 @@ from nid_dist.coding.gates.cost import gate_cost
 from nid_dist.config import Config, load_config
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Cell, Column, Table
-from nid_dist.files import write_json
+from nid_dist.files import expanded, write_json
 from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.planning.card import Card, read_card
@@ -51,13 +50,13 @@ def parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--memory", type=float, metavar="GB", help="of a rank (default 80)")
     parser.add_argument(
-        "--card", type=Path, metavar="FILE", help="of nid-benchmark gpu --json: the rates of a rank, as measured"
+        "--card", type=expanded, metavar="FILE", help="of nid-benchmark gpu --json: the rates of a rank, as measured"
     )
     parser.add_argument("--signals", type=int, help="number of training signals, for a codebook without its signals")
     parser.add_argument(
         "--rehearse", type=int, metavar="RANK", help="also take the real step of this rank, on tensors without values"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where the figures go, in bytes and seconds")
+    parser.add_argument("--json", type=expanded, metavar="FILE", help="where the figures go, in bytes and seconds")
     add_overrides(parser)
     return parser
 

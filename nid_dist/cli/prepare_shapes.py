@@ -15,6 +15,7 @@ from typing import Any
 from nid_dist.cli.entry import make_out_folder
 from nid_dist.cli.options import check_ranges
 from nid_dist.errors import UserError
+from nid_dist.files import expanded, keep_apart, remove_unfinished
 from nid_dist.parallel.pool import open_pool
 from nid_dist.progress import track
 from nid_dist.tasks.shapes.furniture import write_furniture
@@ -29,13 +30,13 @@ _FLUSH = 10.0  # seconds between versions of the index
 
 def add_shapes(parser: argparse.ArgumentParser) -> None:
     """Add the options of `nid-prepare shapes`."""
-    parser.add_argument("--input", type=Path, required=True, help="folder with meshes")
+    parser.add_argument("--input", type=expanded, required=True, help="folder with meshes")
     parser.add_argument("--layout", choices=sorted(LAYOUTS), default="flat", help="how they lie in it (default flat)")
     parser.add_argument(
         "--synset", nargs="+", default=[], metavar="ID|NAME", help=f"only these: synsets or {', '.join(CATEGORIES)}"
     )
-    parser.add_argument("--splits", type=Path, help="R2N2 split file (JSON); meshes that it does not name stay out")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the samples; goes on where it stopped")
+    parser.add_argument("--splits", type=expanded, help="R2N2 split file (JSON); meshes that it does not name stay out")
+    parser.add_argument("--out", type=expanded, required=True, help="folder of the samples; goes on where it stopped")
     default = Settings()
     parser.add_argument("--samples", type=int, default=default.samples, help="signed samples per shape (100000)")
     parser.add_argument("--near", type=float, default=default.near, help="share of them near the surface (0.8)")
@@ -51,7 +52,7 @@ def add_shapes(parser: argparse.ArgumentParser) -> None:
 
 def add_furniture(parser: argparse.ArgumentParser) -> None:
     """Add the options of `nid-prepare furniture`."""
-    parser.add_argument("--out", type=Path, required=True, help="a new folder, which becomes a small ShapeNet")
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder, which becomes a small ShapeNet")
     parser.add_argument("--count", type=int, default=48, help="meshes in all (default 48)")
     parser.add_argument("--families", nargs="+", choices=sorted(FAMILIES), default=list(FAMILIES), help="in turn")
     parser.add_argument("--seed", type=int, default=0)
@@ -65,11 +66,12 @@ def prepare_shapes(options: argparse.Namespace) -> int:
         UserError: when nothing can be prepared or written, or, where `--strict` asks for it, at a mesh left out.
     """
     settings = _settings(options)
+    keep_apart(options.out, [options.input])
     with open_pool(options.cores) as pool:
         if pool is None:
             return 0
         files = find_meshes(options.input, options.layout, options.synset, options.splits)
-        with _alone(options.out, settings):
+        with _alone(options.out, settings), pool.ended_by_errors():
             work = partial(prepare_shape, folder=options.out, settings=settings)
             begin = time.perf_counter()
             outcomes = _collect(pool.map(work, files), files, options.out, settings, options.strict)
@@ -151,7 +153,10 @@ def _alone(folder: Path, settings: Settings) -> Iterator[None]:
             _check_settings(folder, settings)
         else:
             write_index(folder, asdict(settings), {}, {})
-        yield
+        try:
+            yield
+        finally:
+            remove_unfinished(folder)  # of workers that were ended, now or in an earlier preparation
 
 
 def _check_settings(folder: Path, settings: Settings) -> None:

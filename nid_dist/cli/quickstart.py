@@ -23,6 +23,7 @@ from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import atoms_sheet, comparison
 from nid_dist.evaluation.report import Column, Table, write_results
 from nid_dist.export import load
+from nid_dist.files import expanded
 from nid_dist.model import Model
 from nid_dist.parallel.launch.network import free_port
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, fit_image
@@ -47,7 +48,7 @@ _PROCESSES = 2  # as on a cluster, in small
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="quickstart", description="Train on photographs, fit the one held out.")
-    parser.add_argument("--out", type=Path, default=Path("runs/quickstart"), help="where pictures and the table go")
+    parser.add_argument("--out", type=expanded, default=Path("runs/quickstart"), help="where pictures and the table go")
     add_overrides(parser)
     parser.add_argument(
         "--processes",

@@ -3,7 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from nid_dist.cli.entry import add_device_option, chosen_device, guarded
@@ -11,7 +10,7 @@ from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.evaluation.report import machine
 from nid_dist.export import load
-from nid_dist.files import new_folder
+from nid_dist.files import expanded, new_folder
 from nid_dist.progress import phase
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.fitting import no_surface, place_cloud
@@ -24,17 +23,19 @@ _FORMATS = ("ply", "obj", "glb")
 def parser() -> argparse.ArgumentParser:
     """The command's arguments."""
     parser = argparse.ArgumentParser(prog="nid-reconstruct", description="A surface from a sparse point cloud.")
-    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export, of shapes")
-    parser.add_argument("--points", type=Path, required=True, help="PLY, XYZ or NPY")
+    parser.add_argument(
+        "--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export, of shapes"
+    )
+    parser.add_argument("--points", type=expanded, required=True, help="PLY, XYZ (TXT, CSV, PTS, ASC), NPY or NPZ")
     parser.add_argument("--normals", action="store_true", help="use the file's normals, which point out of the shape")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder")
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder")
     parser.add_argument(
         "--frame", choices=["fit", "cube"], default="fit", help="fit: the cloud's box is the shape's; cube: as it is"
     )
     parser.add_argument("--resolution", type=int, default=128, help="cells along the cube, of the mesh (default 128)")
     parser.add_argument("--format", nargs="+", choices=_FORMATS, default=["ply"], help="of the mesh (default ply)")
     parser.add_argument("--noise", type=float, default=0.005, help="of the points, in units of the cube's half side")
-    parser.add_argument("--truth", type=Path, help="the true mesh, in the cloud's units: metrics are written, too")
+    parser.add_argument("--truth", type=expanded, help="the true mesh, in the cloud's units: metrics are written, too")
     add_device_option(parser)
     return parser
 

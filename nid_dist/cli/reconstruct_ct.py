@@ -14,14 +14,20 @@ from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import Method
 from nid_dist.evaluation.report import Column, Table, machine
 from nid_dist.export import load
-from nid_dist.files import new_folder, save_array, write_json
+from nid_dist.files import expanded, keep_apart, new_folder, save_array, write_json
 from nid_dist.fitting import require_methods
 from nid_dist.model import Model
 from nid_dist.progress import track
 from nid_dist.tasks.ct.fitting import RIDGE, fit, require_slices, usual_methods, write_fits
+from nid_dist.tasks.ct.scan_file import ScanFile
 from nid_dist.tasks.ct.sinograms import Scan, read_scans
 
 SOLVERS = ("detail", "map", "ridge", "omp", "fista", "init")
+_KEYS = [
+    f"{name}: {field.description}".replace("%", "%%")
+    for name, field in ScanFile.model_fields.items()
+    if field.description
+]
 _COLUMNS = [
     Column("solver", key="solver"),
     Column("non-zeros", key="nonzeros"),
@@ -37,15 +43,21 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="nid-reconstruct-ct", description="Reconstruct a slice from a sinogram of few views."
     )
-    parser.add_argument("--dictionary", type=Path, required=True, help="a run, a checkpoint or an export")
+    parser.add_argument("--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export")
     parser.add_argument(
         "--sinogram",
-        type=Path,
+        type=expanded,
         required=True,
-        help="NPY, [views, bins] or [slices, views, bins]; or a folder of such files, one a slice",
+        help="NPY, [views, bins] or [slices, views, bins] (convention skimage: [bins, views]); or a folder of such "
+        "files, one a slice",
     )
-    parser.add_argument("--geometry", type=Path, required=True, help="YAML: where it was measured")
-    parser.add_argument("--out", type=Path, required=True, help="a new folder for pictures, arrays and codes")
+    parser.add_argument(
+        "--geometry",
+        type=expanded,
+        required=True,
+        help="YAML: where it was measured; " + "; ".join(_KEYS),
+    )
+    parser.add_argument("--out", type=expanded, required=True, help="a new folder for pictures, arrays and codes")
     parser.add_argument(
         "--solver",
         nargs="+",
@@ -76,6 +88,7 @@ def command(arguments: Sequence[str] | None = None) -> int:
     require_slices(model, str(options.dictionary))
     methods = _methods(options, model)
     given = words_of("nid-reconstruct-ct", arguments)
+    keep_apart(options.out, [options.sinogram])
     with new_folder(options.out) as folder:
         print(device)
         if len(scans) > 1:

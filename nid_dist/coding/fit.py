@@ -9,7 +9,7 @@ from nid_dist.code import Code
 from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers.solution import Solution
-from nid_dist.files import new_folder
+from nid_dist.files import expanded, new_folder
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +56,8 @@ class Fit(ABC):
         """
         with new_folder(folder) as temporary:
             self.write(temporary, **options)
-        return Path(folder)
+        return expanded(folder)
 
     @abstractmethod
-    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **options: Any) -> dict[str, Any]:
         """Write all that belongs to it into a folder that exists; the figures of its JSON file."""

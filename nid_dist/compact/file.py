@@ -14,7 +14,7 @@ import numpy as np
 
 from nid_dist.compact.stream import Symbols, decode, encode
 from nid_dist.errors import UserError
-from nid_dist.files import replacing
+from nid_dist.files import expanded, replacing
 
 MAGIC = b"NIDC"
 _VERSION = 1
@@ -57,7 +57,7 @@ def compact_bytes(symbols: Symbols, step: float, bias_step: float, facts: dict[s
 def is_compact(path: str | Path) -> bool:
     """Whether a file says that it is one of these."""
     try:
-        with Path(path).open("rb") as file:
+        with expanded(path).open("rb") as file:
             return file.read(len(MAGIC)) == MAGIC
     except OSError:
         return False
@@ -70,7 +70,7 @@ def load_compact(path: str | Path) -> tuple[Symbols, dict[str, Any]]:
         UserError: when it is not such a file, or is damaged.
     """
     try:
-        content = Path(path).read_bytes()
+        content = expanded(path).read_bytes()
         magic, version, checksum, length = _HEADER.unpack_from(content)
         if magic != MAGIC or version != _VERSION:
             raise ValueError(f"version {version}")
@@ -85,7 +85,7 @@ def load_compact(path: str | Path) -> tuple[Symbols, dict[str, Any]]:
         if not all(np.isfinite(float(facts[name])) for name in _NEEDED[4:6]) or len(facts["methods"]) != 1:
             raise ValueError("no steps, or not one solver")
         return decode(stream, signals, experts, channels, columns), facts
-    except (OSError, struct.error, zlib.error, KeyError, ValueError, TypeError) as error:
+    except (OSError, struct.error, zlib.error, KeyError, ValueError, TypeError, RecursionError) as error:
         found = "damaged codes" if isinstance(error, struct.error | zlib.error) else f"no codes ({error})"
         raise UserError(
             str(path), found=found, expected="a file that nid-fit --store compact wrote", hint="fit again"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config import Config, find_config, load_config
+from nid_dist.config.recording import recorded
 from nid_dist.errors import UserError
 from nid_dist.export import load
 from nid_dist.model import Model
@@ -44,11 +45,11 @@ def trained(dictionary: Trained, path: Path, run_dir: str) -> tuple[Model, Confi
 
 def folder_of(dictionary: Trained, run_dir: str) -> Path:
     """Where the run of a dictionary is kept."""
-    return Path(run_dir) / re.sub(r"[^\w.=-]+", "-", dictionary.name)
+    return Path(run_dir) / (re.sub(r"[^\w.=-]+", "-", dictionary.name).lstrip(".") or "-")
 
 
 def _refuse_another(run: RunFolder, config: Config) -> None:
-    wanted, found = config.model_dump(exclude=_NO_MATTER), run.read_config().model_dump(exclude=_NO_MATTER)
+    wanted, found = (recorded(each).model_dump(exclude=_NO_MATTER) for each in (config, run.read_config()))
     different = [
         f"{section}.{key}"
         for section in wanted

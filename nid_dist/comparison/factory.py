@@ -37,7 +37,7 @@ class _Task(BaseModel):
     task: str | None = None
 
 
-def load_comparison(path: Path, overrides: Sequence[str] = ()) -> Comparison:
+def load_comparison(path: str | Path, overrides: Sequence[str] = ()) -> Comparison:
     """Read the configuration of a comparison: `task`, and the keys of that comparison.
 
     Raises:

@@ -3,6 +3,7 @@
 import copy
 import re
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +14,30 @@ from nid_dist.config.describing import KeyPath, Schema, dotted
 from nid_dist.config.explaining import Origin, explain, find_swallowed_bool
 from nid_dist.config.shipped import find_config
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 Root = TypeVar("Root", bound=BaseModel)
+
+_LONGEST = 400_000  # characters of a file
+_DEEPEST = 100  # brackets within each other
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
+_MOST = 200_000  # values in all, each alias counted as what it stands for
+
+
+class _Loader(yaml.SafeLoader):
+    """Plain values, without two of YAML 1.1's that nobody means: 010 for 8, and 1:30 for 90."""
+
+
+def _number(loader: _Loader, node: yaml.ScalarNode) -> Any:
+    """A number, or the words that YAML 1.1 would count to the base of 8 or 60."""
+    text = loader.construct_scalar(node)
+    if ":" in text or re.fullmatch(r"[-+]?0[0-7_]+", text):
+        return text
+    return loader.construct_yaml_int(node) if node.tag.endswith("int") else loader.construct_yaml_float(node)
+
+
+for _kind in ("int", "float"):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_kind}", _number)
 
 
 def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] = ()) -> Root:
@@ -28,7 +51,7 @@ def load_as(root: type[Root], path: str | Path | None, overrides: Sequence[str] 
     Raises:
         UserError: the file or an override cannot be read, or a value is not allowed; one line with the first reason.
     """
-    path = find_config(path) if isinstance(path, str) else path
+    path = find_config(path) if isinstance(path, str) else path and expanded(path)
     raw, lines = ({}, {}) if path is None else _read(path, root)
     # A section whose keys are all commented out is a section of defaults.
     raw = {key: value for key, value in raw.items() if value is not None or key not in root.model_fields}
@@ -66,10 +89,9 @@ def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPa
         ) from None
     lines: dict[KeyPath, int] = {}
     try:
-        document = yaml.compose(text, Loader=yaml.SafeLoader)
+        document, content = _parsed(text)
         if document is not None:
             _collect_lines(document, (), lines, str(path), set())
-        content = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise _syntax_error(str(path), text, error) from None
     except (ValueError, RecursionError) as error:  # such as the date 2024-13-01
@@ -85,6 +107,39 @@ def _read(path: Path, root: type[BaseModel]) -> tuple[dict[Any, Any], dict[KeyPa
             hint="write `section:` with its keys indented below it",
         )
     return content or {}, lines
+
+
+def _parsed(text: str) -> tuple[yaml.Node | None, Any]:
+    """The nodes of a YAML text and their values, none of which contains itself, nor all of them far more than is there.
+
+    Raises:
+        ValueError: when they do.
+    """
+    if len(text) > _LONGEST:
+        raise ValueError(f"{len(text)} characters, where {_LONGEST} are enough for any")
+    # The parser's time grows with the square of the depth.
+    if max(accumulate(_STEPS.get(letter, 0) for letter in text), default=0) > _DEEPEST:
+        raise ValueError(f"lists and sections {_DEEPEST} deep and more")
+    loader = _Loader(text)
+    try:
+        document = loader.get_single_node()
+        if document is None:
+            return None, None
+        if _size(document, {}) >= _MOST:
+            raise ValueError("aliases (*name) that contain themselves or repeat far too much")
+        return document, loader.construct_document(document)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, aliases counted as often as they are used."""
+    if id(node) not in known:
+        known[id(node)] = _MOST  # of what is met again below itself
+        below = node.value if isinstance(node, yaml.CollectionNode) else ()
+        parts = (part for each in below for part in (each if isinstance(each, tuple) else (each,)))
+        known[id(node)] = 1 + sum(_size(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _collect_lines(node: yaml.Node, at: KeyPath, lines: dict[KeyPath, int], file: str, seen: set[int]) -> None:
@@ -141,7 +196,7 @@ def _parse_override(override: str) -> tuple[KeyPath, Any]:
             hint="write for example training.steps=500",
         )
     try:
-        value = yaml.safe_load(text)
+        _, value = _parsed(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         problem = getattr(error, "problem", None) or str(error)
         raise UserError(

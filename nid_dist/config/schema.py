@@ -12,6 +12,7 @@ from nid_dist.config.section import (
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
+    PathText,
     PositiveFloat,
     PositiveInt,
     Section,
@@ -220,7 +221,7 @@ class Parallel(Section):
 class Logging(Section):
     """What is written while training."""
 
-    run_dir: str = "runs/default"
+    run_dir: PathText = "runs/default"
     log_every: PositiveInt = 20
     pictures_every: NonNegativeInt = Field(500, description="steps between TensorBoard pictures; 0: none")
     tensorboard: bool = True

@@ -1,10 +1,11 @@
 """What sections of a configuration are made of: strict keys, number types, and what each kind of signals answers."""
 
+import os
 import warnings
 from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 PositiveInt = Annotated[int, Field(gt=0)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
@@ -13,6 +14,8 @@ NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Split = list[str] | Fraction
+PathText = Annotated[str, AfterValidator(os.path.expanduser)]
+"""A path, in which `~` is the user's home."""
 
 # Version 0.1 had one section `signals` for all tasks, and wrote all its keys, these with their defaults, into a run.
 _VERSION_0_1: dict[str, Any] = {
@@ -117,4 +120,4 @@ class SignalsSection(Section):
 class FilesSection(SignalsSection):
     """Signals that are, or may be, read from files."""
 
-    path: str | None = None
+    path: PathText | None = None

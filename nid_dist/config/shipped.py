@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 
 def find_config(name: str | Path, beside: Path | None = None) -> Path:
@@ -17,7 +18,7 @@ def find_config(name: str | Path, beside: Path | None = None) -> Path:
     Raises:
         UserError: there is neither; it tells the nearest names.
     """
-    path = Path(name) if beside is None else beside / name
+    path = expanded(name) if beside is None else beside / expanded(name)
     root = Path(str(files("nid_dist") / "configs"))
     shipped = {file.relative_to(root).with_suffix("").as_posix(): file for file in sorted(root.rglob("*.yaml"))}
     words = str(name).removeprefix("configs/").removesuffix(".yaml")

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32
 
+from nid_dist.data.bombs import refuse_inflating
 from nid_dist.data.raster import refuse_bomb
 from nid_dist.errors import UserError
 
@@ -61,7 +62,19 @@ def _read(path: Path, *, pixels: bool) -> Any:
             expected="the optional package",
             hint="pip install 'nid_dist[dicom]'",
         ) from None
+    _refuse_inflating(path)
     return pydicom.dcmread(path, stop_before_pixels=not pixels)
+
+
+def _refuse_inflating(path: Path) -> None:
+    """Refuse a deflated file that pydicom would need far too much memory for, before it takes all of it."""
+    from pydicom.filereader import _read_file_meta_info, read_preamble
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    with path.open("rb") as file:
+        read_preamble(file, force=True)
+        if _read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+            refuse_inflating(path, [file.read()], 0, "deflate")
 
 
 def _size(path: Path, data: Any) -> tuple[int, int]:

@@ -8,9 +8,15 @@ from pathlib import Path
 from nid_dist.data.splits import Split, assign_splits, folder_splits
 from nid_dist.errors import UserError
 
+# What is in every folder that a fit, a report, and a training has written: what lies beside it is no signal.
+_WRITTEN = ({"codes.safetensors"}, {"results.json", "table.md"}, {"config.yaml", "checkpoints"})
+
 
 def find_files(root: Path, endings: Collection[str], skipped: Counter[str] | None = None) -> list[str]:
-    """Find files below a folder, links followed, hidden files and folders left out: sorted posix paths relative to it.
+    """Find files below a folder, links followed: sorted posix paths relative to it.
+
+    Hidden files and folders are left out, and those that hold results of this package: a folder of signals in which
+    some were written would otherwise grow by its own reconstructions. The root itself is taken as it is.
 
     Args:
         root: the folder.
@@ -37,6 +43,11 @@ def find_files(root: Path, endings: Collection[str], skipped: Counter[str] | Non
             subfolders.clear()
             continue
         visited.add(real)
+        if folder != str(root) and any(names <= {*files, *subfolders} for names in _WRITTEN):
+            if skipped is not None:
+                skipped["among results of nid_dist"] += sum(Path(name).suffix.lower() in endings for name in files)
+            subfolders.clear()
+            continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
         for name in (name for name in files if not name.startswith(".")):
             ending = Path(name).suffix.lower()

@@ -12,6 +12,7 @@ from nid_dist.data.dicom import dicom_samples, dicom_size, is_dicom
 from nid_dist.data.raster import MAX_PIXELS, raster_samples, raster_size, refuse_bomb
 from nid_dist.data.tiff import tiff_samples, tiff_size
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".npy", ".dcm"})
 
@@ -37,16 +38,17 @@ def read_image(path: str | Path, colour: Literal["rgb", "grey"]) -> Float32[np.n
         UserError: the file is missing, empty, damaged, not an image, has several pages, too many pixels, or floats
             that are not finite or not in [0, 1].
     """
-    path = Path(path)
+    path = expanded(path)
     return _guarded(path, lambda magic: to_colour(unit_values(path, _samples(path, magic)), colour))
 
 
-def image_size(path: Path) -> tuple[int, int]:
+def image_size(path: str | Path) -> tuple[int, int]:
     """Read the size that `read_image` would give, from the header alone where possible: (H, W) in pixels.
 
     Raises:
         UserError: the file is missing, empty or not an image.
     """
+    path = expanded(path)
 
     def size(magic: bytes) -> tuple[int, int]:
         if magic.startswith(_NPY):

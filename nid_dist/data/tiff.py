@@ -1,6 +1,7 @@
 """Stored samples of TIFF files: float and 16-bit pages through tifffile, the others through Pillow."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from tifffile import TiffFile
 
+from nid_dist.data.bombs import refuse_inflating
 from nid_dist.data.raster import orient, raster_samples, refuse_bomb
 from nid_dist.errors import UserError
 
@@ -34,6 +36,7 @@ def tiff_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
         if page.dtype in (np.dtype(np.uint8), np.dtype(bool)):
             return raster_samples(path)
         _check_samples(path, page)
+        _refuse_inflating(path, file, page)
         samples = _page_samples(page)
         if samples is None:
             # Pillow brings its own LZW and JPEG codecs, for the layouts it knows.
@@ -94,6 +97,19 @@ def _check_samples(path: Path, page: Any) -> None:
             expected="grey or RGB, with or without alpha",
             hint="convert it to 16-bit RGB",
         )
+
+
+def _refuse_inflating(path: Path, file: TiffFile, page: Any) -> None:
+    kind = {8: "zlib", 32946: "zlib", 34925: "lzma"}.get(int(page.compression))
+    if kind is not None:
+
+        def parts() -> Iterator[bytes]:
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=True):
+                file.filehandle.seek(offset)
+                yield file.filehandle.read(count)
+
+        # Tiles may reach beyond the picture.
+        refuse_inflating(path, parts(), 4 * page.size * page.dtype.itemsize, kind)
 
 
 def _page_samples(page: Any) -> Shaped[np.ndarray, "H W c"] | None:

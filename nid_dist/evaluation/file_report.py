@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -12,6 +13,7 @@ from nid_dist.config.schema import Config
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Table, means, write_results
+from nid_dist.files import NOT_TRIED, Unwritable, new_folder
 from nid_dist.model import Model
 
 Row = dict[str, Any]
@@ -88,28 +90,44 @@ def report_signals(
 ) -> Report:
     """Fit signals one by one, then write `table.md` and `results.json`, and return the report, now with rows.
 
-    A signal that cannot be read or fitted is noted, and the next one follows. When interrupted, the table of the
-    signals so far is still written.
+    A signal that cannot be read or fitted is noted, and the next one follows; but where there is no room for one, none
+    is tried after it. When interrupted, the table of the signals so far is still written.
 
     Args:
         fit: of a name, a signal and a folder: fits it, writes into the folder, and returns a row for each method.
-        out: folder; files appear complete or not at all.
+        out: folder; files, and what belongs to a signal, appear complete or not at all.
         command: to be recorded with the figures.
+
+    Raises:
+        UserError: the table cannot be written; it names the signals without result.
     """
-    taken = set[str]()
+    taken, full = set[str](), False
     try:
         for name, read in signals:
             folder = out / _folder_name(name, taken)
+            if full:
+                report.failed[name] = NOT_TRIED
+                continue
             try:
-                report.rows += fit(name, read(), folder)
+                values = read()
+                with nullcontext(folder) if folder.exists() else new_folder(folder) as place:
+                    report.rows += fit(name, values, place)
             except UserError as error:
+                full = isinstance(error, Unwritable) and error.no_room
                 report.failed[name] = str(error) if name in str(error) else f"{name}: {error}"
             except OSError as error:
                 report.failed[name] = f"{folder}: {error.strerror or error}"
     finally:
         if report.rows or report.failed:
             facts = {"rows": report.rows, "means": report.means}
-            write_results(out / "results.json", command, facts, report.table, failed=report.failed)
+            try:
+                write_results(out / "results.json", command, facts, report.table, failed=report.failed)
+            except UserError as error:
+                if report.failed:
+                    first, *others = report.failed
+                    more = f" and {len(others)} more" if others else ""
+                    error.replace("found that", f"found no result of {first}{more}, and that")
+                raise
     return report
 
 

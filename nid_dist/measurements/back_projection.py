@@ -1,6 +1,7 @@
 """Filtered back-projection, for any number of sinograms at once: what a gate sees of a signal that was only scanned.
 
-Kak and Slaney 1988: chapter 3.3 for parallel beams, 3.4.2 for fans on equally spaced bins. Linear in the sinogram.
+Kak and Slaney 1988: chapter 3.3 for parallel beams, 3.4.2 for fans on equally spaced bins, 3.4.1 for bins at equal
+angles. Linear in the sinogram.
 Views may lie at any angles, each of which stands for the arc that is nearest to it.
 """
 
@@ -42,8 +43,8 @@ class BackProjection:
     def _on(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Cosines, the filter's spectrum, and the sparse rows of `_spreading`, sent once."""
         if (device, dtype) not in self._sent:
-            spreading, bins = self._spreading, self.geometry.bins
-            spectrum = np.fft.rfft(ramp(bins, self._length)).real / self.geometry.pitch
+            spreading = self._spreading
+            spectrum = np.fft.rfft(self._kernel).real / self.geometry.pitch
             numbers = [torch.from_numpy(each).to(dtype) for each in (self._cosines, spectrum, spreading.data)]
             places = [torch.from_numpy(each.astype(np.int64)) for each in (spreading.indptr, spreading.indices)]
             cosines, filter_, shares = (to_device(each, device) for each in numbers)
@@ -61,9 +62,17 @@ class BackProjection:
         return 2 ** math.ceil(math.log2(2 * self.geometry.bins))
 
     @property
+    def _kernel(self) -> Float64[np.ndarray, "length"]:
+        kernel, geometry = ramp(self.geometry.bins, self._length), self.geometry
+        if geometry.source is None or geometry.detector == "flat":
+            return kernel
+        lags = np.minimum(np.arange(self._length), self._length - np.arange(self._length))
+        angles = np.where(lags < geometry.bins, lags, 0) * geometry.pitch / geometry.source
+        return kernel / np.sinc(angles / math.pi) ** 2
+
+    @property
     def _cosines(self) -> Float64[np.ndarray, "B"]:
-        source, positions = self.geometry.source, self.geometry.positions
-        return np.ones(len(positions)) if source is None else source / np.hypot(source, positions)
+        return np.cos(self.geometry.fan_angles)
 
     @cached_property
     def _spreading(self) -> csr_matrix:
@@ -72,12 +81,16 @@ class BackProjection:
         axis = (np.arange(self.side) + 0.5) * 2 / self.side - 1
         rows, columns = (grid.flatten() for grid in np.meshgrid(axis, axis, indexing="ij"))
         angles = geometry.angles[:, None]
-        across = columns * np.cos(angles) - rows * np.sin(angles)
+        across = columns * np.cos(angles) - rows * np.sin(angles) - geometry.shifts[:, None]
         weight = arcs(geometry)[:, None] * (np.hypot(rows, columns) <= 1)
         if geometry.source is not None:
             depth = 1 + (-columns * np.sin(angles) - rows * np.cos(angles)) / geometry.source
-            across, weight = across / depth, weight / depth**2
-        place = across / geometry.pitch + (geometry.bins - 1) / 2
+            if geometry.detector == "arc":
+                slope = across / geometry.source
+                across, weight = geometry.source * np.arctan2(slope, depth), weight / (depth**2 + slope**2)
+            else:
+                across, weight = across / depth, weight / depth**2
+        place = across / geometry.pitch + geometry.axis
         low = np.floor(place).astype(np.int64)
         pixel, first = np.broadcast_to(np.arange(pixels), place.shape), geometry.bins * np.arange(geometry.views)
         entries = []

@@ -2,10 +2,12 @@
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing import resource_tracker
 from typing import Any, TypeVar
 
 from nid_dist.errors import UserError
@@ -18,10 +20,31 @@ _AHEAD = 4  # pieces per worker that are handed out at a time: memory does not g
 
 
 class Pool:
-    """Does pieces of work, by an executor or (None) in this process; results come as they are ready."""
+    """Does pieces of work, by an executor or (None) in this process; results come as they are ready.
 
-    def __init__(self, executor: Executor | None, workers: int) -> None:
-        self._executor, self.workers = executor, workers
+    Pieces are handed out within `starting`, as the executor starts its processes when it gets them.
+    """
+
+    def __init__(
+        self,
+        executor: Executor | None,
+        workers: int,
+        starting: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        self._executor, self.workers, self._starting = executor, workers, starting
+        self._others = set(multiprocessing.active_children())
+
+    @contextmanager
+    def ended_by_errors(self) -> Iterator[None]:
+        """An error inside, Ctrl-C too, ends this machine's workers at once: nobody waits for what they still do."""
+        try:
+            yield
+        except BaseException:
+            if isinstance(self._executor, ProcessPoolExecutor):
+                # No signal to Python code reaches the middle of a long computation.
+                for worker in set(multiprocessing.active_children()) - self._others:
+                    worker.kill()
+            raise
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
         """Do every piece; the results come in any order.
@@ -39,7 +62,8 @@ class Pool:
         try:
             while True:
                 while len(running) < _AHEAD * self.workers and (item := next(rest, self)) is not self:
-                    running.add(self._executor.submit(work, item))  # type: ignore[arg-type]
+                    with self._starting():
+                        running.add(self._executor.submit(work, item))  # type: ignore[arg-type]
                 if not running:
                     return
                 done = next(as_completed(running))
@@ -76,11 +100,24 @@ def open_pool(cores: int | None = None) -> Iterator[Pool | None]:
         yield Pool(None, 1)
         return
     # Spawned: a forked process may hold locks of PyTorch's threads.
-    with ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as executor:
-        try:
-            yield Pool(executor, cores)
-        finally:
-            executor.shutdown(wait=False, cancel_futures=True)
+    executor = ProcessPoolExecutor(cores, multiprocessing.get_context("spawn"))
+    pool = Pool(executor, cores, _deaf)
+    try:
+        with pool.ended_by_errors():
+            yield pool
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _deaf() -> Iterator[None]:
+    """Processes that start inside do not hear Ctrl-C, which a terminal sends to all: this one ends them."""
+    resource_tracker.ensure_running()  # which would take the block away when it starts
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

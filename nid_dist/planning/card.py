@@ -31,7 +31,7 @@ def read_card(path: Path, precision: Precision) -> Card:
         figures = dict(found["figures"])
         memory, copies = (_positive(figures[name]) for name in ("memory_gb", "copy_gb_per_s"))
         name = str(found["machine"]["accelerator"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"no rates of a card ({error!r})"
         raise UserError(
             f"--card {path}", found=reason, expected="a file that nid-benchmark gpu --json wrote", hint="measure again"

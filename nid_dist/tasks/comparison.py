@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 from pydantic import Field
 
 from nid_dist.config.schema import Config
-from nid_dist.config.section import Section
+from nid_dist.config.section import PathText, Section
 from nid_dist.config.shipped import find_config
 from nid_dist.evaluation.report import Row, Table
 from nid_dist.model import Model
@@ -35,7 +35,9 @@ class Comparison(Section):
     """The keys that every comparison has."""
 
     task: str = Field(description="which comparison this is")
-    run_dir: str = Field("runs/compare", description="where what is trained is kept and found again; results go below")
+    run_dir: PathText = Field(
+        "runs/compare", description="where what is trained is kept and found again; results go below"
+    )
 
     def specify(self, request: "Request") -> "Specification":
         """Say what is compared.

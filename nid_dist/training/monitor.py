@@ -4,8 +4,10 @@ import contextlib
 import json
 import math
 import sys
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,7 +23,7 @@ from nid_dist.errors import UserError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-Event: TypeAlias = Literal["train", "eval", "checkpoint", "warning", "end"]
+Event: TypeAlias = Literal["train", "eval", "checkpoint", "changed", "warning", "end"]
 Number: TypeAlias = float | int | Tensor | np.number
 
 _SECONDS_BETWEEN_LINES = 10.0  # without a terminal, where a bar would fill the log
@@ -48,18 +50,20 @@ class Monitor:
         first_step: int = 0,
         enabled: bool = True,
     ) -> None:
-        self._path = folder.log
+        self._path, self._events = folder.log, folder.events
         self._total, self._first, self._max_seconds = total_steps, first_step, max_seconds
         self._begin = self._said = time.monotonic()
         self._progress = enabled and config.progress
         self._bar: tqdm[Any] | None = None
         self._log: IO[str] | None = None
+        self._hook: Callable[[threading.ExceptHookArgs], object] | None = None
         self._board: SummaryWriter | None = None
         if enabled:
             folder.path.mkdir(parents=True, exist_ok=True)
             self._log = _open_to_append(folder)
             if config.tensorboard:
                 self._board = _open_board(folder, first_step)
+                self._hook, threading.excepthook = threading.excepthook, self._failed_thread
         if self._progress and sys.stderr.isatty():
             total = total_steps if max_seconds is None else None
             self._bar = tqdm(total=total, initial=first_step, unit="step", file=sys.stderr, dynamic_ncols=True)
@@ -84,8 +88,9 @@ class Monitor:
         finite = {name: value if math.isfinite(value) else None for name, value in figures.items()}
         self._write({"time": time.time(), "step": step, "event": event, **(text or {}), **finite})
         if self._board is not None:
-            for name, value in figures.items():
-                self._board.add_scalar(f"{event}/{name}", value, step)
+            with self._writing_events():
+                for name, value in figures.items():
+                    self._board.add_scalar(f"{event}/{name}", value, step)
         if event in ("train", "end"):
             self._show(step, figures, event)
 
@@ -93,7 +98,8 @@ class Monitor:
         """Puts a picture, rgb or grey in [0, 1], into TensorBoard; what is outside is cut off, no number is black."""
         if self._board is not None:
             shown = np.clip(np.nan_to_num(array, nan=0.0), 0.0, 1.0)
-            self._board.add_image(name, shown, step, dataformats="HWC")
+            with self._writing_events():
+                self._board.add_image(name, shown, step, dataformats="HWC")
 
     def histogram(self, step: int, name: str, values: Shaped[Tensor, "..."]) -> None:
         """Puts a distribution into TensorBoard; what is not finite is left out."""
@@ -101,7 +107,8 @@ class Monitor:
             numbers = values.detach().flatten().double().cpu()
             numbers = numbers[torch.isfinite(numbers)]
             if numbers.numel():
-                self._board.add_histogram(name, numbers.numpy(), step)
+                with self._writing_events():
+                    self._board.add_histogram(name, numbers.numpy(), step)
 
     def message(self, text: str) -> None:
         """Shows a line on standard error without breaking the progress bar."""
@@ -118,6 +125,8 @@ class Monitor:
             if file is not None:
                 with contextlib.suppress(OSError):  # a full disk has been told of when the line was written
                     file.close()
+        if self._hook is not None:
+            threading.excepthook, self._hook = self._hook, None
         self._bar = self._board = self._log = None
 
     def _write(self, line: dict[str, Any]) -> None:
@@ -126,12 +135,22 @@ class Monitor:
             self._log.write(json.dumps(line, allow_nan=False) + "\n")
             self._log.flush()
         except OSError as error:
-            raise UserError(
-                str(self._path),
-                found=f"that writing failed ({error.strerror or error})",
-                expected="room for the log",
-                hint="free some space and continue with resume=auto",
-            ) from error
+            raise _no_room(self._path, error) from error
+
+    @contextlib.contextmanager
+    def _writing_events(self) -> Iterator[None]:
+        """TensorBoard writes later, in a thread of its own, and raises what it met there at the next call."""
+        try:
+            yield
+        except OSError as error:
+            self._board = None
+            raise _no_room(self._events, error) from error
+
+    def _failed_thread(self, failure: threading.ExceptHookArgs) -> None:
+        """What TensorBoard's thread could not write is said by `_writing_events`, not by a traceback."""
+        of_board = type(failure.thread).__module__.startswith("tensorboard.")
+        if self._hook is not None and not (of_board and isinstance(failure.exc_value, OSError)):
+            self._hook(failure)
 
     def _show(self, step: int, figures: Mapping[str, float], event: Event) -> None:
         brief = {name: f"{value:.4g}" for name, value in list(figures.items())[:4]}
@@ -148,6 +167,15 @@ class Monitor:
             shown = " ".join(f"{name} {value}" for name, value in brief.items())
             far = f"step {step}, {spent}" if spent else f"step {step}/{self._total}"
             print(f"{far}  {rate:.3g} steps/s  {shown}", file=sys.stderr, flush=True)
+
+
+def _no_room(path: Path, error: OSError) -> UserError:
+    return UserError(
+        str(path),
+        found=f"that writing failed ({error.strerror or error})",
+        expected="room for the log",
+        hint="free some space and continue with resume=auto",
+    )
 
 
 def _plain(value: Number) -> float | int:

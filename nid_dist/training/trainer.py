@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from nid_dist.checkpoints import checkpoint
-from nid_dist.checkpoints.run_folder import RunFolder
+from nid_dist.checkpoints.run_folder import CONFIGURATION, RunFolder
 from nid_dist.config.schema import Config
 from nid_dist.errors import UserError
 from nid_dist.model import Model
@@ -150,7 +150,8 @@ class Trainer:
             self.folder.checkpoints,
             self.progress.step,
             self._tensors(self.engine.state()),
-            {"progress": vars(self.progress)},
+            # What it was trained with stays with it, whatever becomes of the run's folder.
+            {"progress": vars(self.progress), CONFIGURATION: self.config.model_dump(mode="json")},
             self.config.training.keep,
             world=self.world,
         )

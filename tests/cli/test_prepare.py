@@ -4,8 +4,10 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -129,6 +131,42 @@ def test_bad_options(
 ) -> None:
     assert prepare(meshes, tmp_path / "out", *given) == 2
     assert found in capsys.readouterr().err and not (tmp_path / "out" / INDEX).exists()
+
+
+def test_control_c_ends_all_processes_at_once(meshes: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "nid_dist.cli.prepare", "shapes", "--input", str(meshes), "--out", str(out)]
+    command += ["--samples", "3000000", "--cores", "2"]  # more than will be done
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while len(children(process.pid)) < 3 and time.monotonic() < deadline:  # one of which watches for the others
+            time.sleep(0.1)
+        time.sleep(1)
+        (out / ".chair.safetensors.1.tmp").touch()  # as a worker leaves it that is killed while it writes
+        begin = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        said, wrong = process.communicate(timeout=30)
+        seconds = time.monotonic() - begin
+    assert process.returncode == 130 and said == ""
+    assert [line for line in wrong.splitlines() if not line.startswith("preparing")] == ["nid-prepare: interrupted"]
+    assert seconds < 2 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    assert not children(process.pid) and not list(out.rglob("*.tmp"))
+    assert json.loads((out / INDEX).read_text())["shapes"] == {}
+
+
+def children(session: int) -> list[int]:
+    """The processes of a session that still run, but its first."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = path.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(words[3]) == session and words[0] != "Z" and int(path.parent.name) != session:
+            found.append(int(path.parent.name))
+    return found
 
 
 def test_over_the_processes_of_mpirun(meshes: Path, tmp_path: Path) -> None:

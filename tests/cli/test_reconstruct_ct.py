@@ -107,14 +107,13 @@ def test_a_dictionary_of_patches(run: Path, tmp_path: Path, capsys: pytest.Captu
     assert "expected one of whole grey images" in capsys.readouterr().err
 
 
-def test_a_scan_of_the_wrong_sign_is_doubted(ct_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_scan_of_the_wrong_sign_is_refused(ct_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scan = write(tmp_path)
     path = Path(scan[scan.index("--sinogram") + 1])
     np.save(path, -np.load(path))
-    assert main(["--dictionary", str(ct_run), *scan, "--out", str(tmp_path / "out")]) == 0
-    captured = capsys.readouterr()
-    assert f"nid-reconstruct-ct: warning: {path.name}: not to be trusted: the residual is " in captured.err
-    assert "times what noise would leave" in captured.out
+    assert main(["--dictionary", str(ct_run), *scan, "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "the wrong sign" in said and said.endswith("negate it\n") and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("form", ["stack", "folder"])

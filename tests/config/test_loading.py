@@ -58,6 +58,8 @@ def test_values_of_a_file(file: Path) -> None:
         ("training.steps=7", "training", "steps", 7),
         (" training . steps =7", "training", "steps", 7),
         ("optimizer.lr=1e-2", "optimizer", "lr", 0.01),
+        ("training.steps=010", "training", "steps", 10),  # 8 to YAML 1.1
+        ("logging.run_dir=0:10", "logging", "run_dir", "0:10"),  # 10 to it, as minutes and seconds
         ("signals.val=[a.png, 'b*']", "signals", "val", ["a.png", "b*"]),
         ("signals.val=1e-1", "signals", "val", 0.1),
         ("signals.stride=null", "signals", "stride", None),
@@ -116,7 +118,7 @@ FILES = [
     ("training: {}\nsignals: {}\ntraining: {}", ["line 3: training:", "first in line 1"]),
     ("coding:\n  phases:\n  - {mode: gate, mode: solve}", ["line 3: coding.phases.0.mode", "a second time"]),
     ("[" * 3000, ["c.yaml", "YAML"]),
-    ("a: &a\n  b: *a", ["unknown key a"]),
+    ("a: &a\n  b: *a", ["contain themselves"]),
     ("a: &a [x, x]\nb: &b [*a, *a]\nc: &c [*b, *b]", ["unknown key a", "(and 2 more)"]),
 ]
 
@@ -145,6 +147,7 @@ OVERRIDES = [
     ("training.step=5", ["the unknown key step", "write steps"]),
     ("trainig.steps=5", ["the unknown key trainig", "write training"]),
     ("training.steps=0", ["found 0", "a whole number above 0"]),
+    ("training.steps=1:30", ['found "1:30"', "a whole number above 0"]),
     ("coding.phases.5.mode=gate", ["5 inside coding.phases, which has 2 items"]),
     ("coding.phases.first.mode=gate", ["'first' inside coding.phases, which is a list", "number of an item"]),
     ("training.steps.0=1", ["0 inside training.steps", "not a list"]),

@@ -1,7 +1,9 @@
 """Pieces of work in any order, all of them, over processes; a worker that dies is said."""
 
+import multiprocessing
 import os
 import signal
+import threading
 
 import pytest
 
@@ -31,3 +33,24 @@ def test_a_dead_worker_is_said() -> None:
         assert pool is not None
         with pytest.raises(UserError, match="ended by itself"):
             list(pool.map(die, range(3)))
+
+
+def wait(number: int) -> int:
+    import ctypes
+
+    ctypes.PyDLL(None).sleep(60)  # with the lock of Python, as in the middle of a computation
+    return number
+
+
+def interrupt() -> None:
+    with open_pool(2) as pool:
+        assert pool is not None
+        next(pool.map(square, range(2)))  # they have started
+        threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT)).start()
+        next(pool.map(wait, range(4)))
+
+
+def test_control_c_ends_workers_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        interrupt()
+    assert not multiprocessing.active_children()  # none of which has waited for a minute

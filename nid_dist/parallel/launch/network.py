@@ -1,14 +1,17 @@
 """This machine on the network: its address, a free port, the interface that leads to another machine."""
 
+import errno
 import fcntl
 import random
 import socket
 import struct
+import warnings
 
 LOOPBACK = "127.0.0.1"
 
 _ELSEWHERE = "192.0.2.1"  # of a block that is kept for documentation: nobody has it, and nothing is sent there
 _OUTGOING = 32768  # Linux gives the ports from here on to connections that go out, so that one may be taken at any time
+_WAITING = 4096  # connections at once, of processes that start together
 _SIOCGIFADDR = 0x8915  # ioctl: the IPv4 address of an interface
 
 
@@ -35,6 +38,37 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("", 0))
         return int(listener.getsockname()[1])
+
+
+def listen_at(address: str, port: int, *, others_elsewhere: bool) -> socket.socket:
+    """A socket that listens at an address of this machine, and at no other, where that is possible.
+
+    Args:
+        address: a number, or a name that leads to this machine.
+        port: 0: a free one.
+        others_elsewhere: whether processes on other machines are to reach it.
+
+    Raises:
+        OSError: the port is in use.
+    """
+    family, *_, place = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)[0]
+    host = str(place[0])
+    reason = f"leads to {host} on its own machine"
+    # Many a machine's own name leads to 127.0.1.1 on itself, and elsewhere to its address.
+    if host == address or not (others_elsewhere and host.startswith("127.")):
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(_WAITING)
+            return listener
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRNOTAVAIL:
+                raise
+            reason = f"leads to {host}, which is no address of this machine"
+    warnings.warn(f"{address} {reason}: the store of this job listens at all of its addresses", stacklevel=2)
+    return socket.create_server(("", port), backlog=_WAITING)
 
 
 def interface_towards(address: str) -> str | None:

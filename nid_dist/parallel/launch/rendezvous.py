@@ -1,5 +1,6 @@
 """How processes that were started together find each other and form the default process group."""
 
+import errno
 import os
 import socket
 import uuid
@@ -15,7 +16,7 @@ from nid_dist.errors import UserError
 from nid_dist.parallel.launch import failures, watching
 from nid_dist.parallel.launch.launching import Launch
 from nid_dist.parallel.launch.membership import Job, Process, answer_within, open_sockets, wait_until
-from nid_dist.parallel.launch.network import LOOPBACK, interface_towards
+from nid_dist.parallel.launch.network import LOOPBACK, interface_towards, listen_at
 
 _CPU = torch.device("cpu")
 _LIMIT = "parallel.rendezvous_seconds"
@@ -69,7 +70,7 @@ def _meet(launch: Launch, timeout_seconds: float, rendezvous_seconds: float) -> 
     if launch.size > 1:
         _resolve(launch.address)
     if launch.rank == 0 and not elastic:
-        store = _listen(launch.port if launch.size > 1 else 0, waiting)
+        store = _listen(launch, waiting)
     else:
         store = _connect(launch.address, launch.port, rendezvous_seconds, waiting)
     own = dist.PrefixStore(f"nid_dist/{attempt}", store)
@@ -77,11 +78,23 @@ def _meet(launch: Launch, timeout_seconds: float, rendezvous_seconds: float) -> 
     return Job(own, identity, launch.rank, store.port, None if elastic else 0, timeout_seconds)
 
 
-def _listen(port: int, waiting: timedelta) -> Any:
+def _listen(launch: Launch, waiting: timedelta) -> Any:
+    """Rank 0's store, at the address under which the others look for it, and at no other."""
+    address, port = (launch.address, launch.port) if launch.size > 1 else (LOOPBACK, 0)
     try:
-        return dist.TCPStore(LOOPBACK, port, None, is_master=True, timeout=waiting, wait_for_workers=False)
-    except RuntimeError as error:
-        taken = "in use" in str(error)
+        listener = listen_at(address, port, others_elsewhere=launch.local_size < launch.size)
+        host, port = listener.getsockname()[:2]
+        return dist.TCPStore(
+            LOOPBACK if host == "0.0.0.0" else host,  # where rank 0 itself finds it
+            port,
+            None,
+            is_master=True,
+            timeout=waiting,
+            wait_for_workers=False,
+            master_listen_fd=listener.detach(),  # by itself it would listen at all of the machine's addresses
+        )
+    except (RuntimeError, OSError) as error:
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
         raise UserError(
             f"port {port}",
             found="in use by another program" if taken else str(error).splitlines()[0],

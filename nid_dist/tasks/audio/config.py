@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nid_dist.config.section import FilesSection, NonNegativeInt, PositiveFloat, PositiveInt, Split
+from nid_dist.config.section import FilesSection, NonNegativeInt, PathText, PositiveFloat, PositiveInt, Split
 
 
 class AudioSection(FilesSection):
@@ -15,7 +15,9 @@ class AudioSection(FilesSection):
     gates: ClassVar[tuple[str, ...]] = ("pursuit", "unrolled", "codebook", "none")
 
     source: Literal["audio"] = Field(description="sounds: your own, or made ones")
-    path: str | None = Field(None, description="root folder of sound files; null: plucked strings, chirps and vowels")
+    path: PathText | None = Field(
+        None, description="root folder of sound files; null: plucked strings, chirps and vowels"
+    )
     rate: PositiveInt | None = Field(None, description="samples per second, to which all are resampled; null: as is")
     layout: Literal["mono", "stereo"] = Field("mono", description="channels are mixed, or two are kept")
     window: Annotated[int, Field(ge=8)] = Field(256, description="samples of a signal, a power of two")

@@ -15,7 +15,7 @@ from nid_dist.coding.method import Method
 from nid_dist.data.tiles import cover_axis, tile_samples, tile_starts
 from nid_dist.device import to_device
 from nid_dist.errors import UserError
-from nid_dist.files import write_json
+from nid_dist.files import expanded, write_json
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
@@ -78,9 +78,9 @@ class AudioFit(Fit):
             "ms_per_signal": 1e3 * self.seconds / self.code.signals,
         }
 
-    def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **facts: Any) -> dict[str, Any]:
         """Write `codes.safetensors`, the sound as a file of the input's kind, and `results.json`."""
-        wave, label = self.render(), self.method.label
+        folder, wave, label = expanded(folder), self.render(), self.method.label
         figures = {**facts, "solver": label, **self.figures(wave)}
         write_codes(folder, {label: self}, **facts)
         self.write_wave(folder / label, wave)

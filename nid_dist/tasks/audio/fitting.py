@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nid_dist.coding.method import Method
+from nid_dist.files import expanded
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
 from nid_dist.tasks.audio.config import AudioSection
@@ -41,7 +42,7 @@ def fit(
 
 def _sound(signal: Any, section: AudioSection) -> Sound:
     if isinstance(signal, str | Path):
-        return read_sound(Path(signal))
+        return read_sound(expanded(signal))
     wave, rate = signal if isinstance(signal, tuple) and len(signal) == 2 else (signal, section.rate)
     if isinstance(wave, torch.Tensor):
         wave = wave.detach().cpu().numpy()

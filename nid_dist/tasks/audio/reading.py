@@ -1,5 +1,6 @@
 """Sound files: read at a rate and in a layout, and written back as they were."""
 
+import io
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -11,7 +12,7 @@ from jaxtyping import Float32
 from scipy.signal import resample_poly
 
 from nid_dist.errors import UserError
-from nid_dist.files import replacing
+from nid_dist.files import expanded, replacing
 
 ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".aif", ".aiff"})
 LONGEST = 2**26
@@ -32,12 +33,13 @@ class Sound:
     format: str = "WAV"
 
 
-def sound_length(path: Path) -> tuple[int, int]:
+def sound_length(path: str | Path) -> tuple[int, int]:
     """Samples of a channel and samples per second, from the file's header.
 
     Raises:
         UserError: when it is no sound file, or has no sample.
     """
+    path = expanded(path)
     try:
         with soundfile.SoundFile(path) as file:
             frames, rate = file.frames, file.samplerate
@@ -53,12 +55,13 @@ def sound_length(path: Path) -> tuple[int, int]:
     return frames, rate
 
 
-def read_sound(path: Path) -> Sound:
+def read_sound(path: str | Path) -> Sound:
     """Read a WAV, FLAC, OGG or AIFF file of integers or floating-point numbers, with all its channels.
 
     Raises:
         UserError: when it cannot be read, is empty, or holds what is not a number.
     """
+    path = expanded(path)
     sound_length(path)
     try:
         with soundfile.SoundFile(path) as file:
@@ -101,11 +104,10 @@ def write_sound(path: Path, sound: Sound) -> None:
     """
     rate = sound.rate or 44100
     subtype = sound.subtype if soundfile.check_format(sound.format, sound.subtype) else None
+    coded = io.BytesIO()  # of a full disk libsndfile says "System error", and nothing where it is full at the end
+    soundfile.write(coded, sound.wave, rate, subtype=subtype, format=sound.format)
     with replacing(path) as temporary:
-        try:
-            soundfile.write(temporary, sound.wave, rate, subtype=subtype, format=sound.format)
-        except soundfile.LibsndfileError as error:
-            raise OSError(str(error)) from error
+        temporary.write_bytes(coded.getbuffer())
 
 
 def laid_out(wave: Float32[np.ndarray, "N c"], layout: Literal["mono", "stereo"], name: str) -> Wave:

@@ -1,7 +1,8 @@
 """Classical reconstruction: filtered back-projection, SART and total variation, by scikit-image.
 
-scikit-image's axis of rotation is the centre of a pixel and of a bin, so that its grid is ours where the side is odd
-and the detector has as many bins as the image has pixels. Its integrals are in units of pixels.
+scikit-image's axis of rotation is the centre of a pixel and of a bin (`Geometry.skimage`), so that its grid is ours
+where the side is odd and the detector has as many bins as the image has pixels; of an even side where the scan is its
+own. Its integrals are in units of pixels.
 """
 
 from dataclasses import dataclass
@@ -33,18 +34,20 @@ class Classical:
         UserError: for a geometry that scikit-image has no word for.
     """
 
-    geometry: Geometry  # parallel beams, as many bins as `side`, over the whole disc
-    side: int  # of the square, odd
+    geometry: Geometry  # parallel beams, as many bins as `side`, over the whole disc, about scikit-image's axis
+    side: int  # of the square; odd, but in scikit-image's own geometry
 
     def __post_init__(self) -> None:
         geometry = self.geometry
-        fits = geometry.source is None and geometry.bins == self.side and abs(geometry.width - 2) < 1e-6
-        if not fits or self.side % 2 == 0:
+        known = Geometry.skimage(geometry.angles, self.side)
+        fits = geometry.source is None and geometry.bins == self.side
+        if not fits or not np.allclose(known.lines[1].numpy(), geometry.lines[1].numpy(), atol=1e-6):
             raise UserError(
                 "the comparison with scikit-image",
-                found=f"{geometry.beam} beams, {geometry.bins} bins of width {geometry.width:g} in all, and "
-                f"{self.side} pixels a side",
-                expected="parallel beams, an odd number of pixels a side, and as many bins over the disc",
+                found=f"{geometry.beam} beams, {geometry.bins} bins of width {geometry.width:g} in all, the "
+                f"axis at bin {geometry.axis:g}, and {self.side} pixels a side",
+                expected="parallel beams, an odd number of pixels a side, and as many bins over the disc, about its "
+                "middle",
                 hint="set signals.size to an odd number, tomography.bins and tomography.source to null",
             )
 

@@ -14,7 +14,7 @@ from jaxtyping import Float
 from pydantic import Field
 
 from nid_dist.config import Config
-from nid_dist.config.section import PositiveFloat, PositiveInt
+from nid_dist.config.section import PathText, PositiveFloat, PositiveInt
 from nid_dist.data.files import named_files
 from nid_dist.data.reading import EXTENSIONS, read_image
 from nid_dist.errors import UserError
@@ -54,7 +54,7 @@ class CTComparison(Comparison):
     """Reconstruction from few views."""
 
     task: Literal["ct"] = "ct"
-    run_dir: str = "runs/compare_ct"
+    run_dir: PathText = "runs/compare_ct"
     dictionary: Trained
     views: list[PositiveInt] = Field([4, 8, 16, 32, 64, 128], min_length=1, description="numbers of views")
     photons: list[PositiveFloat | None] = Field([None, 1e4], min_length=1, description="doses; null: no noise")

@@ -18,7 +18,7 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.grids import picture_grid
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.files import save_array, write_json
+from nid_dist.files import expanded, save_array, write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
 from nid_dist.tasks.ct.reconstruction import Reconstructor
@@ -74,9 +74,9 @@ class ScanFit(Fit):
         """As `deviation_at` the pixels of the dictionary's images; None of a method that knows no prior."""
         return self.deviation_at()
 
-    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **options: Any) -> dict[str, Any]:
         """As `write_fits`."""
-        return write_fits(folder, {self.method.label: self}, **options)
+        return write_fits(expanded(folder), {self.method.label: self}, **options)
 
 
 def fit(
@@ -150,7 +150,13 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
         panels[label] = (picture, f"{nonzeros} coefficients")
     title = f"{geometry.views} views of {geometry.bins} bins, {geometry.beam} beams, {scan.dose.label}"
     picture_grid(folder / "comparison.png", {"": panels}, title=title)
-    told = {"views": geometry.views, "bins": geometry.bins, "beam": geometry.beam, "photons": scan.dose.photons}
+    told: dict[str, Any] = {
+        "views": geometry.views,
+        "bins": geometry.bins,
+        "beam": geometry.beam,
+        "photons": scan.dose.photons,
+    }
+    told |= {"axis": geometry.axis, "detector": geometry.detector, "centre_of_rotation": list(geometry.centre)}
     codes = {label: each.code for label, each in fits.items()}
     save_codes(folder / "codes.safetensors", codes, reconstructor.model.dictionary.num_experts, told)
     figures = {**facts, **told, "seconds_prepared": reconstructor.seconds, "rows": rows}
@@ -186,5 +192,4 @@ def _scan(signal: Any) -> Scan:
 
 
 def _alike(reconstructor: Reconstructor, scan: Scan) -> bool:
-    lines = zip(reconstructor.geometry.lines, scan.geometry.lines, strict=True)
-    return reconstructor.dose == scan.dose and all(torch.equal(one, other) for one, other in lines)
+    return reconstructor.dose == scan.dose and reconstructor.geometry.alike(scan.geometry)

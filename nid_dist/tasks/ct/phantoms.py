@@ -74,7 +74,8 @@ class Phantom:
         angles, total = geometry.angles[:, None], np.zeros((geometry.views, geometry.bins))
         for density, a, b, right, up, angle in self.ellipses:
             square = (a * np.cos(angles - angle)) ** 2 + (b * np.sin(angles - angle)) ** 2
-            distance = (edges - right * np.cos(angles) - up * np.sin(angles)) / np.sqrt(square)
+            moved = geometry.shifts[:, None] - right * np.cos(angles) - up * np.sin(angles)
+            distance = (edges + moved) / np.sqrt(square)
             inside = np.clip(distance, -1, 1)
             # Of the mass a * b * pi, what lies on this side of an edge: a segment of the unit disc.
             mass = density * a * b * (inside * np.sqrt(1 - inside**2) + np.arcsin(inside))

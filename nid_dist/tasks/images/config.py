@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nid_dist.config.section import FilesSection, PositiveInt, SignalsSection, Split
+from nid_dist.config.section import FilesSection, PathText, PositiveInt, SignalsSection, Split
 
 
 class ImagesSection(SignalsSection):
@@ -53,7 +53,7 @@ class PhotosSection(ImagesSection, FilesSection):
     source: Literal["embedded", "folder", "celeba"] = Field(
         "embedded", description="photographs of scikit-image, your own images, or CelebA"
     )
-    path: str | None = Field(None, description="root folder of `folder` and `celeba`")
+    path: PathText | None = Field(None, description="root folder of `folder` and `celeba`")
 
     @model_validator(mode="after")
     def _check_path(self) -> "PhotosSection":

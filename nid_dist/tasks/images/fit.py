@@ -22,7 +22,7 @@ from nid_dist.device import to_device
 from nid_dist.errors import UserError
 from nid_dist.evaluation.image_metrics import psnr, ssim
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.files import write_json
+from nid_dist.files import expanded, write_json
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
@@ -98,9 +98,9 @@ class ImageFit(Fit):
             "images_per_second": 1 / self.seconds if self.seconds else None,
         }
 
-    def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **facts: Any) -> dict[str, Any]:
         """Write `codes.safetensors`, the picture as PNG and `results.json`."""
-        picture, label = self.render(), self.method.label
+        folder, picture, label = expanded(folder), self.render(), self.method.label
         figures = {**facts, "solver": label, **self.figures(picture)}
         write_codes(folder, {label: self}, **facts)
         save_image(folder / f"{label}.png", picture)

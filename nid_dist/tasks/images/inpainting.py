@@ -27,7 +27,7 @@ from nid_dist.detail.splines import SplineGrid
 from nid_dist.device import Stopwatch
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.files import save_array
+from nid_dist.files import expanded, save_array
 from nid_dist.measurements.area import area_means
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.memory import floats_at_once
@@ -88,11 +88,12 @@ class InpaintedFit(ImageFit):
         """Where the input was believed."""
         return {"psnr_db": self._psnr(picture), "ssim": None}
 
-    def write(self, folder: Path, **facts: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **facts: Any) -> dict[str, Any]:
         """As of any image, `trusted.png`, and `deviation` as NPY and PNG, white where f is uncertain by a quarter.
 
         The image's detail is in `detail.safetensors`, as that of a code that is zero.
         """
+        folder = expanded(folder)
         self.write_maps(folder)
         if self.detail is not None:
             nothing = self.detail.values.new_zeros(1, self.image.shape[2])
@@ -100,8 +101,9 @@ class InpaintedFit(ImageFit):
             code.save(folder / "detail.safetensors", "detail")
         return super().write(folder, **facts)
 
-    def write_maps(self, folder: Path) -> None:
+    def write_maps(self, folder: str | Path) -> None:
         """Write how far each pixel was believed, and how uncertain f is."""
+        folder = expanded(folder)
         save_image(folder / "trusted.png", self.trusted[..., None])
         if self.deviation is not None:
             save_array(folder / "deviation.npy", self.deviation)

@@ -11,7 +11,7 @@ from nid_dist.baselines.config import Inr, load_baseline
 from nid_dist.baselines.inr import Baseline
 from nid_dist.baselines.meta import Weights, learned_start
 from nid_dist.config import Config
-from nid_dist.config.section import PositiveFloat, PositiveInt
+from nid_dist.config.section import PathText, PositiveFloat, PositiveInt
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.files import named_files
 from nid_dist.data.reading import EXTENSIONS, read_image
@@ -30,7 +30,7 @@ _META_SIDE = 128
 class PhotographComparison(Comparison):
     """The keys of a comparison on photographs."""
 
-    run_dir: str = "runs/compare_images"
+    run_dir: PathText = "runs/compare_images"
     limit: PositiveInt = Field(3, description="images at most, of the first dictionary's test split or of one's own")
     baselines: list[str] = Field([], description="configurations of networks, relative to this file")
     seconds: PositiveFloat = Field(60.0, description="that a network may fit an image")

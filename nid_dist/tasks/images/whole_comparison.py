@@ -12,7 +12,7 @@ from nid_dist.baselines.inr import Baseline
 from nid_dist.code import Code
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers import LastPrepared
-from nid_dist.config.section import NonNegativeInt, PositiveInt
+from nid_dist.config.section import NonNegativeInt, PathText, PositiveInt
 from nid_dist.detail.pursuit import pursue
 from nid_dist.device import Stopwatch
 from nid_dist.evaluation.lpips import load_lpips
@@ -56,7 +56,7 @@ class WholeComparison(PhotographComparison):
     """Whole images, of learned experts and detail."""
 
     task: Literal["whole"] = "whole"
-    run_dir: str = "runs/compare_whole"
+    run_dir: PathText = "runs/compare_whole"
     side: PositiveInt = Field(128, description="of the squares that images are cut and resized to")
     dictionary: Trained
     detail: list[NonNegativeInt] = Field(

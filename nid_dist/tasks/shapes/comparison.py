@@ -11,7 +11,7 @@ from pydantic import Field
 
 from nid_dist.baselines.config import load_baseline
 from nid_dist.baselines.inr import Baseline
-from nid_dist.config.section import PositiveInt
+from nid_dist.config.section import PathText, PositiveInt
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Column, Row, Table, means
@@ -87,7 +87,7 @@ class ShapeComparison(Comparison):
     """Surfaces from sparse clouds."""
 
     task: Literal["shapes"] = "shapes"
-    run_dir: str = "runs/compare_shapes"
+    run_dir: PathText = "runs/compare_shapes"
     dictionary: Trained
     counts: list[PositiveInt] = Field([100, 300, 1000, 3000], min_length=1, description="points of a cloud")
     limit: PositiveInt = Field(6, description="test shapes at most")
@@ -163,7 +163,8 @@ def held_out(task: ShapeTask, limit: int, split: Split = "test") -> Iterator[Tru
         name = task.prepared.names[index]
         surface = task.prepared.surface(index, None, np.random.default_rng(0))
         points, distances = task.prepared.sample(index, _VOLUME, 0.0, np.random.default_rng(0))
-        cloud = Cloud(*(each.astype(np.float64) for each in surface))
+        points_on, normals = (each.astype(np.float64) for each in surface)
+        cloud = Cloud(points_on, normals)
         yield Truth(name, cloud, points, distances < 0, task.prepared.mesh(index))
 
 

@@ -10,6 +10,7 @@ from nid_dist.config.section import (
     Fraction,
     NonNegativeFloat,
     NonNegativeInt,
+    PathText,
     PositiveFloat,
     PositiveInt,
     Share,
@@ -27,7 +28,7 @@ class ShapesSection(FilesSection):
     points: ClassVar[int] = 2048
 
     source: Literal["shapes"] = Field(description="signed distances of shapes")
-    path: str | None = Field(None, description="folder of prepared shapes; null: procedural ones")
+    path: PathText | None = Field(None, description="folder of prepared shapes; null: procedural ones")
     augment: bool = Field(False, description="draw shapes mirrored, turned and stretched")
     val: Split = Field(0.0, description="names (globs), or the share of shapes, kept for validation")
     test: Split = Field(0.0, description="names (globs), or the share of shapes, kept for test")

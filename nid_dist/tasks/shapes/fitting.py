@@ -1,6 +1,5 @@
 """Fits of shapes to clouds of points of their surfaces."""
 
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,18 +16,19 @@ from nid_dist.coding.solvers.irls import RobustSolution
 from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
 from nid_dist.evaluation.pictures import save_image
-from nid_dist.files import write_json
+from nid_dist.files import expanded, write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
+from nid_dist.tasks.shapes.cloud_columns import pick_columns
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 from nid_dist.tasks.shapes.mesh_writing import write_mesh
 from nid_dist.tasks.shapes.metrics import compare_meshes
+from nid_dist.tasks.shapes.orientation import orient
 from nid_dist.tasks.shapes.point_clouds import Cloud, checked_cloud, read_cloud
 from nid_dist.tasks.shapes.rendering import VIEWS, render_points, two_sides
 from nid_dist.tasks.shapes.surfaces import FitOptions, evaluate_code, fit_cloud, init_code, mesh_code
 
-_INWARD = -0.25  # sum of (x - middle) . n relative to that of its sizes; -0.16 at least on 117 shapes by 100 points
 _FAR = 8.0  # times the median distance to neighbours: points farther from all others do not place the box
 _DOUBTED = 0.3  # of the points: more that are not believed speak against the fit
 Frame = Literal["fit", "cube"]
@@ -79,7 +79,7 @@ class ShapeFit(Fit):
 
     def write(
         self,
-        folder: Path,
+        folder: str | Path,
         *,
         resolution: int = 128,
         formats: Sequence[str] = ("ply",),
@@ -97,7 +97,7 @@ class ShapeFit(Fit):
         Returns:
             What is in `results.json`; `faces` is 0 where there is no surface.
         """
-        mesh, placement = self.surface(resolution), self.placement
+        folder, mesh, placement = expanded(folder), self.surface(resolution), self.placement
         placed = {"centre": list(placement.centre), "scale": placement.scale}
         facts |= {
             **self.judgement.facts(),
@@ -159,9 +159,8 @@ def fit(
     options = FitOptions(noise=noise / section.truncation)
     for signal in signals:
         cloud, name = _cloud(signal, normals)
-        warn_of_normals(cloud, name)
         placement = place_cloud(cloud, frame, name)
-        inside = Cloud(placement.to_cube(cloud.points), cloud.normals)
+        inside = orient(Cloud(placement.to_cube(cloud.points), cloud.normals), name)
         yield {
             method.label: ShapeFit(method, _solve(model, inside, method, options), model, inside, placement)
             for method in chosen
@@ -182,31 +181,16 @@ def _cloud(signal: Any, normals: bool | None) -> tuple[Cloud, str]:
     """A cloud, and what to call it."""
     if isinstance(signal, str | Path):
         return read_cloud(signal, bool(normals)), str(signal)
+    if isinstance(signal, Cloud) and signal.name is not None:
+        return (Cloud(signal.points) if normals is False else signal), signal.name
     if isinstance(signal, Cloud):
-        parts = [signal.points] if signal.normals is None else [signal.points, signal.normals]
-        signal = np.concatenate(parts, 1)
+        return checked_cloud(signal.points, None if normals is False else signal.normals, "the cloud"), "the cloud"
     if isinstance(signal, torch.Tensor):
         signal = signal.detach().cpu().numpy()
     if not isinstance(signal, np.ndarray) or signal.ndim != 2 or signal.shape[1] not in (3, 6):
         raise wrong_kind(signal, "a cloud [P, 3] or [P, 6], or its file, as this dictionary is of shapes")
-    return checked_cloud(signal, signal.shape[1] == 6 if normals is None else normals, "the cloud"), "the cloud"
-
-
-def warn_of_normals(cloud: Cloud, name: str) -> None:
-    """Say when normals point into the shape: away from the cloud's middle they point out of it, in the mean.
-
-    Warns:
-        UserWarning: that they do not, by far.
-    """
-    if cloud.normals is None:
-        return
-    along = np.einsum("pc,pc->p", cloud.points - cloud.points.mean(0), cloud.normals)
-    if along.sum() < _INWARD * np.abs(along).sum():
-        warnings.warn(
-            f"{name}: the normals point into the shape, as far as that can be seen, so that inside is outside: "
-            "turn them",
-            stacklevel=3,
-        )
+    with_normals = signal.shape[1] == 6 if normals is None else normals
+    return checked_cloud(*pick_columns(signal, [], with_normals, "the cloud"), "the cloud"), "the cloud"
 
 
 def no_surface(name: str) -> UserError:

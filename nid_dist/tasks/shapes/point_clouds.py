@@ -1,21 +1,26 @@
-"""Clouds of points, with normals or without, as scanners give them: PLY, XYZ, NPY."""
+"""Clouds of points, with normals or without, as scanners give them: PLY, text, NPY, NPZ."""
 
-import struct
-from dataclasses import dataclass
+import zipfile
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
+from nid_dist.files import expanded, load_array
+from nid_dist.tasks.shapes.cloud_columns import pick_columns
+from nid_dist.tasks.shapes.formats.ply import read_elements
+from nid_dist.tasks.shapes.formats.text_columns import read_columns
 
-EXTENSIONS = (".ply", ".xyz", ".npy")
-_TYPES = {
-    "char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2",
-    "uint16": "u2", "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4",
-    "double": "f8", "float64": "f8",
-}  # fmt: skip
-_ORDERS = {"ascii": "", "binary_little_endian": "<", "binary_big_endian": ">"}
+_TEXT = (".xyz", ".txt", ".csv", ".pts", ".asc")
+EXTENSIONS = (".ply", ".npy", ".npz", *_TEXT)
+_FEWEST, _FEW = 8, 50  # points: fewer are no surface; fewer say little of one
+_MOST = 2**30  # bytes of an archive, unpacked
+_FLAT, _THIN = 1e-3, 0.02  # of its longest extent: a cloud that is no surface of a body, and one that hardly is
+
+Table = tuple[np.ndarray, list[str]]
+"""A row for each point, and the columns' names, if any are known."""
 
 
 @dataclass(frozen=True)
@@ -24,56 +29,60 @@ class Cloud:
 
     points: Float[np.ndarray, "P 3"]
     normals: Float[np.ndarray, "P 3"] | None = None  # out of the shape, of length 1; None: not known
+    name: str | None = None  # of the file that it was read from, and checked
 
 
 def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
     """Read a cloud, in the file's units, duplicates left out.
 
     Args:
-        path: PLY (ASCII or binary, further properties are passed over), XYZ (text, a point a line) or NPY; three
-            columns are places, six places and normals.
+        path: PLY (further properties are passed over); text, a point a line, with a header or without (XYZ, TXT, CSV,
+            PTS, ASC); NPY; or NPZ with `points` (and `normals`). Without names three columns are places, and those
+            behind them normals where they have their lengths.
         with_normals: whether normals are asked for; without, they are not read.
 
     Raises:
-        UserError: for a file that is none of these, no points, numbers that are not finite, or normals that are not
-            there or have no length.
+        UserError: for a file that is none of these, columns that are not what they should be, and as `checked_cloud`.
+
+    Warns:
+        DoubtfulMeaning: of columns, and of clouds, that hardly are what they are taken for.
     """
-    path = Path(path)
-    if path.suffix.lower() not in EXTENSIONS:
-        raise _unfit(path, f"a file ending in {path.suffix or 'nothing'}", f"one of {', '.join(EXTENSIONS)}")
-    reader = {".ply": _read_ply, ".xyz": _read_xyz, ".npy": _read_npy}[path.suffix.lower()]
+    path = expanded(path)
+    ending = path.suffix.lower()
+    if ending not in EXTENSIONS:
+        raise _unfit(path, f"a file ending in {ending or 'nothing'}", f"one of {', '.join(EXTENSIONS)}")
+    if not path.is_file():
+        raise _unfit(path, "no such file", "a cloud of points", "check the path")
+    reader = read_columns if ending in _TEXT else {".ply": _read_ply, ".npy": _read_npy, ".npz": _read_npz}[ending]
     try:
-        columns = reader(path)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise _unfit(path, "no such file", "a cloud of points", "check the path") from None
-    except (OSError, ValueError, KeyError, IndexError, TypeError, struct.error, UnicodeDecodeError) as error:
-        raise _unfit(path, f"a file that cannot be read ({error})", "a cloud of points") from error
-    return checked_cloud(columns, with_normals, str(path))
+        table, names = reader(path)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, zipfile.BadZipFile) as error:
+        reason = f"{error}" or type(error).__name__
+        raise _unfit(path, f"a file that cannot be read ({reason[:200]})", "a cloud of points") from error
+    points, normals = pick_columns(table, names, with_normals, str(path))
+    return replace(checked_cloud(points, normals, str(path)), name=str(path))
 
 
-def checked_cloud(columns: Float[np.ndarray, "P c"], with_normals: bool, where: str) -> Cloud:
-    """A cloud of columns (places, then, where there are six, normals), checked and without duplicates.
+def checked_cloud(points: Float[np.ndarray, "P 3"], normals: Float[np.ndarray, "P 3"] | None, where: str) -> Cloud:
+    """A cloud without duplicates.
 
     Raises:
-        UserError: as `read_cloud` says.
+        UserError: for points or normals that are not numbers, too few points, points on a line or in a plane, and
+            normals without length.
+
+    Warns:
+        DoubtfulMeaning: of few points, and of points almost on a line or in a plane.
     """
-    if columns.ndim != 2 or columns.shape[1] not in (3, 6):
-        raise _unfit(where, f"an array of the shape {tuple(columns.shape)}", "a row of 3 or 6 numbers for each point")
-    if not len(columns):
+    if not len(points):
         raise _unfit(where, "no point", "100 points or more")
-    if with_normals and columns.shape[1] == 3:
-        raise _unfit(where, "points without normals", "normals (nx, ny, nz)", "ask for none")
-    columns = columns[:, : 6 if with_normals else 3].astype(np.float64)
+    columns = np.concatenate([points] if normals is None else [points, normals], 1).astype(np.float64)
     bad = int((~np.isfinite(columns)).any(1).sum())
     if bad:
         raise _unfit(where, f"{bad} of {len(columns)} points with numbers that are not finite", "finite coordinates")
     _, first = np.unique(columns[:, :3], axis=0, return_index=True)
-    columns = columns[np.sort(first)]
-    if np.ptp(columns[:, :3], 0).max() <= 0:
-        raise _unfit(where, "points all in one place", "points of a surface")
-    if not with_normals:
+    given, columns = len(columns), columns[np.sort(first)]
+    _check_extent(columns[:, :3], given, where)
+    if normals is None:
         return Cloud(columns)
     length = np.linalg.norm(columns[:, 3:], axis=1, keepdims=True)
     if (length < 1e-6).any():
@@ -82,60 +91,75 @@ def checked_cloud(columns: Float[np.ndarray, "P c"], with_normals: bool, where: 
     return Cloud(columns[:, :3], columns[:, 3:] / length)
 
 
-def _read_npy(path: Path) -> np.ndarray:
-    loaded = np.load(path, allow_pickle=False)
-    if not isinstance(loaded, np.ndarray) or loaded.dtype.kind not in "fiu":
-        raise ValueError(f"an array of {loaded.dtype}" if isinstance(loaded, np.ndarray) else "an archive")
-    return loaded
+def _check_extent(points: Float[np.ndarray, "P 3"], given: int, where: str) -> None:
+    """Refuse what is the surface of no body."""
+    if np.ptp(points, 0).max() <= 0:
+        raise _unfit(where, "points all in one place", "points of a surface")
+    if len(points) < _FEWEST:
+        of = f" ({given} with duplicates)" if given > len(points) else ""
+        raise _unfit(where, f"{len(points)} points{of}", "100 points of a surface, or more", "choose another file")
+    # The middle of the longest 98 %, so that few points apart do not hide that all others lie in a plane.
+    middle = points - np.median(points, 0)
+    near = np.linalg.norm(middle, axis=1)
+    kept = middle[near <= np.quantile(near, 0.98)]
+    spread = np.linalg.svd((kept - kept.mean(0)) / max(near.max(), 1e-300), compute_uv=False)
+    for place, shape in ((1, "on a line"), (2, "in a plane")):
+        if spread[place] <= _FLAT * spread[0]:
+            raise _unfit(where, f"points all {shape}", "points of a body's surface", "choose another file")
+        if spread[place] <= _THIN * spread[0]:
+            doubt(
+                where,
+                found=f"points almost all {shape}",
+                taken_as="a very thin body",
+                hint="doubt its surface, or measure all of it",
+            )
+            return
+    if len(points) < _FEW:
+        doubt(
+            where,
+            found=f"{len(points)} points",
+            taken_as="a whole surface, of which they say little",
+            hint="measure 100 or more",
+        )
 
 
-def _read_xyz(path: Path) -> np.ndarray:
-    rows = [line.replace(",", " ").split() for line in path.read_text(encoding="utf-8").splitlines()]
-    rows = [row for row in rows if row and not row[0].startswith("#")]
-    if not rows:
-        return np.zeros((0, 3))
-    width = 6 if min(map(len, rows)) >= 6 else 3
-    if min(map(len, rows)) < 3:
-        raise ValueError("a line with fewer than three numbers")
-    return np.array([[float(word) for word in row[:width]] for row in rows])
+def _read_npy(path: Path) -> Table:
+    return _numbers(load_array(path)), []
 
 
-def _read_ply(path: Path) -> np.ndarray:
-    """The vertices of a PLY file; other elements and further properties are passed over."""
-    data = path.read_bytes()
-    end = data.find(b"end_header")
-    if not data.startswith(b"ply") or end < 0:
-        raise ValueError("no PLY header")
-    body = data.index(b"\n", end) + 1
-    lines = [line.split() for line in data[:end].decode("ascii", "replace").splitlines()]
-    order = _ORDERS[next(line[1] for line in lines if line[:1] == ["format"])]
-    elements: list[tuple[str, int, list[list[str]]]] = []
-    for line in lines:
-        if line[:1] == ["element"]:
-            elements.append((line[1], int(line[2]), []))
-        elif line[:1] == ["property"]:
-            elements[-1][2].append(line[1:])
-    place = next((place for place, element in enumerate(elements) if element[0] == "vertex"), None)
-    if place is None:
+def _read_npz(path: Path) -> Table:
+    with zipfile.ZipFile(path) as packed:
+        unpacked = sum(member.file_size for member in packed.infolist())
+    if unpacked > _MOST:
+        raise ValueError(f"an archive of {unpacked} bytes when it is unpacked, where {_MOST} are read")
+    with np.load(path, allow_pickle=False) as archive:
+        keys = list(archive)
+        if len(keys) == 1:
+            return _numbers(archive[keys[0]]), []
+        lower = {key.lower(): key for key in keys}
+        places = next((lower[name] for name in ("points", "xyz", "vertices", "pos") if name in lower), None)
+        normals = next((lower[name] for name in ("normals", "normal") if name in lower), None)
+        if places is None:
+            raise ValueError(f"arrays called {', '.join(keys)[:80]}, none of which is points")
+        parts = [_numbers(archive[key]) for key in (places, normals) if key is not None]
+    if any(part.ndim != 2 or part.shape != (len(parts[0]), 3) for part in parts):
+        raise ValueError(f"arrays of the shapes {', '.join(str(part.shape) for part in parts)} instead of (points, 3)")
+    return np.concatenate(parts, 1), [*"xyz", "nx", "ny", "nz"][: 3 * len(parts)]
+
+
+def _numbers(loaded: np.ndarray) -> np.ndarray:
+    if loaded.dtype.kind not in "fiu":
+        raise ValueError(f"an array of {loaded.dtype}")
+    return loaded.astype(np.float64)
+
+
+def _read_ply(path: Path) -> Table:
+    vertex = read_elements(path, lambda name: name == "vertex").get("vertex")
+    if vertex is None:
         raise ValueError("no vertices")
-    if place:
-        raise ValueError(f"the element {elements[0][0]} before the vertices")
-    _, count, properties = elements[place]
-    if any(each[0] == "list" for each in properties):
-        raise ValueError("a vertex property that is a list")
-    names = [each[1] for each in properties]
-    wanted = ["x", "y", "z", *(["nx", "ny", "nz"] if {"nx", "ny", "nz"} <= set(names) else [])]
-    if order == "":
-        rows = [line.split() for line in data[body:].decode("ascii").splitlines() if line.strip()][:count]
-        if len(rows) < count:
-            raise ValueError(f"{len(rows)} of {count} vertices")
-        places = [names.index(name) for name in wanted]
-        return np.array([[float(row[each]) for each in places] for row in rows]).reshape(count, len(wanted))
-    kind = np.dtype([(each[1], order + _TYPES[each[0]]) for each in properties])
-    if len(data) - body < count * kind.itemsize:
-        raise ValueError(f"{(len(data) - body) // kind.itemsize} of {count} vertices")
-    table = np.frombuffer(data, kind, count, body)
-    return np.stack([table[name].astype(np.float64) for name in wanted], 1).reshape(count, len(wanted))
+    known = {name.lower(): column for name, column in vertex.items() if isinstance(column, np.ndarray)}
+    rows = next((len(column) for column in known.values()), 0)
+    return np.stack([np.asarray(each, np.float64) for each in known.values()], 1).reshape(rows, len(known)), list(known)
 
 
 def _unfit(where: str | Path, found: str, expected: str, hint: str = "repair it, or choose another file") -> UserError:

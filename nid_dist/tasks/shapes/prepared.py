@@ -19,7 +19,7 @@ from safetensors.numpy import save
 
 from nid_dist.data.splits import Split
 from nid_dist.errors import UserError
-from nid_dist.files import replacing, write_json
+from nid_dist.files import replacing, require_inside, write_json
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 
 INDEX = "index.json"
@@ -53,7 +53,7 @@ def read_facts(folder: Path, name: str) -> dict[str, Any] | None:
         with safe_open(shape_file(folder, name), "numpy") as file:
             facts: dict[str, Any] = json.loads(file.metadata()["facts"])
             return facts
-    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
@@ -82,7 +82,7 @@ def read_index(folder: Path) -> dict[str, Any]:
         if index["format"] == FORMAT and isinstance(index["shapes"], dict):
             return dict(index)
         found = f"format {index['format']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         found = "no index of prepared shapes" if isinstance(error, OSError) else f"a damaged index ({error})"
     raise UserError(str(path), found=found, expected="prepared shapes", hint="prepare the shapes (again)")
 
@@ -98,6 +98,7 @@ class PreparedShapes:
         self.folder = folder
         self.facts: dict[str, dict[str, Any]] = read_index(folder)["shapes"]
         self.names: Sequence[str] = list(self.facts)
+        require_inside(folder / INDEX, self.names)
         missing = [name for name in self.names if not shape_file(folder, name).is_file()]
         if missing or not self.names:
             raise UserError(

@@ -1,13 +1,13 @@
 """Where ShapeNet keeps its meshes, what its categories are called, and the R2N2 split file."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from nid_dist.data.splits import SPLITS, Split
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
 from nid_dist.tasks.shapes.mesh_reading import EXTENSIONS
 
 Layout = Literal["shapenet-v1", "shapenet-v2", "flat"]
@@ -73,6 +73,9 @@ def find_meshes(
 
     Raises:
         UserError: no folder, no mesh, an unknown category, a split file that is none, or one that names other meshes.
+
+    Warns:
+        DoubtfulMeaning: of meshes that it does not name, and of names of the folder's synsets that are no mesh.
     """
     if not folder.is_dir():
         raise UserError(str(folder), found="no folder", expected="one with meshes", hint="check the path")
@@ -104,7 +107,31 @@ def find_meshes(
             expected='{"train": {SYNSET: {ID: []}}, ...} with their names',
             hint="choose the split file that belongs to this folder",
         )
+    _doubt_differences(splits, [file.name for file in files], named)
     return kept
+
+
+def _doubt_differences(where: Path, files: Sequence[str], named: Mapping[str, Split]) -> None:
+    """Say where a split file and the meshes of its synsets differ: names of other synsets are nobody's mistake."""
+    synsets, there = {name.rpartition("/")[0] for name in files}, set(files)
+    unnamed = [name for name in files if name not in named]
+    absent = [name for name in named if name not in there and name.rpartition("/")[0] in synsets]
+    if unnamed:
+        doubt(
+            str(where),
+            found=f"{len(unnamed)} of {len(files)} meshes not in it, such as {unnamed[0]}",
+            taken_as="meshes to leave out",
+            hint="name them in it, or give none for meshes without a split",
+            stacklevel=3,
+        )
+    if absent:
+        doubt(
+            str(where),
+            found=f"{len(absent)} names that are no mesh here, such as {absent[0]} ({named[absent[0]]})",
+            taken_as="meshes that are missing on purpose",
+            hint="check the folder and the spelling of these names",
+            stacklevel=3,
+        )
 
 
 def read_splits(path: Path) -> dict[str, Split]:
@@ -126,8 +153,8 @@ def read_splits(path: Path) -> dict[str, Split]:
         )
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_each_once)
+    except (OSError, ValueError, RecursionError) as error:
         raise unfit(f"a file that cannot be read ({error})") from error
     if not isinstance(content, dict) or not set(content) <= set(SPLITS) or not content:
         raise unfit("other keys than train, val and test" if isinstance(content, dict) else "no object")
@@ -138,9 +165,20 @@ def read_splits(path: Path) -> dict[str, Split]:
             raise unfit(f"something else in {split}")
         for group, ids in groups.items():
             for name in ids:
+                if not isinstance(name, str):
+                    raise unfit(f"{name!r} for an id in {split}")
                 if splits.setdefault(f"{group}/{name}", split) != split:
                     raise unfit(f"{group}/{name} in {splits[f'{group}/{name}']} and in {split}")
     return splits
+
+
+def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, whose reader would silently take the last of two values of a key."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(name for name in names if names.count(name) > 1)!r} twice")
+    return found
 
 
 def _names_twice(folder: Path, paths: list[Path]) -> UserError:

@@ -23,6 +23,7 @@ from nid_dist.coding.solvers.robust_map import solve_robust_map
 from nid_dist.device import Stopwatch, to_device
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
+from nid_dist.tasks.shapes.carving import carve, spacing_of
 from nid_dist.tasks.shapes.config import ShapesSection
 from nid_dist.tasks.shapes.kriging import Oriented, folds, krige
 from nid_dist.tasks.shapes.mesh import Mesh
@@ -33,9 +34,7 @@ Points = Float[np.ndarray, "P 3"]
 
 _STEPS = (0.01, 0.03)  # along the normals, in box units
 _OFF = 2048  # points off the surface
-_CARVE = 48  # cells along the box in which the outside is followed
 _LEAST = 0.05  # in box units; nearer than this, and than the spacing, the distance to the cloud is not believed
-_HOLE = 2.0  # times the spacing: the radius of holes that random points leave in a surface, at most
 _NEIGHBOURS = 8
 _ENOUGH = 200  # points; of fewer, those of a thin leg are as lonely as outliers
 _FEWEST = 8  # points that are believed, at least
@@ -43,7 +42,6 @@ _TREND = 1000  # points that the dictionary is fitted to: more say no more of wh
 _TRIED = 2000  # points that choices are made on
 _MANY = 50_000  # points; of more, those of a cell are taken together
 _THINNED = 256  # cells along the cube, in which they are
-_SHORTEST, _LONGEST = 1e-3, 0.5  # spacing, in box units
 _COMPANY, _ALONE = 4, 2.5  # neighbours; times the median of their distance, beyond which a point is left out
 _INDEPENDENT = (
     300  # points; of more, neighbours share what a dictionary cannot represent of them, and count together so
@@ -125,7 +123,7 @@ def _oriented(model: Model, cloud: Cloud, counts: Float[np.ndarray, "P"], option
 
     gradients = None if cloud.normals is None else moved(cloud.normals / truncation)
     return Oriented(
-        moved(cloud.points), gradients, moved(counts), moved(off.coords), moved(off.values), _spacing(cloud.points)
+        moved(cloud.points), gradients, moved(counts), moved(off.coords), moved(off.values), spacing_of(cloud.points)
     )
 
 
@@ -210,17 +208,6 @@ def _off_surface(cloud: Cloud, known: Cloud, truncation: float, seed: int) -> Me
     return Measured(off, sign * np.minimum(length / truncation, 1), np.ones(len(off)))
 
 
-def _spacing(points: Points) -> float:
-    """Between points of a surface, about."""
-    from scipy.spatial import cKDTree
-
-    neighbours = min(_NEIGHBOURS, len(points) - 1)
-    if neighbours < 1:
-        return _LONGEST
-    distance = np.median(cKDTree(points).query(points, k=neighbours + 1)[0][:, -1])
-    return float(np.clip(distance / np.sqrt(neighbours / np.pi), _SHORTEST, _LONGEST))
-
-
 def thin(cloud: Cloud) -> tuple[Cloud, Int[np.ndarray, "P"], Float[np.ndarray, "C"]]:
     """One point for all of a small cell that look the same way, where there are very many: at their mean.
 
@@ -281,25 +268,11 @@ def _signs(cloud: Cloud, off: Points, spacing: float) -> tuple[Bool[np.ndarray, 
             np.ascontiguousarray(cloud.points), np.ascontiguousarray(cloud.normals), areas, np.ascontiguousarray(off)
         )
         return winding < 0.5, np.abs(winding - 0.5) > 0.2
-    reached = _carved(cloud, spacing)
+    reached = carve(cloud.points, spacing)
     cells = len(reached)
     place = np.clip(((off + 1) / 2 * cells).astype(int), 0, cells - 1)
     outside = reached[place[:, 0], place[:, 1], place[:, 2]]
     return outside, outside
-
-
-def _carved(cloud: Cloud, spacing: float) -> Bool[np.ndarray, "c c c"]:
-    """Cells that can be reached from the walls of the box without coming near the cloud."""
-    from scipy.ndimage import label
-    from scipy.spatial import cKDTree
-
-    centres = (np.arange(_CARVE) + 0.5) * 2 / _CARVE - 1
-    grid = np.stack(np.meshgrid(centres, centres, centres, indexing="ij"), -1).reshape(-1, 3)
-    free = (cKDTree(cloud.points).query(grid)[0] > _HOLE * spacing).reshape((_CARVE,) * 3)
-    parts, _ = label(free)
-    walls = np.concatenate([parts[[0, -1]].ravel(), parts[:, [0, -1]].ravel(), parts[:, :, [0, -1]].ravel()])
-    reached: np.ndarray = free & np.isin(parts, np.unique(walls[walls > 0]))
-    return reached
 
 
 def mesh_code(model: Model, code: Code, side: int, cloud: Cloud | None = None) -> Mesh | None:

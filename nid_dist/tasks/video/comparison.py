@@ -15,7 +15,7 @@ from pydantic import Field
 
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config import load_config
-from nid_dist.config.section import NonNegativeFloat, PositiveInt
+from nid_dist.config.section import NonNegativeFloat, PathText, PositiveInt
 from nid_dist.device import resolve_device
 from nid_dist.evaluation.image_metrics import psnr
 from nid_dist.evaluation.report import Column, Row, Table
@@ -79,7 +79,7 @@ class VideoComparison(Comparison):
     """Background and foreground of a clip and of videos."""
 
     task: Literal["video"] = "video"
-    run_dir: str = "runs/compare_video"
+    run_dir: PathText = "runs/compare_video"
     dictionaries: list[VideoDictionary] = Field(min_length=1)
     frames: PositiveInt = Field(90, description="of the synthetic clip")
     rows: PositiveInt = Field(108, description="of the synthetic clip")

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nid_dist.config.section import FilesSection, Fraction, NonNegativeInt, PositiveInt, Section
+from nid_dist.config.section import FilesSection, Fraction, NonNegativeInt, PathText, PositiveInt, Section
 
 Side = Annotated[int, Field(ge=2)]
 
@@ -46,7 +46,7 @@ class VideoSection(FilesSection):
     )
 
     source: Literal["video"] = Field(description="a video")
-    path: str | None = Field(None, description="a file, or a folder of its frames")
+    path: PathText | None = Field(None, description="a file, or a folder of its frames")
     colour: Literal["rgb", "grey"] = "rgb"
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first")
     short_side: PositiveInt | None = Field(

@@ -5,14 +5,16 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import IO, Any, Literal
 
 import numpy as np
 from jaxtyping import Float32, Shaped
 
 from nid_dist.data.files import find_files
+from nid_dist.data.raster import refuse_bomb
 from nid_dist.data.reading import EXTENSIONS, read_image, to_colour, unit_values
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 
 _EXPECTED = "a video file, or a folder with its frames as images"
 _FOLDER_RATE = 25.0  # frames per second of a folder, whose frames have no times
@@ -26,7 +28,7 @@ class Decoded:
     image: Float32[np.ndarray, "H W d"] | None  # None: it cannot be decoded
 
 
-def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
+def decode(path: str | Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
     """Decode all frames in the order in which they are shown; a damaged one keeps its place.
 
     The path is a file of any format that FFmpeg decodes, or a folder, whose frames are its images, in the order of
@@ -35,6 +37,7 @@ def decode(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
     Raises:
         UserError: when there is no video.
     """
+    path = expanded(path)
     if not path.exists():
         raise UserError(f"signals.path {path}", found="nothing", expected=_EXPECTED, hint="check signals.path")
     yield from _decode_folder(path, colour) if path.is_dir() else _decode_file(path, colour)
@@ -78,15 +81,22 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
+    try:
+        file = path.open("rb")
+    except OSError as error:
+        raise _no_video(path, error) from error
+    with file:
+        yield from _decode_opened(path, file, colour)
+
+
+def _decode_opened(path: Path, file: IO[bytes], colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
     import av  # only here: nothing else needs FFmpeg
 
     try:
-        container: Any = av.open(str(path))
+        # A list of other files, or of addresses, that calls itself a video would otherwise have FFmpeg open these.
+        container: Any = av.open(file, options={"protocol_whitelist": "none"})
     except (av.error.FFmpegError, OSError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise UserError(
-            f"signals.path {path}", found=f"a file that is no video ({reason})", expected=_EXPECTED, hint="check it"
-        ) from error
+        raise _no_video(path, error) from error
     with container:
         if not container.streams.video:
             raise UserError(
@@ -96,6 +106,7 @@ def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded
                 hint="choose a file with pictures in it",
             )
         stream = container.streams.video[0]
+        refuse_bomb(path, stream.height or 0, stream.width or 0)
         stream.thread_type = "AUTO"
         rate = float(stream.average_rate or stream.guessed_rate or 0) or _FOLDER_RATE
         lost: list[float] = []
@@ -122,6 +133,11 @@ def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded
         for _ in lost:
             last += 1 / rate
             yield Decoded(last, None)
+
+
+def _no_video(path: Path, error: Exception) -> UserError:
+    found = f"a file that is no video ({getattr(error, 'strerror', None) or error})"
+    return UserError(f"signals.path {path}", found=found, expected=_EXPECTED, hint="check it")
 
 
 def _pixels(frame: Any, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray, "H W d"]:

@@ -17,6 +17,7 @@ from nid_dist.coding.solvers import Solution
 from nid_dist.config.schema import Config
 from nid_dist.device import Stopwatch
 from nid_dist.errors import UserError
+from nid_dist.files import expanded
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
 from nid_dist.tasks.video.config import VideoSection
@@ -77,9 +78,9 @@ class VideoFit(Fit):
         picture: np.ndarray = found.render(when, found.atoms((height or rows, width or columns))).clip(0, 1)
         return picture
 
-    def write(self, folder: Path, **options: Any) -> dict[str, Any]:
+    def write(self, folder: str | Path, **options: Any) -> dict[str, Any]:
         """Write what `decompose` writes, whose options these are; `files` are its names."""
-        return {"files": decompose(self.decomposition, folder, **options)}
+        return {"files": decompose(self.decomposition, expanded(folder), **options)}
 
 
 def fit(
@@ -119,7 +120,7 @@ def _task(config: Config, signal: Any) -> VideoTask:
     if signal is None:
         return VideoTask(config)
     if isinstance(signal, str | Path):
-        signals = config.signals_of(VideoSection).model_copy(update={"path": str(signal)})
+        signals = config.signals_of(VideoSection).model_copy(update={"path": str(expanded(signal))})
         return VideoTask(config.model_copy(update={"signals": signals}))
     if isinstance(signal, torch.Tensor):
         signal = signal.detach().cpu().numpy()

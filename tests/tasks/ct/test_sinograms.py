@@ -123,3 +123,49 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
     np.save(sinogram, np.full((6, 21), 1 + 1j))
     with pytest.raises(UserError, match="complex128"):
         read_scan(sinogram, geometry)
+
+
+@pytest.mark.parametrize("given", [{"axis": 11.0}, {"offset": -1.0 / 21}], ids=["axis", "offset"])
+def test_the_axis_beside_the_centre(given: dict[str, float], tmp_path: Path) -> None:
+    """One bin of 2 / 21 radii higher than the middle of 21 is bin 11; the detector's centre lies a bin lower."""
+    geometry = Geometry(Geometry.even(6, 21).angles, 21, 2.0, None, -2.0 / 21)
+    values = shepp_logan().sinogram(geometry).reshape(6, 21)
+    changes = {"axis": given["axis"]} if "axis" in given else {"offset": given["offset"], "radius": 0.5, "scale": 2.0}
+    scan = read_scan(*write(tmp_path, values, **changes))
+    assert scan.geometry.axis == pytest.approx(11) and scan.geometry.alike(geometry)
+
+
+def test_arcs_and_angles_that_grow_clockwise(tmp_path: Path) -> None:
+    angles = -np.arange(6) * math.pi / 3
+    geometry = Geometry(angles, 21, 2 * 3 * math.asin(1 / 3), 3.0, 0.0, "arc")
+    values = shepp_logan().sinogram(geometry).reshape(6, 21)
+    changes = {"beam": "fan", "source": 3.0, "detector": "arc", "direction": "clockwise"}
+    assert read_scan(*write(tmp_path, values, **changes)).geometry.alike(geometry)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_scikit_image_s_convention(turned: bool, tmp_path: Path) -> None:
+    """Bins first, in pixels, about bin 10 of 20; the numbers themselves are another test's."""
+    values = np.full((20, 6), 1.0) * np.sin(np.arange(20) * math.pi / 19)[:, None] ** 2 * 10
+    changes: dict[str, Any] = {"convention": "skimage", "bins": 20}
+    scan = read_scan(*write(tmp_path, values.T if turned else values, **changes))
+    assert scan.geometry.alike(Geometry.skimage(np.deg2rad(np.arange(6) * 30.0), 20))
+    assert np.allclose(scan.sinogram.reshape(6, 20)[2], values[:, 2] / 10) and scan.geometry.axis == 10
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"axis": 10.0, "offset": 0.0}, "offset and axis say the same"),
+        ({"axis": 30.0}, "axis 30 lies off the detector"),
+        ({"axis": 4.0}, "axis: found a detector of width 2, its centre 0.5714 from the axis: truncated"),
+        ({"offset": 0.9, "width": 2.2}, "hardly more than one half are not reconstructed"),
+        ({"detector": "arc"}, "only a fan's detector is an arc"),
+        ({"convention": "skimage", "axis": 10.0}, "axis and convention skimage do not fit"),
+        ({"convention": "skimage", "radius": 9.8}, "not half a number of pixels"),
+        ({"beam": "fan", "source": 3.0, "width": 2.6, "offset": 0.7}, "truncated"),
+    ],
+)
+def test_axes_that_cannot_be(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=words):
+        read_scan(*write(tmp_path, **changes))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.tasks.shapes.furniture import write_furniture
 from nid_dist.tasks.shapes.shapenet import CATEGORIES, Layout, find_meshes, read_splits, synset
 
@@ -63,6 +63,9 @@ def test_what_is_not_there(tmp_path: Path) -> None:
         ('{"training": {}}', "other keys"),
         ('{"train": []}', "something else in train"),
         ('{"train": {"1": ["a"]}, "test": {"1": {"a": []}}}', "1/a in train and in test"),
+        ('{"train": {"1": ["a"]}, "train": {"1": ["b"]}}', "the key 'train' twice"),
+        ('{"train": {"1": [7]}}', "7 for an id in train"),
+        ("[" * 100_000, "cannot be read"),
     ],
 )
 def test_bad_split_files(tmp_path: Path, content: str, found: str) -> None:
@@ -70,3 +73,20 @@ def test_bad_split_files(tmp_path: Path, content: str, found: str) -> None:
     path.write_text(content)
     with pytest.raises(UserError, match=found):
         read_splits(path)
+
+
+def test_meshes_and_names_that_do_not_meet_are_said(tmp_path: Path) -> None:
+    for name in ("1/a", "1/b", "1/c"):
+        (tmp_path / f"{name}.obj").parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.obj").touch()
+    path = tmp_path / "splits.json"
+    # The synset 2 is another folder's; the letter that is missing in 1 is not.
+    path.write_text(json.dumps({"train": {"1": ["a", "b"], "2": ["z"]}, "test": {"1": ["d"]}}))
+    with pytest.warns(DoubtfulMeaning) as said:
+        files = find_meshes(tmp_path, "flat", [], path)
+    assert [(file.name, file.split) for file in files] == [("1/a", "train"), ("1/b", "train")]
+    words = [str(each.message).partition(", taken as")[0] for each in said]
+    assert words == [
+        f"{path}: found 1 of 3 meshes not in it, such as 1/c",
+        f"{path}: found 1 names that are no mesh here, such as 1/d (test)",
+    ]

@@ -1,11 +1,8 @@
 """What a cloud says of f: signs and distances of a sphere, with normals and without; outliers; no points twice."""
 
-import warnings
-
 import numpy as np
 import pytest
 
-from nid_dist.tasks.shapes.fitting import warn_of_normals
 from nid_dist.tasks.shapes.point_clouds import Cloud
 from nid_dist.tasks.shapes.surfaces import FitOptions, _alone, _both_halves, measure_cloud
 
@@ -65,17 +62,3 @@ def test_points_far_from_all_others_are_left_out() -> None:
     alone = _alone(np.concatenate([sphere, strays]))
     assert alone[-3:].all() and alone[:-3].mean() < 0.02
     assert not _alone(strays).any()
-
-
-def test_normals_that_point_inwards_are_said() -> None:
-    points = np.random.default_rng(0).normal(size=(300, 3))
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    with pytest.warns(UserWarning, match="c.ply: the normals point into the shape"):
-        warn_of_normals(Cloud(points + 3, -points), "c.ply")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        warn_of_normals(Cloud(points + 3, points), "c.ply")
-        warn_of_normals(Cloud(points + 3, None), "c.ply")
-        # The two sides of a sheet.
-        flat = points * (1, 1, 0)
-        warn_of_normals(Cloud(np.concatenate([flat, flat]), np.repeat([[0.0, 0, 1], [0, 0, -1]], 300, 0)), "c.ply")

@@ -1,0 +1,1 @@
+"""File formats of meshes, each read in full or refused: corners, and faces cut into triangles."""
