@@ -45,8 +45,9 @@ def find_files(root: Path, endings: Collection[str], skipped: Counter[str] | Non
             continue
         visited.add(real)
         if folder != str(root) and any(names <= {*files, *subfolders} for names in _WRITTEN):
-            if skipped is not None:
-                skipped["among results of nid_dist"] += sum(Path(name).suffix.lower() in endings for name in files)
+            among = sum(Path(name).suffix.lower() in endings for name in files)
+            if skipped is not None and among:
+                skipped["among results of nid_dist"] += among
             subfolders.clear()
             continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
