@@ -32,7 +32,9 @@ _COLUMNS = [
     Column("solver", key="solver"),
     Column("non-zeros", key="nonzeros"),
     Column("residual", "rms", ".4f", "residual_rms"),
-    Column("residual", "times the noise", ".2f", "times_expected"),
+    Column("noise alone", "rms", ".4f", "noise_rms"),
+    Column("chi²", "per ray", ".2f", "chi2_per_ray"),
+    Column("residual", "times noise and model", ".2f", "times_expected"),
     Column("distance", "times a training slice's", ".2f", "distance"),
     Column("time", "s", ".3f", "seconds"),
 ]

@@ -48,10 +48,12 @@ def test_reconstructs(
     assert results["views"] == 8 and results["photons"] == changes.get("photons")
     assert [row["solver"] for row in results["rows"]] == ["detail", "map", "ridge"]
     assert all(row["nonzeros"] <= 16 and row["residual_rms"] < 0.05 for row in results["rows"])
+    assert all(row["chi2_per_ray"] > 0 and row["noise_rms"] > 0 for row in results["rows"])
+    assert results["rows"][0]["noise_from"] == ("dose" if "photons" in changes else "scan")
     codes, facts = load_codes(out / "codes.safetensors")
     assert set(codes) == {"detail", "map", "ridge"} and facts["beam"] == changes.get("beam", "parallel")
     said = capsys.readouterr().out
-    assert f"wrote {out}" in said and "next: look at" in said
+    assert f"wrote {out}" in said and "next: look at" in said and "chi² (per ray)" in said
 
 
 def test_solvers_and_size(ct_run: Path, tmp_path: Path) -> None:

@@ -137,6 +137,10 @@ class Joint:
         square = pixels.unflatten(0, (side, 1, side, 1)).expand(side, self.times, side, self.times, -1)
         return square.reshape(self.side, self.side, -1) * self.inside[..., None]
 
+    def measure(self, values: Float[Tensor, "G T"]) -> Float[Tensor, "M T"]:
+        """Line integrals of the values of the grid's pixels."""
+        return _product(self.matrices[0], values)
+
     def prepare(self) -> None:
         """Compute what depends on the geometry alone, unless it has been done."""
         _ = self.matrices, self.square_norm, self.prior

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -21,12 +21,16 @@ from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import expanded, save_array, write_json
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
+from nid_dist.tasks.ct.goodness import Goodness
 from nid_dist.tasks.ct.reconstruction import Reconstructor
 from nid_dist.tasks.ct.sinograms import Scan, read_scan
 from nid_dist.tasks.images.config import ImagesSection
 
 RIDGE = 1e-3
 """Relative ridge of methods that are asked for by name: few views say little."""
+
+
+_BEYOND_STATED = 2.0  # times what noise would leave, where its dose is stated and detail experts are in use
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,14 +48,27 @@ class ScanFit(Fit):
             return None
         return psnr(self.render(len(self.truth))[..., 0], self.truth.astype(np.float32))
 
+    @cached_property
+    def goodness(self) -> Goodness:
+        """What the slice leaves of its sinogram, line by line, beside what noise alone would."""
+        sinogram = self.scan.sinogram
+        left = sinogram - self.reconstructor.explained(self.solution)[0]
+        stated: Literal["dose", "scan"] = "scan" if self.scan.dose.photons is None else "dose"
+        return Goodness(left, self.reconstructor.deviation_of_lines(sinogram), stated)
+
     @property
     def judgement(self) -> Judgement:
         """Against the noise of the dose and of the model, and by how far the slice lies from those trained on."""
         model, noise = self.reconstructor.model, self.reconstructor.expected_noise(self.scan.sinogram[None])
         distance = None if self.mostly_detail else model.relative_distance(self.code)
         notes = ("unlike the training data: mostly detail",) if self.mostly_detail else ()
+        stated = self.scan.dose.photons is not None
+        if stated and self.goodness.per_ray is not None:
+            notes = (f"chi² {self.goodness.per_ray:.2g} per ray, of which noise alone leaves 1", *notes)
+        # Whatever the slice is, detail experts explain it; then what is left is noise, or contradicts itself.
+        limit = _BEYOND_STATED if stated and self.code.detail is not None else BEYOND_NOISE
         error = max(self.residual, 0.0) ** 0.5
-        return Judgement(error, noise, "what noise would leave", distance, BEYOND_NOISE, notes=notes)
+        return Judgement(error, noise, "what noise would leave", distance, limit, notes=notes)
 
     @property
     def mostly_detail(self) -> bool:
@@ -147,6 +164,7 @@ def write_fits(folder: Path, fits: Mapping[str, ScanFit], size: int | None = Non
             save_array(folder / f"{label}-deviation.npy", deviation)
             save_image(folder / f"{label}-deviation.png", np.clip(4 * deviation, 0, 1)[..., None])
         rows.append({"solver": label, "nonzeros": nonzeros, "seconds": each.seconds, **each.judgement.facts()})
+        rows[-1] |= each.goodness.facts()
         panels[label] = (picture, f"{nonzeros} coefficients")
     title = f"{geometry.views} views of {geometry.bins} bins, {geometry.beam} beams, {scan.dose.label}"
     picture_grid(folder / "comparison.png", {"": panels}, title=title)

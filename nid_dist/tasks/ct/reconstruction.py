@@ -20,10 +20,12 @@ from nid_dist.coding.solvers import Solution
 from nid_dist.coding.solvers.evidence import likely_noise
 from nid_dist.coding.solvers.map import posterior
 from nid_dist.coding.solvers.solution import Log
+from nid_dist.coding.solvers.statistics import constant_measured
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.detail.detail import Detail
 from nid_dist.detail.splines import SplineGrid
 from nid_dist.device import Stopwatch, to_device
+from nid_dist.dictionary.linear_heads import LinearHeads
 from nid_dist.fitting import fit_signals, join
 from nid_dist.measurements.back_projection import BackProjection
 from nid_dist.measurements.geometry import Geometry
@@ -206,6 +208,32 @@ class Reconstructor:
         code = replace(code, detail=Detail((grid,), values.flatten(1)[..., None].to(code.bias.dtype)))
         log = Log([{"steps": float(found.steps), "residual": float(found.residual.mean())}])
         return Solution(code, found.residual.to(code.bias), log, seconds=watch.seconds())
+
+    @torch.no_grad()
+    def explained(self, fit: Solution) -> Float32[np.ndarray, "T M"]:
+        """The line integrals of what was found; of codes with detail those of their values on the finer grid."""
+        self.prepare()
+        code, model = fit.code, self.model
+        if code.detail is not None:
+            joint = self.joint
+            known = replace(code, detail=None)
+            pixels = model.render(known)[..., 0].flatten(1)
+            fine = joint.spread(pixels.t().to(joint.device)).flatten(0, 1) + code.detail.values[..., 0].t().to(
+                joint.device
+            )
+            return joint.measure(fine).t().cpu().numpy()
+        lengths = constant_measured(self.measurement, code.bias)
+        heads = model.dictionary.experts
+        if isinstance(heads, LinearHeads):
+            parts = [part for _, part in self.measurement.chunks(model.dictionary.trunk, _POINTS)]
+            merged = heads.merge(code)
+            offset = merged[:, heads.width :] + code.bias
+            found = torch.cat(parts) @ merged[:, : heads.width].t() + lengths[:, None].to(offset) * offset[:, 0]
+        else:
+            lines = self.measurement.chunks(lambda x: model.dictionary(code, x)[..., 0].t(), _POINTS)
+            found = torch.cat([part for _, part in lines])
+        measured: np.ndarray = found.t().float().cpu().numpy()
+        return measured
 
     @torch.no_grad()
     def render(self, fit: Solution, side: int | None = None) -> Float32[np.ndarray, "T S S 1"]:
