@@ -26,7 +26,20 @@ class UserError(Exception):
 
 
 class DoubtfulMeaning(UserWarning):
-    """What an input says can be read, but hardly means what it is taken for."""
+    """What an input says can be read, but hardly means what it is taken for.
+
+    Args:
+        line: what is shown.
+        cause: the same for all inputs of which the same is doubted; a command shows one line of each.
+    """
+
+    def __init__(self, line: str, cause: str = "") -> None:
+        super().__init__(line)
+        self.cause = cause or line
+
+
+class SkippedFiles(UserWarning):
+    """What the listing of a folder has left out; a command says it at its end."""
 
 
 def doubt(where: str, *, found: str, taken_as: str, hint: str, stacklevel: int = 2) -> None:
@@ -40,4 +53,4 @@ def doubt(where: str, *, found: str, taken_as: str, hint: str, stacklevel: int =
         stacklevel: as of `warnings.warn`, for the caller of this function.
     """
     line = " ".join(f"{where}: found {found}, taken as {taken_as}; {hint}".split())
-    warnings.warn(line, DoubtfulMeaning, stacklevel=stacklevel + 1)
+    warnings.warn(DoubtfulMeaning(line, " ".join(f"{taken_as}; {hint}".split())), stacklevel=stacklevel + 1)

@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from tqdm import tqdm
@@ -17,6 +17,12 @@ _T = TypeVar("_T")
 DELAY = 2.0  # seconds that work may take in silence
 INTERVAL = 10.0  # seconds between lines where there is no terminal
 _TICK = 0.5  # seconds between looks at the clock
+
+
+def say(line: str) -> None:
+    """Write a line on stderr; that nobody reads it any more, or its disk is full, is no reason to end long work."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 class Phase:
@@ -49,7 +55,7 @@ class Phase:
         elif self._said is None or time.monotonic() - self._said >= INTERVAL:
             self._said = time.monotonic()
             share = f"{self.done} of {self.total} {self.unit}".rstrip() + ", " if self.total else ""
-            print(f"{self.name}: {share}{self.seconds:.0f} s", file=sys.stderr, flush=True)
+            say(f"{self.name}: {share}{self.seconds:.0f} s")
 
     def _begin_bar(self) -> "tqdm[Any]":
         form = None if self.total else "{desc}: {elapsed}"
@@ -63,7 +69,7 @@ class Phase:
             self._bar.close()
             self._bar = None
         if self._said is not None and done:
-            print(f"{self.name}: done in {self.seconds:.1f} s", file=sys.stderr, flush=True)
+            say(f"{self.name}: done in {self.seconds:.1f} s")
 
 
 @contextmanager

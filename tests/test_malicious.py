@@ -195,8 +195,8 @@ def test_who_may_unpickle_and_who_may_start_programs() -> None:
         return {name for name, text in texts.items() if re.search(pattern, text, re.MULTILINE)}
 
     assert using(r"^\s*(import|from) (pickle|cloudpickle|dill|joblib|shelve|marshal)\b") == {"evaluation/lpips.py"}
-    assert not using(r"torch\.load\(|allow_pickle=True|yaml\.\w*load\(")
-    assert not using(r"os\.(system|popen|exec|spawn)|shell=True|getoutput|\bpty\.|(?<![.\w])(eval|exec)\(")
+    assert not using(r"torch\.load\(|np\.load\([^)]*allow_pickle=True|yaml\.\w*load\(")
+    assert not using(r"os\.(system|popen|exec\w*|spawn\w*)\(|shell=True|getoutput|\bpty\.|(?<![.\w])(eval|exec)\(")
     programs = using(r"\b(subprocess|Popen)\b")
     assert {name for name in programs if not name.startswith("benchmarks/")} == {"cli/quickstart.py"}
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from nid_dist import cli
+from nid_dist.cli.warned import Warned
 from nid_dist.device import DeviceChoice, use_device
 from nid_dist.errors import UserError
 from nid_dist.files import NOT_TRIED, keep_apart
@@ -86,20 +87,19 @@ def guarded(program: str, command: Command, *, together: bool = False) -> Comman
 
     def main(arguments: Sequence[str] | None = None) -> int:
         launch = _launch() if together else Launch()
-
-        def show_warning(message: Warning | str, *_: object, **__: object) -> None:
-            if launch.rank == 0:
-                print(f"{program}: warning: {' '.join(str(message).split())}", file=sys.stderr)
-
+        warned = Warned(program, silent=launch.rank != 0)
         if launch.size > 1:
             from nid_dist.parallel.launch import failures
 
             failures.let_say(lambda error: _end_together(program, error))
         try:
             with warnings.catch_warnings():
-                warnings.showwarning = show_warning
+                warnings.showwarning = warned.show
                 cli.raise_interruptions()
-                return command(arguments)
+                try:
+                    return command(arguments)
+                finally:
+                    warned.finish()
         except SystemExit:
             raise
         except BaseException as error:

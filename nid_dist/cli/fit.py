@@ -11,6 +11,8 @@ from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import METHODS, Method
 from nid_dist.coding.solvers.irls import RobustLoss
+from nid_dist.config.schema import Config
+from nid_dist.data.depth import DEPTHS
 from nid_dist.data.files import named_files
 from nid_dist.errors import UserError
 from nid_dist.evaluation.file_report import FileSignals, WriteReport
@@ -37,6 +39,7 @@ RANGES = {
     "step": (1e-6, 10),
     "psnr": (10, 70),
     "detail": (1, 10_000_000),
+    "bits": DEPTHS,
 }
 _DEFAULT = ("init", "adam", "ridge", "omp")
 
@@ -60,6 +63,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--psnr", type=float, help="dB that compact images are to have, by as many atoms as it takes")
     parser.add_argument("--detail", type=int, help="splines for what a whole image's experts leave over, e.g. 2048")
     parser.add_argument("--scale", type=float, help="also write it with so many times the resolution, e.g. 2")
+    parser.add_argument("--bits", type=int, help="that 16-bit images use, such as 12; default: as trained, or all 16")
     add_device_option(parser)
     return parser
 
@@ -129,7 +133,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
         files.check_stride(options.stride, model.config)
     make_out_folder(options.out, options.input)
     print(device)
-    signals = [(name, partial(files.read, path, model.config)) for name, path in paths]
+    config = _config(options, model.config)
+    signals = [(name, partial(files.read, path, config)) for name, path in paths]
     report = write(
         model,
         track(signals, "fitting", f"{files.noun}s"),
@@ -151,6 +156,8 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 def _writer(options: argparse.Namespace, files: FileSignals) -> WriteReport:
     """What fits the files and writes their codes, as they are to be stored."""
+    if options.bits is not None and files.noun != "image":
+        raise UserError("--bits", found=f"for {files.noun}s", expected="images", hint="leave it out")
     if options.detail is not None and (files.noun != "image" or options.store != "full"):
         with_what = f"for {files.noun}s" if files.noun != "image" else "with --store compact"
         raise UserError("--detail", found=with_what, expected="images' codes in full", hint="leave it out")
@@ -166,6 +173,14 @@ def _writer(options: argparse.Namespace, files: FileSignals) -> WriteReport:
     if options.step is not None and options.psnr is not None:
         raise UserError("--step", found="with --psnr", expected="one of both", hint="leave one out")
     return partial(report_images, compactness=Compactness(options.step, options.psnr))
+
+
+def _config(options: argparse.Namespace, config: Config) -> Config:
+    """The dictionary's, by which files are read, with the bits of their samples."""
+    if options.bits is None:
+        return config
+    signals = config.signals_of(ImagesSection).model_copy(update={"bits": options.bits})
+    return config.model_copy(update={"signals": signals})
 
 
 main = guarded("nid-fit", command)

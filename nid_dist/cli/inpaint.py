@@ -2,9 +2,10 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -17,8 +18,9 @@ from nid_dist.cli.judging import say_judged
 from nid_dist.cli.options import check_ranges, words_of
 from nid_dist.coding.method import Method
 from nid_dist.comparison.runner import run_specification
+from nid_dist.data.depth import DEPTHS
 from nid_dist.data.reading import read_image
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.evaluation.report import Column, Table
 from nid_dist.export import load
@@ -30,7 +32,7 @@ from nid_dist.tasks.images.corruptions import CORRUPTIONS, Corrupted, corrupt
 from nid_dist.tasks.images.fillers import Filler, classical_filler, filler, leave, network_filler
 from nid_dist.tasks.images.fit import ImageArray, require_images
 from nid_dist.tasks.images.inpainting_comparison import figures, first
-from nid_dist.tasks.images.known_pixels import check_mask
+from nid_dist.tasks.images.masks import MaskUnknown, known_together, read_mask, read_opaque, require_mask
 from nid_dist.tasks.images.preparation import prepare
 
 AGAINST = ("siren", "meta", "biharmonic")
@@ -50,15 +52,23 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export, of patches"
     )
-    parser.add_argument("--input", type=expanded, required=True, help="an image")
+    parser.add_argument(
+        "--input", type=expanded, required=True, help="an image; what is transparent in it is not known"
+    )
     parser.add_argument(
         "--mask", type=expanded, help="an image of the same size, white where pixels are known; else: found"
+    )
+    parser.add_argument(
+        "--mask-unknown",
+        choices=get_args(MaskUnknown),
+        help="what stands for unknown pixels in --mask; default: what is transparent, or in an opaque one black",
     )
     parser.add_argument("--out", type=expanded, required=True, help="a new folder for pictures and the table")
     parser.add_argument("--corrupt", choices=list(CORRUPTIONS), help="for experiments: spoil the image first")
     parser.add_argument("--kept", type=float, default=0.1, help="of --corrupt random: share of pixels (0.02 to 1)")
     parser.add_argument("--blind", action="store_true", help="with --corrupt: do not tell the dictionary which pixels")
     parser.add_argument("--size", type=int, help="cut to a square of this many pixels first")
+    parser.add_argument("--bits", type=int, help="that a 16-bit image uses, such as 12; default: as trained, or all 16")
     parser.add_argument("--noise", type=float, default=0.01, help="standard deviation of known pixels, white being 1")
     parser.add_argument("--against", nargs="*", choices=AGAINST, help="others to compare with (default: all there are)")
     parser.add_argument("--meta-start", type=expanded, help="of `meta`: meta.safetensors of nid-compare's run_dir")
@@ -74,20 +84,23 @@ def command(arguments: Sequence[str] | None = None) -> int:
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
     require_images(model, str(options.dictionary))
-    image = read_image(options.input, model.config.signals_of(ImagesSection).colour)
-    if options.size is not None:
-        image = prepare(image, size=options.size, name=str(options.input))
-    clean, given, known = _spoilt(options, image)
+    image, opaque = _read(options, model.config.signals_of(ImagesSection))
+    clean, given, known = _spoilt(options, image, opaque)
     others = _others(options, known is not None)
     make_out_folder(options.out)
     print(device)
     mask = None if options.blind else known
+    if mask is not None:
+        print(f"{1 - mask.mean():.1%} of the pixels are unknown")
     print(f"refitting {given.shape[0]}x{given.shape[1]} pixels", file=sys.stderr)
     fitted: dict[str, Any] = {}
 
     def ours(corrupted: ImageArray, _: Bool[np.ndarray, "H W"]) -> ImageArray:
         method = Method("map", noise=options.noise) if model.prior is not None else Method("irls")
-        fitted["result"] = model.fit(corrupted, method, mask="unknown" if mask is None else mask)
+        with warnings.catch_warnings():
+            if options.corrupt is not None:  # which is no mistake, however much it spoils
+                warnings.simplefilter("ignore", DoubtfulMeaning)
+            fitted["result"] = model.fit(corrupted, method, mask="unknown" if mask is None else mask)
         fitted["picture"] = fitted["result"].filled()
         picture: ImageArray = fitted["picture"]
         return picture
@@ -119,25 +132,48 @@ def command(arguments: Sequence[str] | None = None) -> int:
 
 
 def _check(options: argparse.Namespace) -> None:
-    check_ranges(options, {"noise": (1e-6, 1), "seconds": (1e-3, 1e6), "size": (8, 1e5), "kept": (1e-6, 1)})
+    check_ranges(
+        options, {"noise": (1e-6, 1), "seconds": (1e-3, 1e6), "size": (8, 1e5), "kept": (1e-6, 1), "bits": DEPTHS}
+    )
+    if options.mask_unknown and not options.mask:
+        raise UserError("--mask-unknown", found="no --mask", expected="one", hint="give one, or leave it out")
     if options.corrupt and options.mask:
         raise UserError("--mask", found="one, with --corrupt", expected="one of the two", hint="leave one out")
 
 
+def _read(options: argparse.Namespace, section: ImagesSection) -> tuple[ImageArray, Bool[np.ndarray, "H W"] | None]:
+    """The image, and where it is opaque; None: everywhere."""
+    bits = section.bits if options.bits is None else options.bits
+    if options.corrupt is not None:
+        image, opaque = read_image(options.input, section.colour, bits), None
+    else:
+        image, opaque = read_opaque(options.input, section.colour, bits)
+    if options.size is not None:
+        image = prepare(image, size=options.size, name=str(options.input))
+        opaque = None if opaque is None else _resized(options, opaque)
+    return image, opaque
+
+
+def _resized(options: argparse.Namespace, known: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "S S"]:
+    level = prepare(known.astype(np.float32)[..., None], size=options.size, name=str(options.mask or options.input))
+    resized: np.ndarray = level[..., 0] > 0.5
+    return resized
+
+
 def _spoilt(
-    options: argparse.Namespace, image: ImageArray
+    options: argparse.Namespace, image: ImageArray, opaque: Bool[np.ndarray, "H W"] | None
 ) -> tuple[ImageArray | None, ImageArray, Bool[np.ndarray, "H W"] | None]:
     """The clean image where there is one, the corrupted one, and which of its pixels are known."""
     if options.corrupt is not None:
         corrupted = corrupt(image, options.corrupt, kept=options.kept)
         return image, corrupted.image, corrupted.known
     if options.mask is None:
-        return None, image, None
-    mask = read_image(options.mask, "grey")[..., 0]
+        return None, image, opaque
+    known = read_mask(options.mask, options.mask_unknown)
     if options.size is not None:
-        mask = prepare(mask[..., None], size=options.size, name=str(options.mask))[..., 0]
-    known = mask > 0.5
-    check_mask(known, *image.shape[:2])
+        known = _resized(options, known)
+    known = known_together(known, opaque)
+    require_mask(known, *image.shape[:2])
     return None, image, known
 
 

@@ -19,12 +19,14 @@ from nid_dist.files import expanded, keep_apart, remove_unfinished
 from nid_dist.parallel.pool import open_pool
 from nid_dist.progress import track
 from nid_dist.tasks.shapes.furniture import write_furniture
+from nid_dist.tasks.shapes.mesh import SIDE
 from nid_dist.tasks.shapes.preparation import PreparationResult, Settings, prepare_shape
 from nid_dist.tasks.shapes.prepared import INDEX, read_index, shape_file, write_index
 from nid_dist.tasks.shapes.shapenet import CATEGORIES, LAYOUTS, MeshFile, find_meshes
 from nid_dist.tasks.shapes.signals import FAMILIES
 
 _LOCK = ".lock"
+_INNER = 0.01  # of a surface with the shape on both sides
 _FLUSH = 10.0  # seconds between versions of the index
 
 
@@ -85,6 +87,7 @@ def prepare_shapes(options: argparse.Namespace) -> int:
     print(
         f"prepared {len(made)} shapes{rate}; {len(done) - len(made)} were there, {len(outcomes) - len(done)} left out"
     )
+    _say_what_they_are(done)
     if not done:
         raise UserError(
             f"--input {options.input}",
@@ -95,6 +98,31 @@ def prepare_shapes(options: argparse.Namespace) -> int:
     print(f"wrote {options.out}: {INDEX}, and a file of samples for each shape")
     print(f"next: nid-train --config configs/sdf_shapenet.yaml --set signals.path={options.out}")
     return 0
+
+
+def _say_what_they_are(done: Sequence[PreparationResult]) -> None:
+    """What of meshes is not as it should be, or not as somebody might think: a line for each, counted."""
+    facts = [each.facts for each in done if each.facts is not None]
+    counts = {
+        "not closed (inside is where winding numbers say so)": sum(not each.get("closed", True) for each in facts),
+        "with parts through or within each other": sum(each.get("inner", 0) > _INNER for each in facts),
+        "inside out, and turned": sum(each.get("turned", False) for each in facts),
+    }
+    said = [f"{count} {words}" for words, count in counts.items() if count]
+    if said:
+        print(f"of these, {', '.join(said)}")
+    if facts:
+        low, high = (2 * SIDE * pick(each["scale"] for each in facts) for pick in (min, max))
+        print(
+            f"longest sides {low:.3g} to {high:.3g}: all are scaled to the cube, axes are as the files have them"
+        )
+    doubts: dict[str, list[str]] = {}
+    for result in done:
+        for each in result.doubts:
+            doubts.setdefault(each, []).append(result.name)
+    for words, names in doubts.items():
+        others = f" (and {len(names) - 1} others)" if len(names) > 1 else ""
+        print(f"nid-prepare: warning: {names[0]}{others}: {words}", file=sys.stderr)
 
 
 def make_furniture(options: argparse.Namespace) -> int:

@@ -27,7 +27,11 @@ def parser() -> argparse.ArgumentParser:
         "--dictionary", type=expanded, required=True, help="a run, a checkpoint or an export, of shapes"
     )
     parser.add_argument("--points", type=expanded, required=True, help="PLY, XYZ (TXT, CSV, PTS, ASC), NPY or NPZ")
-    parser.add_argument("--normals", action="store_true", help="use the file's normals, which point out of the shape")
+    parser.add_argument(
+        "--normals",
+        action="store_true",
+        help="use the file's normals; those that are seen to point into the shape are turned",
+    )
     parser.add_argument("--out", type=expanded, required=True, help="a new folder")
     parser.add_argument(
         "--frame", choices=["fit", "cube"], default="fit", help="fit: the cloud's box is the shape's; cube: as it is"
@@ -44,8 +48,9 @@ def command(arguments: Sequence[str] | None = None) -> int:
     """Run the command."""
     options = parser().parse_args(arguments)
     check_ranges(options, {"resolution": (8, 1024), "noise": (1e-6, 1)})
-    cloud = read_cloud(options.points, options.normals)
-    truth = None if options.truth is None else read_mesh(options.truth)
+    with phase(f"reading {options.points.name}"):
+        cloud = read_cloud(options.points, options.normals)
+        truth = None if options.truth is None else read_mesh(options.truth)
     device = chosen_device(options)
     model = load(options.dictionary, device=device.device)
     model.config.signals_of(ShapesSection, str(options.dictionary))

@@ -12,6 +12,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Bits = Annotated[int, Field(ge=8, le=16)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Split = list[str] | Fraction
 PathText = Annotated[str, AfterValidator(os.path.expanduser)]

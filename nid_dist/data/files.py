@@ -1,12 +1,13 @@
 """Files of signals below a folder: found, named, and split for training, validation and test; none of them read yet."""
 
 import os
+import warnings
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from nid_dist.data.splits import Split, assign_splits, folder_splits
-from nid_dist.errors import UserError
+from nid_dist.errors import SkippedFiles, UserError
 
 # What is in every folder that a fit, a report, and a training has written: what lies beside it is no signal.
 _WRITTEN = ({"codes.safetensors"}, {"results.json", "table.md"}, {"config.yaml", "checkpoints"})
@@ -44,8 +45,9 @@ def find_files(root: Path, endings: Collection[str], skipped: Counter[str] | Non
             continue
         visited.add(real)
         if folder != str(root) and any(names <= {*files, *subfolders} for names in _WRITTEN):
-            if skipped is not None:
-                skipped["among results of nid_dist"] += sum(Path(name).suffix.lower() in endings for name in files)
+            among = sum(Path(name).suffix.lower() in endings for name in files)
+            if skipped is not None and among:
+                skipped["among results of nid_dist"] += among
             subfolders.clear()
             continue
         subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
@@ -64,7 +66,42 @@ def skipped_in_words(skipped: Counter[str], noun: str = "image") -> str | None:
         return None
     kinds = [f"{count} {ending or 'without an ending'}" for ending, count in skipped.most_common(6)]
     rest = skipped.total() - sum(count for _, count in skipped.most_common(6))
-    return f"skipped {', '.join(kinds)}{f' and {rest} others' if rest else ''}: no {noun}s that are read"
+    plural = f"{noun}es" if noun.endswith("sh") else f"{noun}s"
+    return f"skipped {', '.join(kinds)}{f' and {rest} others' if rest else ''}: no {plural} that are read"
+
+
+def listed_files(root: Path, endings: Collection[str], noun: str = "image", hint: str = "check the path") -> list[str]:
+    """Find files as `find_files` does, at least one.
+
+    Raises:
+        UserError: when there is none, or a folder cannot be listed.
+
+    Warns:
+        SkippedFiles: of all others, counted by kind.
+    """
+    skipped: Counter[str] = Counter()
+    names = find_files(root, endings, skipped)
+    others = skipped_in_words(skipped, noun)
+    if not names:
+        raise UserError(
+            str(root),
+            found=f"no {noun}" + (f" ({others})" if others else ""),
+            expected=f"files ending in {', '.join(sorted(endings))}",
+            hint=hint,
+        )
+    warn_of_skipped(root, skipped, noun, stacklevel=3)
+    return names
+
+
+def warn_of_skipped(root: Path, skipped: Counter[str], noun: str = "image", *, stacklevel: int = 2) -> None:
+    """Warn of what a listing has left out, if anything.
+
+    Warns:
+        SkippedFiles: in words.
+    """
+    others = skipped_in_words(skipped, noun)
+    if others:
+        warnings.warn(f"{root}: {others}", SkippedFiles, stacklevel=stacklevel + 1)
 
 
 def named_files(inputs: Sequence[Path], endings: Collection[str], noun: str = "image") -> list[tuple[str, Path]]:
@@ -74,14 +111,14 @@ def named_files(inputs: Sequence[Path], endings: Collection[str], noun: str = "i
 
     Raises:
         UserError: for a path that is neither, and for a folder without such files.
+
+    Warns:
+        SkippedFiles: of other files in folders.
     """
     found: list[tuple[str, Path]] = []
     for path in inputs:
         if path.is_dir():
-            names = find_files(path, endings)
-            if not names:
-                raise _nothing_in(path, endings, noun, "check the path")
-            found += [(name, path / name) for name in names]
+            found += [(name, path / name) for name in listed_files(path, endings, noun)]
         elif path.is_file():
             found.append((path.name, path))
         else:
@@ -109,10 +146,11 @@ def split_folder(
 
     Raises:
         UserError: without such a file, and as `assign_splits` and `folder_splits`.
+
+    Warns:
+        SkippedFiles: of other files in it.
     """
-    names = find_files(root, endings)
-    if not names:
-        raise _nothing_in(root, endings, noun, "check signals.path")
+    names = listed_files(root, endings, noun, "check signals.path")
     if not test:
         splits = folder_splits(names, val, where=str(root), noun=noun)
         if splits is not None:
@@ -135,8 +173,3 @@ def existing_folder(path: str | None, noun: str = "image") -> Path:
             hint="check signals.path",
         )
     return root
-
-
-def _nothing_in(folder: Path, endings: Collection[str], noun: str, hint: str) -> UserError:
-    expected = f"files ending in {', '.join(sorted(endings))}"
-    return UserError(str(folder), found=f"no {noun}", expected=expected, hint=hint)

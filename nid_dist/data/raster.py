@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Shaped
 from PIL import ExifTags, Image
 
+from nid_dist.data.colour_profiles import doubt_encoding, doubt_profile, to_srgb
 from nid_dist.errors import UserError
 
 # Beyond this a float32 colour image needs more than 2 GiB; Pillow itself refuses from here on.
@@ -24,6 +25,8 @@ _LOW_BYTE = {
     for colour in ("RGB", "RGBX", "RGBA")
     for order, other in (("B", "L"), ("L", "B"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
+
+_LEVELS = {"L;2": 85, "L;4": 17}  # by which the samples of a grey PNG of few bits are multiplied
 
 
 def orient(samples: Shaped[np.ndarray, "H W c"], orientation: int) -> Shaped[np.ndarray, "H1 W1 c"]:
@@ -68,6 +71,9 @@ def raster_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
     Raises:
         UserError: an animation, or a colour mode that has no RGB equivalent here.
         Exception: whatever Pillow raises on a damaged file.
+
+    Warns:
+        DoubtfulMeaning: of colours that are said to be others than sRGB's and are not converted.
     """
     with _opened(path) as image:
         # Phones store a second picture (a depth or gain map) in a JPEG; the first one is the photograph.
@@ -77,13 +83,19 @@ def raster_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
             )
         rawmode = _rawmode(image)
         image.load()
-        key = image.info.get("transparency")
+        key, profile = image.info.get("transparency"), image.info.get("icc_profile")
+        doubt_encoding(path, image)
         if ";16" in rawmode:
+            doubt_profile(path, profile, "L" if rawmode.startswith(("I", "L")) else "RGB")
             samples = _sixteen_bits(path, image, rawmode)
             if key is not None:
                 samples = _key_to_alpha(samples, np.atleast_1d(np.asarray(key)))
         else:
-            samples = np.asarray(_plain(path, image, keyed=key is not None))
+            if image.mode == "L" and rawmode in _LEVELS:
+                # Pillow widens the samples of few bits, but not the one that is transparent.
+                image.info["transparency"] = None if key is None else key * _LEVELS[rawmode]
+            plain = _plain(path, image, keyed=key is not None)
+            samples = np.asarray(plain if plain.mode == "F" else to_srgb(path, plain, profile))
         return orient(samples[..., None] if samples.ndim == 2 else samples, _orientation(image))
 
 
@@ -120,9 +132,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _plain(path: Path, image: Image.Image, *, keyed: bool) -> Image.Image:
-    """Convert 8-bit and float pictures of any mode to L, LA, RGB, RGBA or F."""
+    """Convert 8-bit and float pictures of any mode to L, LA, RGB, RGBA, CMYK or F."""
     mode = image.mode
-    if mode == "F" or (mode in ("L", "LA", "RGB", "RGBA") and not keyed):
+    if mode in ("F", "CMYK") or (mode in ("L", "LA", "RGB", "RGBA") and not keyed):
         return image
     if mode in ("1", "L"):
         return image.convert("LA" if keyed else "L")
@@ -130,7 +142,7 @@ def _plain(path: Path, image: Image.Image, *, keyed: bool) -> Image.Image:
         return image.convert("LA")
     if mode in ("P", "PA", "RGB", "RGBa"):
         return image.convert("RGBA" if keyed or mode != "P" else "RGB")
-    if mode in ("CMYK", "YCbCr", "RGBX"):
+    if mode in ("YCbCr", "RGBX"):
         return image.convert("RGB")
     raise UserError(
         str(path),

@@ -1,6 +1,7 @@
 """Stored samples of TIFF files: float and 16-bit pages through tifffile, the others through Pillow."""
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,14 +11,18 @@ from jaxtyping import Float, Shaped
 from tifffile import TiffFile
 
 from nid_dist.data.bombs import refuse_inflating
+from nid_dist.data.colour_profiles import doubt_profile
 from nid_dist.data.raster import orient, raster_samples, refuse_bomb
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
 
 # What tifffile has to say about a damaged file is said in the error; without a handler it would also reach stderr.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-_ORIENTATION, _MINISWHITE, _MINISBLACK, _RGB = 274, 0, 1, 2
+_ORIENTATION, _PROFILE, _NODATA, _DNG = 274, 34675, 42113, 50706  # tags
+_MINISWHITE, _MINISBLACK, _RGB = 0, 1, 2
+_MOSAICS = (32803, 34892)  # photometric interpretations of raw photographs
 _UNSPECIFIED, _ASSOCIATED = 0, 1
+_SIGNIFICANT = re.compile(r'SignificantBits="(\d+)"')
 
 
 def tiff_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
@@ -27,14 +32,19 @@ def tiff_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
         Upright samples [H, W, c], uint8, uint16 or float; c = 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
 
     Raises:
-        UserError: several pages, a volume, sample formats that are neither uint8, uint16 nor float, or a compression
-            that only an absent codec could undo.
+        UserError: several pages, a volume, a raw photograph, sample formats that are neither uint8, uint16 nor float,
+            or a compression that only an absent codec could undo.
         Exception: whatever tifffile or Pillow raises on a damaged file.
+
+    Warns:
+        DoubtfulMeaning: of pixels that are no data (GDAL), and of colours that are not sRGB's.
     """
     with TiffFile(path) as file:
         page = _only_page(path, file)
         if page.dtype in (np.dtype(np.uint8), np.dtype(bool)):
-            return raster_samples(path)
+            plain = raster_samples(path)
+            _doubt_nodata(path, page, plain)
+            return plain
         _check_samples(path, page)
         _refuse_inflating(path, file, page)
         samples = _page_samples(page)
@@ -48,7 +58,10 @@ def tiff_samples(path: Path) -> Shaped[np.ndarray, "H W c"]:
         if page.photometric == _MINISWHITE:
             samples = samples.copy()
             samples[..., 0] = (65535 if samples.dtype == np.uint16 else 1) - samples[..., 0]
-        return samples
+        _doubt_nodata(path, page, samples)
+        profile = page.tags.get(_PROFILE)
+        doubt_profile(path, None if profile is None else bytes(profile.value), "RGB" if samples.shape[2] > 2 else "L")
+        return _widened(file, samples)
 
 
 def tiff_size(path: Path) -> tuple[int, int]:
@@ -74,6 +87,13 @@ def _only_page(path: Path, file: TiffFile) -> Any:
             str(path), found=f"{count} pages", expected="one picture per file", hint="save each page as a file"
         )
     page = pages[0]
+    if _DNG in page.tags or page.photometric in _MOSAICS or (page.is_reduced and (pictures or page.subifds)):
+        raise UserError(
+            str(path),
+            found="a raw photograph, or a thumbnail before its picture",
+            expected="the picture as the first page",
+            hint="develop or convert it to an ordinary TIFF, PNG or JPEG",
+        )
     refuse_bomb(path, page.imagelength, page.imagewidth)
     return page
 
@@ -130,6 +150,33 @@ def _page_samples(page: Any) -> Shaped[np.ndarray, "H W c"] | None:
     if extra[:1] == (_ASSOCIATED,):
         samples = _unassociate(samples)
     return orient(samples, _orientation(page))
+
+
+def _widened(file: TiffFile, samples: Shaped[np.ndarray, "H W c"]) -> Shaped[np.ndarray, "H W c"]:
+    """Samples of microscopes, whose metadata (OME) say of how many of 16 bits they are."""
+    said = _SIGNIFICANT.search(file.ome_metadata or "")
+    bits = 16 if said is None else int(said[1])
+    if samples.dtype != np.uint16 or not 1 <= bits < 16 or int(samples.max()) >= 2**bits:
+        return samples
+    return samples.astype(np.float32) / np.float32(2**bits - 1)
+
+
+def _doubt_nodata(path: Path, page: Any, samples: Shaped[np.ndarray, "H W c"]) -> None:
+    tag = page.tags.get(_NODATA)
+    if tag is None:
+        return
+    text = str(tag.value).strip("\0 ")
+    try:
+        share = float((samples == float(text)).all(2).mean())
+    except ValueError:
+        return
+    if share > 0:
+        doubt(
+            str(path),
+            found=f"{share:.1%} of the pixels without data (GDAL_NODATA {text})",
+            taken_as="brightnesses like all others",
+            hint="fill them first, or name them in a mask",
+        )
 
 
 def _unassociate(samples: Shaped[np.ndarray, "H W c"]) -> Float[np.ndarray, "H W c"]:

@@ -110,6 +110,12 @@ class ProcessGroupWorld(World):
 
         return DTensor.from_local(tensor.detach(), self._mesh, [Replicate(), Shard(0)], run_check=False)
 
+    def formed(self) -> None:
+        """The last group is that of checkpoints."""
+        _ = self._mesh
+        if self.device.type == "cpu":
+            watching.rest()
+
     def close(self) -> None:
         """Leave the other processes: without this a gloo run now and then aborts at exit."""
         if self._host_group is not None:

@@ -89,5 +89,8 @@ class World:
         """For checkpoints, an expert tensor as its part of the whole (a DTensor that shares its memory)."""
         return tensor
 
+    def formed(self) -> None:
+        """Make what groups of processes are still missing; from here on none is made."""
+
     def close(self) -> None:
         """Leave the other processes; nothing can be sent afterwards."""

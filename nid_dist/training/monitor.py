@@ -19,6 +19,7 @@ from tqdm import tqdm
 from nid_dist.checkpoints.run_folder import RunFolder
 from nid_dist.config.schema import Logging
 from nid_dist.errors import UserError
+from nid_dist.progress import say
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -115,7 +116,7 @@ class Monitor:
         if self._bar is not None:
             self._bar.write(text, file=sys.stderr)
         elif self._log is not None:
-            print(text, file=sys.stderr, flush=True)
+            say(text)
 
     def close(self) -> None:
         """Writes out what is pending and lets go of the files; does nothing the second time."""
@@ -166,7 +167,7 @@ class Monitor:
             rate = (step - self._first) / max(now - self._begin, 1e-9)
             shown = " ".join(f"{name} {value}" for name, value in brief.items())
             far = f"step {step}, {spent}" if spent else f"step {step}/{self._total}"
-            print(f"{far}  {rate:.3g} steps/s  {shown}", file=sys.stderr, flush=True)
+            say(f"{far}  {rate:.3g} steps/s  {shown}")
 
 
 def _no_room(path: Path, error: OSError) -> UserError:

@@ -59,6 +59,7 @@ def _train(config: Config, resume: str | None, world: World, engine: Engine, dev
 
         checkpoint_gate(model.gate)
     trainer = Trainer(config, task, model, engine, RunFolder(run_dir), world, begin)
+    world.formed()
     # A checkpoint that does not fit is refused here, before the run's files are touched.
     start = None if source is None else trainer.resume(Path(source))
     if start is None:

@@ -1,4 +1,4 @@
-"""A clean stop: SIGTERM, SIGUSR1 and Ctrl-C are noted, and the training ends at the next step's border."""
+"""A clean stop: SIGTERM, SIGUSR1, Ctrl-C and a launcher that is gone are noted; the next step's border is the end."""
 
 import signal
 import threading
@@ -7,9 +7,12 @@ from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any
 
+from nid_dist.parallel.launch.orphans import Launchers, launchers
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)  # Open MPI hands on the last one only
-STOP_SIGNALS = tuple(number.name for number in _SIGNALS)
-"""Names of the signals that ask for a stop."""
+_ORPHANED = "the end of its launcher"
+STOPS = (*(number.name for number in _SIGNALS), _ORPHANED)
+"""What asks for a stop: names of signals, and that."""
 
 _ONCE = 1.0  # seconds in which signals are one request: a terminal sends Ctrl-C to all, and launchers hand it on
 
@@ -20,9 +23,9 @@ class StopRequest:
     `tell` is called with one line when the first of them arrives; `signal` is its name, or None.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
+    def __init__(self, tell: Callable[[str], object], above: Launchers | None = None) -> None:
         self.signal: str | None = None
-        self._tell = tell
+        self._tell, self._above = tell, launchers() if above is None else above
         self._noted_at = 0.0
         self._previous: dict[signal.Signals, Any] = {}
 
@@ -39,9 +42,18 @@ class StopRequest:
         for number, handler in self._previous.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
+    def look(self) -> str | None:
+        """What has asked for a stop so far, a launcher that has ended among it."""
+        if self.signal is None and self._above.ended():
+            self._stop(_ORPHANED)
+        return self.signal
+
     def _note(self, number: int, _: FrameType | None) -> None:
         if self.signal is not None and number == signal.SIGINT and time.monotonic() - self._noted_at > _ONCE:
             raise KeyboardInterrupt  # asked twice: at once, without a checkpoint
         if self.signal is None:
-            self.signal, self._noted_at = signal.Signals(number).name, time.monotonic()
-            self._tell(f"{self.signal}: finishing this step, then writing a checkpoint (Ctrl-C again: stop at once)")
+            self._stop(signal.Signals(number).name)
+
+    def _stop(self, asked_by: str) -> None:
+        self.signal, self._noted_at = asked_by, time.monotonic()
+        self._tell(f"{asked_by}: finishing this step, then writing a checkpoint (Ctrl-C again: stop at once)")

@@ -30,7 +30,7 @@ from nid_dist.training.monitor import Monitor
 from nid_dist.training.prior import update_prior
 from nid_dist.training.schedule import Position, position, rate_factor, set_rates
 from nid_dist.training.step import Figures, TrainingStep
-from nid_dist.training.stopping import STOP_SIGNALS, StopRequest
+from nid_dist.training.stopping import STOPS, StopRequest
 from nid_dist.training.telemetry import StepClock
 from nid_dist.training.usage import ExpertUsage
 
@@ -61,7 +61,7 @@ class Trainer:
         self._unclocked = 0.0  # seconds since the last step's message to all ranks
         self.usage, self.clock = ExpertUsage(model.dictionary.num_experts, self.world), StepClock(self.world)
         self.stopped_by: str | None = None
-        """The signal that stopped the last `run` early, or None."""
+        """What stopped the last `run` early (of `STOPS`), or None."""
         self.figures: dict[str, float] = {}
         """The last evaluation's at the end of `run`; none after one that was stopped, or had finished before."""
         engine.prepare([model], make_optimizer(model, config.optimizer))
@@ -178,7 +178,8 @@ class Trainer:
             self._diverged(self.step + 1, f"that codes cannot be solved ({error})")
         # One message for all that the ranks have to agree on. What a step needs after it counts with the next one.
         seconds, begin = self._unclocked + time.perf_counter() - begin, time.perf_counter()
-        asked = {name: float(stop.signal == name) for name in STOP_SIGNALS}
+        asked_by = stop.look()
+        asked = {name: float(asked_by == name) for name in STOPS}
         own = {"seconds": seconds, "elapsed": begin - self._mark, **asked}
         mean = self.world.agree(torch.tensor(list(own.values()), dtype=torch.float64))
         agreed = dict(zip(own, mean.tolist(), strict=True))
@@ -186,7 +187,7 @@ class Trainer:
         progress.seconds += agreed.pop("seconds")
         progress.elapsed += agreed.pop("elapsed")
         self._mark = begin
-        self.stopped_by = max(STOP_SIGNALS, key=agreed.__getitem__) if any(agreed.values()) else None
+        self.stopped_by = max(STOPS, key=agreed.__getitem__) if any(agreed.values()) else None
         self._unclocked = time.perf_counter() - begin
 
     def _log(self) -> None:

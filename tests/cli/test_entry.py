@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from nid_dist.cli.entry import RankZeroArgumentParser, guarded, make_out_folder, without_result
-from nid_dist.errors import UserError
+from nid_dist.errors import SkippedFiles, UserError, doubt
 from nid_dist.parallel.launch import failures
 
 
@@ -220,3 +220,30 @@ def test_arguments_of_the_library_are_the_options_of_the_command(capsys: pytest.
 
     assert guarded("nid-x", command)([]) == 2
     assert capsys.readouterr().err == "nid-x: error: --set a.b: found no `=`, expected one; go on with --resume auto\n"
+
+
+def test_doubts_of_many_files_are_one_line_and_what_was_skipped_comes_last(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(arguments: Sequence[str] | None = None) -> int:
+        for name in "abc":
+            doubt(name, found=f"{name} in feet", taken_as="metres", hint="convert it")
+            warnings.warn("folder: skipped 1 .bmp", SkippedFiles, stacklevel=1)
+        doubt("d", found="nothing", taken_as="silence", hint="record it")
+        return 0
+
+    assert guarded("nid-x", command)() == 0
+    assert capsys.readouterr().err.splitlines() == [
+        "nid-x: warning: a: found a in feet, taken as metres; convert it",
+        "nid-x: warning: d: found nothing, taken as silence; record it",
+        "nid-x: warning: 2 others as doubtful as the first, taken as metres; convert it",
+        "nid-x: folder: skipped 1 .bmp",
+    ]
+
+
+def test_what_was_skipped_is_said_of_a_command_that_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    def command(arguments: Sequence[str] | None = None) -> int:
+        warnings.warn("folder: skipped 1 .bmp", SkippedFiles, stacklevel=1)
+        raise UserError("file", found="two", expected="one", hint="join them")
+
+    assert guarded("nid-x", command)() == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["nid-x: folder: skipped 1 .bmp", "nid-x: error: file: found two, expected one; join them"]

@@ -71,6 +71,32 @@ def test_ones_own_mask_and_none(
     assert "% of the pixels were found corrupted" in capsys.readouterr().out
 
 
+def test_transparent_holes_and_inverted_masks(
+    run: Path, photograph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """120 of 768 pixels are 15.6 %."""
+    known = np.full((24, 32), 255, np.uint8)
+    known[6:16, 8:20] = 0
+    Image.fromarray(np.dstack([picture(4), known])).save(tmp_path / "hole.png")
+    Image.fromarray(255 - known).save(tmp_path / "inverted.png")
+    for place, more in enumerate(
+        (["--input", "hole.png"], ["--input", "photo.png", "--mask", "inverted.png", "--mask-unknown", "white"])
+    ):
+        words = [str(tmp_path / word) if word.endswith(".png") else word for word in more]
+        out = tmp_path / f"out{place}"
+        assert main(["--dictionary", str(run), *words, "--out", str(out), "--against", "biharmonic"]) == 0
+        said = capsys.readouterr()
+        assert "15.6% of the pixels are unknown" in said.out and "warning: the mask" not in said.err
+        np.testing.assert_array_equal(np.asarray(Image.open(out / "trusted.png")), known)
+        shown = np.asarray(Image.open(out / "inpainted.png"))
+        np.testing.assert_array_equal(shown[known > 0], picture(4)[known > 0])
+    words = ["--input", str(photograph), "--mask", str(tmp_path / "inverted.png"), "--out", str(tmp_path / "third")]
+    assert main(["--dictionary", str(run), *words, "--against", "biharmonic"]) == 0
+    said = capsys.readouterr()
+    assert "84.4% of the pixels are unknown" in said.out
+    assert "warning: the mask: found no pixel of the image's border known, taken as 84.4%" in said.err
+
+
 @pytest.mark.parametrize(
     ("more", "error"),
     [
@@ -80,6 +106,8 @@ def test_ones_own_mask_and_none(
         (["--mask", "black.png", "--corrupt", "box"], "--mask: found one, with --corrupt"),
         (["--corrupt", "random", "--kept", "0"], "--kept: found 0.0"),
         (["--noise", "0"], "--noise: found 0.0"),
+        (["--mask-unknown", "white"], "--mask-unknown: found no --mask"),
+        (["--mask", "small.png", "--mask-unknown", "alpha"], "small.png: found no transparent pixel"),
         (["--corrupt", "box", "--against", "meta"], "--against meta: found no --meta-start"),
     ],
 )

@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from nid_dist.cli.prepare import main
+from nid_dist.tasks.shapes.mesh import SIDE, Mesh
+from nid_dist.tasks.shapes.mesh_writing import write_mesh
 from nid_dist.tasks.shapes.prepared import INDEX, PreparedShapes
 
 FEW = ["--samples", "400", "--surface", "60", "--grid", "4", "--cores", "1"]
@@ -68,6 +71,39 @@ def test_one_broken_mesh_among_many(meshes: Path, tmp_path: Path, capsys: pytest
     )
     assert prepare(meshes, tmp_path / "out") == 0
     assert json.loads((tmp_path / "out" / INDEX).read_text())["refused"] == {}
+
+
+def cube(side: float, shift: float, inward: bool = False, without: int = 0) -> Mesh:
+    corners = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)]) * float(side) + shift
+    quads = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
+    faces = np.array([corner for a, b, c, d in quads for corner in ((a, b, c), (a, c, d))])[without:]
+    return Mesh(corners, faces[:, ::-1] if inward else faces)
+
+
+def test_what_meshes_are_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    made = {
+        "right.ply": cube(1, 0),
+        "inside-out.ply": cube(2, 5, inward=True),
+        "open.stl": cube(1, 0, without=1),
+        "overlapping.obj": Mesh.joined([cube(1, 0), cube(1, 0.5)]),
+    }
+    for name, mesh in made.items():
+        write_mesh(tmp_path / "in" / name, mesh)
+    dots = Mesh.joined([cube(0.1, each / 10) for each in range(0, 10, 2)] + [cube(0.1, 1)] * 5)
+    far = (dots.vertices + 3e5).astype(np.float32).astype(np.float64)  # in steps of 1 / 32
+    write_mesh(tmp_path / "in" / "far.obj", Mesh(far, dots.faces))
+    assert main(["shapes", "--input", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *FEW]) == 0
+    said = capsys.readouterr()
+    assert "of these, 1 not closed" in said.out and "1 with parts through or within each other" in said.out
+    assert "1 inside out, and turned" in said.out and "longest sides 1 to 2" in said.out
+    assert said.err.count("\n") == 1 and "warning: far: found coordinates far from the origin" in said.err
+    prepared = PreparedShapes(tmp_path / "out")
+    turned = prepared.names.index("inside-out")
+    np.testing.assert_allclose(prepared.distance(turned, np.zeros((1, 3))), [-SIDE], atol=0.3)
+    corners = prepared.mesh(turned).corners
+    assert np.einsum("fi,fi->", corners[:, 0], np.cross(corners[:, 1], corners[:, 2])) > 0
+    assert prepared.facts["right"]["closed"]
 
 
 def test_strict_stops_and_keeps_what_is_done(meshes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -117,6 +119,16 @@ def test_transparent_colour_becomes_alpha(tmp_path: Path, mode: str, key: int | 
     read = raster_samples(tmp_path / "k.png")
     assert read.shape == (1, 2, channels)
     assert read[0, :, -1].tolist() == [255, 0]
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_transparent_grey_of_few_bits(tmp_path: Path, png_chunk: Callable[[bytes, bytes], bytes], bits: int) -> None:
+    """The samples 1 and 0 of so many bits, of which 1 is transparent."""
+    head = struct.pack(">IIBBBBB", 2, 1, bits, 0, 0, 0, 0)
+    row = bytes([0, *((1, 0) if bits == 8 else (1 << (8 - bits),))])
+    chunks = [(b"IHDR", head), (b"tRNS", b"\0\1"), (b"IDAT", zlib.compress(row)), (b"IEND", b"")]
+    (tmp_path / "k.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*chunk) for chunk in chunks))
+    assert raster_samples(tmp_path / "k.png").tolist() == [[[255 // (2**bits - 1), 0], [0, 255]]]
 
 
 def test_animation_is_refused(tmp_path: Path) -> None:

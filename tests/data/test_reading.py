@@ -1,5 +1,6 @@
 import io
 import struct
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from nid_dist.data.reading import image_size, read_image, to_colour
-from nid_dist.errors import UserError
+from nid_dist.data.reading import image_size, read_image, read_with_alpha, to_colour
+from nid_dist.errors import DoubtfulMeaning, UserError
 
 RNG = np.random.default_rng(2)
 COLOUR = RNG.integers(0, 256, (6, 5, 3), dtype=np.uint8)
@@ -159,7 +160,9 @@ def test_truncated_files_are_refused_by_name(tmp_path: Path, kind: str, share: f
         (b"", "an empty file"),
         (b"not an image at all, just a text\n" * 20, "a file that is no image"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "a file that is no image"),
-        (b"GIF89a" + bytes(40), "a file that is no image"),
+        (b"GIF89a" + bytes(40), "a file that is no image that is read: GIF"),
+        (b"BM" + bytes(40), "a file that is no image that is read: BMP"),
+        (b"\0\0\0\x18ftypheic" + bytes(40), "a file that is no image that is read: HEIC"),
         (b"\x93NUMPY\x01\x00", "a file that cannot be read"),
         (b"II*\x00\xff\xff\xff\xff", "a file that cannot be read"),
     ],
@@ -201,3 +204,91 @@ def test_grey_is_repeated_and_luma_is_itu_601() -> None:
     assert to_colour(grey, "rgb").tolist() == [[[0.25, 0.25, 0.25]]]
     rgb = np.array([[[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]]], np.float32)
     np.testing.assert_allclose(to_colour(rgb, "grey")[0, :, 0], [0.299, 0.587, 0.114], rtol=1e-6)
+
+
+def quiet(path: Path, bits: int | None = None) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_image(path, "grey", bits)[..., 0]
+
+
+@pytest.mark.parametrize("kind", ["png", "tif", "npy"])
+@pytest.mark.parametrize(("brightest", "bits"), [(1023, 10), (4095, 12), (16383, 14), (200, 8)])
+def test_sixteen_bits_of_which_few_are_used(tmp_path: Path, kind: str, brightest: int, bits: int) -> None:
+    path, samples = tmp_path / f"s.{kind}", np.array([[0, brightest // 2, brightest]], np.uint16)
+    if kind == "png":
+        Image.fromarray(samples).save(path)
+    elif kind == "tif":
+        tifffile.imwrite(path, samples, photometric="minisblack")
+    else:
+        np.save(path, samples)
+    with pytest.warns(DoubtfulMeaning, match=rf"s.{kind}: found 16-bit samples up to {brightest}, as of {bits} bits"):
+        dark = read_image(path, "grey")[..., 0]
+    np.testing.assert_allclose(dark, samples / 65535, rtol=1e-6)
+    np.testing.assert_allclose(quiet(path, bits), samples / (2**bits - 1), rtol=1e-6)
+    if bits > 8:
+        with pytest.raises(UserError, match=f"samples up to {brightest}, expected at most 255, as 8 bits"):
+            read_image(path, "grey", 8)
+
+
+def test_bits_of_sixteen_that_are_used_raise_no_doubt(tmp_path: Path, write_png16: Callable[..., None]) -> None:
+    np.save(tmp_path / "n.npy", np.array([[0, 20000]], np.uint16))
+    quiet(tmp_path / "n.npy")
+    np.save(tmp_path / "n.npy", np.zeros((2, 2), np.uint16))
+    quiet(tmp_path / "n.npy")
+    # Alpha is no brightness, and keeps its own scale.
+    write_png16(tmp_path / "a.png", np.array([[[4095, 65535]]], np.uint16))
+    with pytest.warns(DoubtfulMeaning, match="up to 4095"):
+        read_image(tmp_path / "a.png", "grey")
+    assert quiet(tmp_path / "a.png", 12).tolist() == [[1]]
+
+
+def test_significant_bits_of_ome_are_applied(tmp_path: Path) -> None:
+    samples = np.array([[0, 1000, 4095]], np.uint16)
+    path = tmp_path / "o.ome.tif"
+    tifffile.imwrite(path, samples, photometric="minisblack", ome=True, metadata={"SignificantBits": 12})
+    np.testing.assert_allclose(quiet(path), samples / 4095, rtol=1e-6)
+
+
+@pytest.mark.parametrize("samples", [np.array([[0, 1]], np.uint8), np.array([[0, 1 / 255]], np.float32)])
+def test_what_is_almost_black_is_doubtful(tmp_path: Path, samples: np.ndarray) -> None:
+    np.save(tmp_path / "n.npy", samples)
+    with pytest.warns(DoubtfulMeaning, match="taken as almost black"):
+        read_image(tmp_path / "n.npy", "grey")
+
+
+def test_a_last_channel_that_is_no_alpha_is_doubtful(tmp_path: Path) -> None:
+    samples = RNG.integers(0, 256, (16, 16, 4), dtype=np.uint8)
+    np.save(tmp_path / "n.npy", samples)
+    with pytest.warns(DoubtfulMeaning, match="taken as alpha, over white"):
+        read_image(tmp_path / "n.npy", "rgb")
+    samples[..., 3] = 255
+    np.save(tmp_path / "n.npy", samples)
+    np.testing.assert_allclose(quiet(tmp_path / "n.npy"), read_image(tmp_path / "n.npy", "rgb") @ [0.299, 0.587, 0.114])
+
+
+def test_channels_first_are_refused_with_what_to_do(tmp_path: Path) -> None:
+    np.save(tmp_path / "n.npy", np.zeros((3, 8, 9), np.uint8))
+    with pytest.raises(UserError, match=r"shape \(3, 8, 9\).*numpy.moveaxis"):
+        read_image(tmp_path / "n.npy", "rgb")
+
+
+def test_colours_and_alpha(tmp_path: Path) -> None:
+    """Red that is half seen is red, and its alpha is 0.5; what is not seen at all is white."""
+    Image.fromarray(np.array([[[255, 0, 0, 128], [9, 9, 9, 0]]], np.uint8)).save(tmp_path / "a.png")
+    image, alpha = read_with_alpha(tmp_path / "a.png", "rgb")
+    assert image.tolist() == [[[1, 0, 0], [1, 1, 1]]] and alpha is not None
+    np.testing.assert_allclose(alpha, [[128 / 255, 0]], rtol=1e-6)
+    Image.fromarray(COLOUR).convert("RGBA").save(tmp_path / "opaque.png")
+    assert read_with_alpha(tmp_path / "opaque.png", "grey")[1] is None
+
+
+def test_arrays_of_whole_numbers_do_not_saturate() -> None:
+    """As the hint on the channels of an array says."""
+    np.testing.assert_allclose(to_colour(COLOUR, "rgb"), COLOUR / 255, atol=1e-7)
+    np.testing.assert_allclose(to_colour(COLOUR.astype(np.uint16) * 257, "rgb"), COLOUR / 255, atol=1e-7)
+    np.testing.assert_allclose(to_colour(COLOUR / 255, "rgb"), COLOUR / 255, atol=1e-7)
+    with pytest.raises(UserError, match="float samples from 0 to 255"):
+        to_colour(np.array([[[0.0, 0.0, 255.0]]], np.float32), "rgb")
+    with pytest.raises(UserError, match=r"shape \(2, 2, 5\)"):
+        to_colour(np.zeros((2, 2, 5), np.uint8), "rgb")

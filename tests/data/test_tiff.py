@@ -7,7 +7,7 @@ import tifffile
 from PIL import Image
 
 from nid_dist.data.tiff import tiff_samples, tiff_size
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 
 RNG = np.random.default_rng(1)
 
@@ -142,3 +142,37 @@ def test_sixteen_bit_cmyk_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "c.tif", np.zeros((4, 4, 4), np.uint16), photometric="separated")
     with pytest.raises(UserError, match="c.tif: found axes YXS, 4 samples a pixel, SEPARATED"):
         tiff_samples(tmp_path / "c.tif")
+
+
+def test_a_thumbnail_before_its_picture_is_refused(tmp_path: Path) -> None:
+    """As in raw photographs, whose pictures lie behind or below it."""
+    small, large = np.zeros((2, 2), np.uint8), np.full((8, 8), 9, np.uint8)
+    with tifffile.TiffWriter(tmp_path / "behind.tif") as writer:
+        writer.write(small, photometric="minisblack", subfiletype=1)
+        writer.write(large, photometric="minisblack")
+    with tifffile.TiffWriter(tmp_path / "below.tif") as writer:
+        writer.write(small, photometric="minisblack", subfiletype=1, subifds=1)
+        writer.write(large, photometric="minisblack")
+    for name in ("behind.tif", "below.tif"):
+        for read in (tiff_samples, tiff_size):
+            with pytest.raises(UserError, match=f"{name}: found a raw photograph, or a thumbnail before its picture"):
+                read(tmp_path / name)
+
+
+def test_a_negative_is_refused(tmp_path: Path) -> None:
+    tags = [(50706, "B", 4, (1, 4, 0, 0), True)]  # DNGVersion
+    tifffile.imwrite(tmp_path / "d.dng", np.zeros((4, 4), np.uint16), photometric="minisblack", extratags=tags)
+    with pytest.raises(UserError, match="d.dng: found a raw photograph"):
+        tiff_samples(tmp_path / "d.dng")
+
+
+@pytest.mark.parametrize(("dtype", "nodata", "share"), [("uint16", "65535", "50.0%"), ("uint8", "0", "25.0%")])
+def test_pixels_without_data_are_doubtful(tmp_path: Path, dtype: str, nodata: str, share: str) -> None:
+    limit = np.iinfo(dtype).max
+    samples = np.array([[limit, limit], [0, limit // 2 + 1]], dtype)
+    tags = [(42113, "s", 0, nodata, True)]
+    tifffile.imwrite(tmp_path / "g.tif", samples, photometric="minisblack", extratags=tags)
+    with pytest.warns(
+        DoubtfulMeaning, match=rf"g.tif: found {share} of the pixels without data \(GDAL_NODATA {nodata}\)"
+    ):
+        tiff_samples(tmp_path / "g.tif")

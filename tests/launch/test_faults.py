@@ -16,20 +16,12 @@ import pytest
 import torch
 from PIL import Image
 
+from nid_dist.benchmarks.faults import jobs
+from nid_dist.benchmarks.faults.injected import die_while_writing, fill_disk, limit_files
+from nid_dist.benchmarks.faults.processes import ENDS_WITHIN, Training, checkpoints, losses, spoil
 from nid_dist.parallel.launch.network import free_port
-from tests.launch import jobs
-from tests.launch.killing import (
-    ENDS_WITHIN,
-    Training,
-    checkpoints,
-    die_while_writing,
-    diverge,
-    fill_disk,
-    hurry,
-    limit_files,
-    losses,
-    spoil,
-)
+from tests.launch.diverging import diverge, hurry
+from tests.launch.launching import TRAIN, launcher
 from tests.tiny import picture, write_sizes
 
 STEPS, EVERY = 60, 3
@@ -274,8 +266,8 @@ def test_a_port_of_another_program(here: Path) -> None:
         own = arguments(here / "images", run, "parallel.rendezvous_seconds=1.0")
         with Training(own, run, 2, {1: (hurry,)}, port=port) as training:
             assert_failed(training, f"port {port}: found in use by another program", "MASTER_PORT")
-        launcher = [jobs.launcher("deepspeed"), "--num_gpus", "2", "--master_port", str(port)]
-        outcome = jobs.run([*launcher, jobs.TRAIN, *arguments(here / "images", run)])
+        started_by = [launcher("deepspeed"), "--num_gpus", "2", "--master_port", str(port)]
+        outcome = jobs.run([*started_by, TRAIN, *arguments(here / "images", run)])
     (line,) = outcome.complaints
     assert outcome.codes == [2] and line.startswith(f"nid-train: error: port {port}: found in use by another program")
     assert "Traceback" not in outcome.err and not run.exists()
@@ -284,8 +276,8 @@ def test_a_port_of_another_program(here: Path) -> None:
 def test_ctrl_c_under_deepspeeds_launcher(here: Path, undisturbed: dict[int, float]) -> None:
     """A terminal sends it to all processes; the launcher then waits half a minute, in which a checkpoint is written."""
     run = here / "interrupted"
-    launcher = [jobs.launcher("deepspeed"), "--num_gpus", "2", "--master_port", str(free_port()), jobs.TRAIN]
-    with jobs.started([*launcher, *arguments(here / "images", run, "training.checkpoint_every=0")]) as job:
+    started_by = [launcher("deepspeed"), "--num_gpus", "2", "--master_port", str(free_port()), TRAIN]
+    with jobs.started([*started_by, *arguments(here / "images", run, "training.checkpoint_every=0")]) as job:
         while not ((run / "log.jsonl").exists() and losses(run)):
             assert job.runs, job.end()
             time.sleep(0.01)
@@ -306,8 +298,8 @@ def test_ctrl_c_under_deepspeeds_launcher(here: Path, undisturbed: dict[int, flo
 
 def test_a_stop_that_mpirun_hands_on(here: Path) -> None:
     run = here / "handed"
-    mpirun = [jobs.launcher("mpirun"), "--allow-run-as-root", "--oversubscribe", "-np", "2"]
-    command = [*mpirun, sys.executable, jobs.TRAIN]
+    mpirun = [launcher("mpirun"), "--allow-run-as-root", "--oversubscribe", "-np", "2"]
+    command = [*mpirun, sys.executable, TRAIN]
     with jobs.started([*command, *arguments(here / "images", run, "training.checkpoint_every=0")]) as job:
         while not ((run / "log.jsonl").exists() and losses(run)):
             assert job.runs, job.end()

@@ -9,21 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from nid_dist.benchmarks.faults.jobs import BIN, run, started
+from nid_dist.benchmarks.faults.processes import losses
 from nid_dist.parallel.launch.network import free_port
-from tests.launch.jobs import (
-    BIN,
-    LONG,
-    ROOT,
-    TRAIN,
-    arguments,
-    assert_trained,
-    launcher,
-    losses,
-    losses_alone,
-    placed,
-    run,
-    started,
-)
+from tests.launch.launching import LONG, ROOT, TRAIN, arguments, assert_trained, launcher, losses_alone, placed
 
 
 @pytest.fixture(scope="module")

@@ -11,18 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from nid_dist.benchmarks.faults.jobs import run
 from nid_dist.training.run import train
-from tests.launch.jobs import (
-    ROOT,
-    SETTINGS,
-    TRAIN,
-    arguments,
-    assert_trained,
-    launcher,
-    losses_alone,
-    placed,
-    run,
-)
+from tests.launch.launching import ROOT, SETTINGS, TRAIN, arguments, assert_trained, launcher, losses_alone, placed
 from tests.tiny import tiny
 
 SPACES, KINDS = ["--net", "--uts", "--mount"], ["net", "uts", "mnt"]

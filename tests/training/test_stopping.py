@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from nid_dist.parallel.launch.orphans import Launchers
 from nid_dist.training import stopping
 from nid_dist.training.stopping import StopRequest
 
@@ -65,3 +66,14 @@ def test_in_another_thread_nothing_happens() -> None:
     thread.start()
     thread.join()
     assert seen == [None]
+
+
+def test_a_launcher_that_ends_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    above = Launchers([])
+    said: list[str] = []
+    with StopRequest(said.append, above) as stop:
+        assert stop.look() is None
+        monkeypatch.setattr(above, "ended", lambda: True)
+        assert stop.look() == stop.signal == stop.look() == "the end of its launcher"
+    assert len(said) == 1 and "writing a checkpoint" in said[0]
+    assert stop.signal in stopping.STOPS

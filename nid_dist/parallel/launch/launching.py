@@ -11,6 +11,7 @@ from itertools import product
 from typing import Literal
 
 from nid_dist.errors import UserError
+from nid_dist.parallel.launch import orphans
 from nid_dist.parallel.launch.network import LOOPBACK, free_port, own_address
 
 _RESTART = "start with deepspeed, torchrun, mpirun or srun, which set it, or unset RANK and WORLD_SIZE"
@@ -58,6 +59,7 @@ def detect_launch(environment: Mapping[str, str] | None = None, *, single_proces
         UserError: when variables are missing or contradict each other, MPI's library is not found, or a single process
             is asked for where there are several.
     """
+    orphans.launchers()  # are known from here on
     launch = launch_in(os.environ if environment is None else environment)
     if single_process:
         if launch.size > 1:

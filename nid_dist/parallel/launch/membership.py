@@ -32,11 +32,11 @@ class Process:
     @classmethod
     def this(cls, rank: int, gpu: str = "") -> "Process":
         """The one that runs this."""
-        return cls(rank, socket.gethostname(), _machine(), os.getpid(), _began(os.getpid()) or 0, gpu)
+        return cls(rank, socket.gethostname(), _machine(), os.getpid(), began(os.getpid()) or 0, gpu)
 
     def ended(self) -> bool:
         """Whether it is seen to have ended; of other machines' processes that is never known."""
-        return self.machine == _machine() and _began(self.pid) != self.began
+        return self.machine == _machine() and began(self.pid) != self.began
 
     def __str__(self) -> str:
         return f"rank {self.rank} (process {self.pid} on {self.host})"
@@ -226,7 +226,7 @@ def _machine() -> str:
         return socket.gethostname()
 
 
-def _began(pid: int) -> int | None:
+def began(pid: int) -> int | None:
     """When a process began, in clock ticks since its machine did; None: it has ended."""
     try:
         # Behind the program's name, which may hold anything: the state, and 19 fields on the time.

@@ -47,6 +47,9 @@ def join(launch: Launch, *, timeout_seconds: float, rendezvous_seconds: float, d
     store = dist.PrefixStore("group", job.store)
     if backend == "nccl":
         watching.leave_nccl_to_watch()
+    elif launch.size > 1:
+        # The address of a process that has ended would be waited for as long as a rank may be silent.
+        watching.start(job)
     dist.init_process_group(backend, store=store, rank=launch.rank, world_size=launch.size, timeout=timeout)
     if backend == "nccl" and launch.size > 1:
         watching.start(job)

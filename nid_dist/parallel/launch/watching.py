@@ -1,6 +1,7 @@
 """A thread that watches over the other processes of a job, for a process that may be waiting for its GPU.
 
-gloo raises where it waits for a process that is gone. NCCL's kernels wait for ever, and so does who waits for the GPU:
+gloo raises where it waits for a process that is gone, but not while a group is formed: until all are, it is watched
+over, too. NCCL's kernels wait for ever, and so does who waits for the GPU:
 nothing can be raised there, and this thread ends the process, whose kernels end with it. NCCL's process groups, which
 would do so in their own way and write pages about it, leave it to this thread, unless the user has told them otherwise.
 """
@@ -37,8 +38,15 @@ def leave_nccl_to_watch() -> None:
 def start(job: Job) -> None:
     """Watch a job's other processes from here on."""
     global _watch
+    rest()
     _watch = Watch(job, nccl_error)
     _watch.start()
+
+
+def rest() -> None:
+    """From here on this process itself notices what becomes of the others, where it waits for them: gloo raises."""
+    if _watch is not None:
+        _watch.rest()
 
 
 def stop() -> None:
@@ -80,6 +88,10 @@ class Watch:
     def start(self) -> None:
         """From here on."""
         self._thread.start()
+
+    def rest(self) -> None:
+        """Look no more; this process is one of the job's still."""
+        self._stopped.set()
 
     def stop(self) -> None:
         """Be missed by nobody any more."""

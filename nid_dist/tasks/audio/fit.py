@@ -14,7 +14,7 @@ from nid_dist.coding.judgement import Judgement, from_db
 from nid_dist.coding.method import Method
 from nid_dist.data.tiles import cover_axis, tile_samples, tile_starts
 from nid_dist.device import to_device
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
 from nid_dist.files import expanded, write_json
 from nid_dist.fitting import fit_signals
 from nid_dist.measurements.sampling import Sampling
@@ -23,6 +23,7 @@ from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.audio.measures import best_cosines, snr
 from nid_dist.tasks.audio.reading import LONGEST, Sound, Wave, laid_out, resampled, write_sound
 from nid_dist.tasks.audio.signals import to_values, to_wave
+from nid_dist.tasks.audio.synthetic import RATE
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +137,13 @@ def fit_sound(
     step = stride or window // 2
     given = sound if isinstance(sound, Sound) else Sound(sound, section.rate)
     given = Sound(laid_out(given.wave, section.layout, name), given.rate, given.subtype, given.format)
+    if section.rate is None and section.path is None and given.rate not in (None, RATE):
+        doubt(
+            name,
+            found=f"{given.rate} samples per second",
+            taken_as=f"a sound of {RATE}, at which the dictionary was trained",
+            hint="resample it, or train with signals.rate",
+        )
     values = torch.from_numpy(to_values(resampled(given.wave, given.rate, section.rate)))
     windows = values[tile_samples(tile_starts(len(values), window, step), window, len(values))]
     solutions = fit_signals(model, Sampling(model.coords), to_device(windows, model.device), methods)

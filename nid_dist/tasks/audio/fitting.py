@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from nid_dist.coding.method import Method
+from nid_dist.errors import UserError, doubt
 from nid_dist.files import expanded
 from nid_dist.fitting import wrong_kind
 from nid_dist.model import Model
@@ -25,8 +26,8 @@ def fit(
 
     Args:
         model: of sounds.
-        signals: each the path of a sound, an array [N] or [N, d] of floats in [-1, 1] or of int16 at the dictionary's
-            rate, or such an array and its rate.
+        signals: each the path of a sound, an array [N] or [N, d] of floats in [-1, 1] or of int8, int16 or int32 at the
+            dictionary's rate, or such an array and its rate.
         methods: None: `omp`.
         stride: step between windows; None: half a window. Overlapping windows are blended.
 
@@ -53,5 +54,25 @@ def _sound(signal: Any, section: AudioSection) -> Sound:
     if wave.ndim != 2 or not len(wave) or not 1 <= wave.shape[1] <= 8 or wave.dtype.kind not in "fi":
         raise wrong_kind(signal, _EXPECTED)
     require_finite(wave, "the sound")
-    scale = 1.0 if wave.dtype.kind == "f" else -float(np.iinfo(wave.dtype).min)
+    scale = 1.0 if wave.dtype.kind == "f" else _full_scale(wave)
     return Sound((wave / scale).astype(np.float32), rate)
+
+
+def _full_scale(wave: np.ndarray) -> float:
+    """Of integers, as their type says."""
+    loudest = int(np.abs(wave.astype(np.int64)).max())
+    if wave.dtype.itemsize > 4:
+        raise UserError(
+            "the sound",
+            found=f"samples of type {wave.dtype}, up to {loudest}",
+            expected="int8, int16, int32, or floats in [-1, 1]",
+            hint="convert them to the type of their full scale, e.g. wave.astype(numpy.int16)",
+        )
+    if wave.dtype.itemsize == 4 and 0 < loudest <= 2**15:
+        doubt(
+            "the sound",
+            found=f"32-bit samples up to {loudest}, as of 16 bits",
+            taken_as="almost silence",
+            hint="convert them: wave.astype(numpy.int16)",
+        )
+    return -float(np.iinfo(wave.dtype).min)

@@ -1,6 +1,7 @@
 """Sound files: read at a rate and in a layout, and written back as they were."""
 
 import io
+import re
 from dataclasses import dataclass
 from math import gcd
 from pathlib import Path
@@ -11,13 +12,17 @@ import soundfile
 from jaxtyping import Float32
 from scipy.signal import resample_poly
 
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
 from nid_dist.files import expanded, replacing
 
 ENDINGS = frozenset({".wav", ".flac", ".ogg", ".oga", ".aif", ".aiff"})
 LONGEST = 2**26
 """Samples of a channel: 25 minutes at 44.1 kHz."""
 _LOUDEST = 64.0  # times full scale: beyond it samples are in other units, such as those of 16-bit integers
+_CANCELLED = 0.03  # of the level of the channels, that is left of their mean
+_FULL, _CLIPPED = 1 - 2.0**-15, 1e-3  # full scale of 16 bits, and the share of samples there that is no chance
+_SHORT = re.compile(r"(?:data|SSND) : (\d+) \(should be (\d+)\)")  # libsndfile, of a file that is cut
+_UNKNOWN = 2**31 - 256  # bytes that headers name where nobody knew how many will come
 _EXPECTED = f"a sound file ({', '.join(sorted(ENDINGS))})"
 
 Wave = Float32[np.ndarray, "N d"]
@@ -60,19 +65,50 @@ def read_sound(path: str | Path) -> Sound:
 
     Raises:
         UserError: when it cannot be read, is empty, or holds what is not a number.
+
+    Warns:
+        DoubtfulMeaning: when it ends too early, or is clipped.
     """
     path = expanded(path)
     sound_length(path)
     try:
         with soundfile.SoundFile(path) as file:
             wave = file.read(dtype="float32", always_2d=True)
-            sound = Sound(wave, file.samplerate, file.subtype, file.format)
-    except (soundfile.LibsndfileError, OSError, RuntimeError) as error:
+            sound, told = Sound(wave, file.samplerate, file.subtype, file.format), file.extra_info
+    except (soundfile.LibsndfileError, OSError, RuntimeError, ValueError) as error:
         raise _unreadable(path, error) from error
     if not len(wave):  # the header promised some
         raise UserError(str(path), found="no sample behind its header", expected=_EXPECTED, hint="restore it")
     require_finite(wave, str(path))
+    _doubt_end(path, told)
+    _doubt_clipping(path, wave)
     return sound
+
+
+def _doubt_end(path: Path, told: str) -> None:
+    """A file that is shorter than its header says; a stream's header says as much as it can."""
+    for said, there in _SHORT.findall(told):
+        if int(there) < int(said) < _UNKNOWN:
+            doubt(
+                str(path),
+                found=f"{there} of {said} bytes of samples",
+                taken_as="a sound that ends where the file does",
+                hint="restore it if it is cut short",
+            )
+
+
+def _doubt_clipping(path: Path, wave: Wave) -> None:
+    """Full scale for several samples in a row, again and again."""
+    full = np.abs(wave) >= _FULL
+    runs = full[:-2] & full[1:-1] & full[2:]
+    share = float(runs.mean()) if runs.size else 0.0
+    if share > _CLIPPED:
+        doubt(
+            str(path),
+            found=f"{share:.1%} of the samples at full scale, several in a row (clipping)",
+            taken_as="the sound as it was",
+            hint="record it at a lower level if it is not meant so",
+        )
 
 
 def require_finite(wave: np.ndarray, name: str) -> None:
@@ -115,10 +151,20 @@ def laid_out(wave: Float32[np.ndarray, "N c"], layout: Literal["mono", "stereo"]
 
     Raises:
         UserError: for more than two channels that are not to be mixed.
+
+    Warns:
+        DoubtfulMeaning: when mixing leaves nothing.
     """
     channels = wave.shape[1]
     if layout == "mono":
         mixed: np.ndarray = wave.mean(1, keepdims=True)
+        if channels > 1 and np.square(mixed).mean() < _CANCELLED**2 * np.square(wave).mean():
+            doubt(
+                name,
+                found=f"{channels} channels that cancel each other",
+                taken_as="their mean, which is almost silent",
+                hint="choose signals.layout: stereo, or split the file",
+            )
         return mixed
     if channels > 2:
         raise UserError(

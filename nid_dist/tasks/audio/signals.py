@@ -1,5 +1,6 @@
 """The training set: each window of the training sounds is one signal, its pressures mapped from [-1, 1] to [0, 1]."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from nid_dist.data.files import existing_folder, split_folder
 from nid_dist.data.resident import Residents
 from nid_dist.data.splits import SPLITS, Split, assign_splits
 from nid_dist.device import to_device
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
 from nid_dist.tasks.audio.config import AudioSection
 from nid_dist.tasks.audio.reading import (
     ENDINGS,
@@ -83,6 +84,9 @@ class AudioSignals:
 
     Raises:
         UserError: a sound is shorter than a window, or cannot be measured.
+
+    Warns:
+        DoubtfulMeaning: when they have several rates that are kept.
     """
 
     def __init__(self, refs: Sequence[SoundRef], section: AudioSection) -> None:
@@ -90,7 +94,15 @@ class AudioSignals:
         self._window, self._stride = section.window, section.stride or section.window
         self._cache = ImageCache(section.cache_mb * 2**20)
         self.coords: Float[Tensor, "C 1"] = coordinate_grid(section.grid_shape)
-        self._lengths = [self._measure(ref) for ref in self._refs]
+        rates = Counter[int]()
+        self._lengths = [self._measure(ref, rates) for ref in self._refs]
+        if section.rate is None and len(rates) > 1:
+            doubt(
+                "signals.rate",
+                found=f"null, and sounds at {' and '.join(str(rate) for rate in sorted(rates)[:4])} samples per second",
+                taken_as="windows of as many samples, whatever time they last",
+                hint="set signals.rate, to which all are resampled",
+            )
         counts = [-(-(length - self._window) // self._stride) + 1 for length in self._lengths]
         self._ends = np.cumsum(counts, dtype=np.int64)
         self._residents = Residents(self._lengths, section.channels, self._read)
@@ -138,8 +150,9 @@ class AudioSignals:
             )
         return values
 
-    def _measure(self, ref: SoundRef) -> int:
+    def _measure(self, ref: SoundRef, rates: Counter[int]) -> int:
         length, rate = ref.length()
+        rates[rate] += 1
         length = resampled_length(length, rate, self._section.rate)
         if length < self._window:
             raise UserError(

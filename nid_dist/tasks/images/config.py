@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nid_dist.config.section import FilesSection, PathText, PositiveInt, SignalsSection, Split
+from nid_dist.config.section import Bits, FilesSection, PathText, PositiveInt, SignalsSection, Split
 
 
 class ImagesSection(SignalsSection):
@@ -15,6 +15,7 @@ class ImagesSection(SignalsSection):
     gates: ClassVar[tuple[str, ...]] = ("light", "conv", "resnet", "codebook", "pursuit", "unrolled", "none")
 
     colour: Literal["rgb", "grey"] = "rgb"
+    bits: Bits | None = Field(None, description="that 16-bit samples use, such as 12 of a sensor; null: all 16")
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first (CelebA: 178)")
     short_side: PositiveInt | None = Field(None, description="resize so that the shorter side has this many pixels")
     size: PositiveInt | None = Field(None, description="side of a square to which the (centre) square is resized")

@@ -210,11 +210,18 @@ def require_patches(model: Model) -> int:
 
 
 def require_channels(model: Model, image: ImageArray) -> None:
-    """Refuse a grey image for a dictionary of colour, and the other way round.
+    """Refuse a grey image for a dictionary of colour, and the other way round, and samples that are not in [0, 1].
 
     Raises:
-        UserError: when it has other channels.
+        UserError: when it has other channels, or its samples are whole numbers.
     """
+    if image.dtype.kind != "f":
+        raise UserError(
+            "the image",
+            found=f"samples of type {image.dtype}",
+            expected="float32 in [0, 1]",
+            hint="convert it (nid_dist.data.depth.unit_values does, and so does model.fit)",
+        )
     if image.shape[2] != model.channels:
         colour = model.config.signals_of(ImagesSection).colour
         raise UserError(

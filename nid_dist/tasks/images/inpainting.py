@@ -34,7 +34,8 @@ from nid_dist.memory import floats_at_once
 from nid_dist.model import Model
 from nid_dist.tasks.images.field import Colours, complete, with_colours
 from nid_dist.tasks.images.fit import ImageArray, ImageFit, require_channels, require_images
-from nid_dist.tasks.images.known_pixels import check_mask, find_known, patch_subspace, patch_tiling, warn_of_holes
+from nid_dist.tasks.images.known_pixels import find_known, patch_subspace, patch_tiling, warn_of_holes
+from nid_dist.tasks.images.masks import require_mask
 from nid_dist.tasks.images.similar import krige
 from nid_dist.tasks.images.smooth import smooth
 from nid_dist.tasks.images.tiling import Tiling
@@ -143,7 +144,7 @@ def inpaint(
     if known is None:
         trusted = find_known(model, image, noise=noise)
     else:
-        check_mask(known, height, width)
+        require_mask(known, height, width)
         trusted = torch.from_numpy(known.astype(np.float32)).to(model.device)
     if prior:
         model.require_prior()

@@ -1,4 +1,4 @@
-"""Which pixels of an image to believe: masks that are given, and what is found without one."""
+"""Which pixels of an image to believe where nobody says so."""
 
 import warnings
 
@@ -10,7 +10,6 @@ from torch import Tensor
 from nid_dist.coding.solvers import solve_irls
 from nid_dist.coding.solvers.irls import robust_weights
 from nid_dist.coding.solvers.subspace import Subspace, observe, subspace
-from nid_dist.errors import UserError
 from nid_dist.measurements.sampling import Sampling
 from nid_dist.model import Model
 from nid_dist.tasks.images.fit import ImageArray, require_patches
@@ -112,30 +111,4 @@ def warn_of_holes(known: Bool[Tensor, "H W"], tiling: Tiling) -> None:
         warnings.warn(
             f"no pixel is known of {float(blind):.1%} of the patches of {side}x{side}: what fills them is a guess",
             stacklevel=3,
-        )
-
-
-def check_mask(known: Bool[np.ndarray, "h w"], height: int, width: int) -> None:
-    """Refuse a mask that cannot be that of an image of a height and width.
-
-    Raises:
-        UserError: when it has another size, or no pixel is known.
-
-    Warns:
-        UserWarning: when all are, so that nothing will be filled.
-    """
-    if known.shape != (height, width):
-        raise UserError(
-            "the mask",
-            found=f"{known.shape[0]}x{known.shape[1]} pixels",
-            expected=f"{height}x{width}, as the image has",
-            hint="make one of the image's size",
-        )
-    if not known.any():
-        raise UserError(
-            "the mask", found="no known pixel", expected="some", hint="check its colours: white is known, black is not"
-        )
-    if known.all():
-        warnings.warn(
-            "the mask leaves no pixel unknown, so nothing is filled: white is known, black is not", stacklevel=2
         )

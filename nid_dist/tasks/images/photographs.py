@@ -69,10 +69,10 @@ def photographs(request: Request, training: Config, limit: int) -> tuple[list[tu
                 hint="keep some apart, or name images of your own",
             )
         return found, {}
-    images, failed = [], {}
+    images, failed, section = [], {}, training.signals_of(ImagesSection)
     for name, path in named_files(request.inputs, EXTENSIONS)[:limit]:
         try:
-            images.append((name, read_image(path, training.signals_of(ImagesSection).colour)))
+            images.append((name, read_image(path, section.colour, section.bits)))
         except UserError as error:
             failed[name] = str(error)
     return images, failed

@@ -120,10 +120,15 @@ def _held_out(config: Config, split: Split) -> list[Named]:
     return [(ref.name, partial(prepared, ref, config)) for ref in refs]
 
 
+def _read(path: Path, config: Config) -> ImageArray:
+    section = config.signals_of(ImagesSection)
+    return read_image(path, section.colour, section.bits)
+
+
 FILES = FileSignals(
     "image",
     EXTENSIONS,
-    lambda path, config: read_image(path, config.signals_of(ImagesSection).colour),
+    _read,
     _held_out,
     lambda stride, config: require_stride(stride, config.signals_of(ImagesSection).patch),
     report_images,

@@ -10,7 +10,7 @@ import numpy as np
 import skimage.data
 
 from nid_dist.data.files import existing_folder, split_folder
-from nid_dist.data.reading import EXTENSIONS, image_size, read_image, to_colour
+from nid_dist.data.reading import EXTENSIONS, composited, image_size, read_image
 from nid_dist.data.splits import SPLITS, Split, assign_splits
 from nid_dist.errors import UserError
 from nid_dist.tasks.ct.config import PhantomsSection
@@ -75,9 +75,9 @@ def list_images(signals: ImagesSection) -> dict[Split, list[ImageRef]]:
     if signals.source == "celeba":
         _refuse_own_splits(signals)
         folder, names = list_celeba(root, signals.limit)
-        return _references(names, signals.limit, partial(_file_reference, folder, signals.colour))
+        return _references(names, signals.limit, partial(_file_reference, folder, signals))
     names = split_folder(root, EXTENSIONS, signals.val, signals.test)
-    return _references(names, signals.limit, partial(_file_reference, root, signals.colour))
+    return _references(names, signals.limit, partial(_file_reference, root, signals))
 
 
 def _refuse_own_splits(signals: ImagesSection) -> None:
@@ -101,9 +101,9 @@ def _limited(names: Sequence[str], limit: int | None) -> Sequence[str]:
     return names if limit is None else names[:limit]
 
 
-def _file_reference(root: Path, colour: Literal["rgb", "grey"], name: str) -> ImageRef:
+def _file_reference(root: Path, signals: ImagesSection, name: str) -> ImageRef:
     path = root / name
-    return ImageRef(name, partial(read_image, path, colour), partial(image_size, path))
+    return ImageRef(name, partial(read_image, path, signals.colour, signals.bits), partial(image_size, path))
 
 
 def _embedded_reference(colour: Literal["rgb", "grey"], name: str) -> ImageRef:
@@ -120,11 +120,11 @@ def _phantom_reference(signals: PhantomsSection, name: str) -> ImageRef:
 
 
 def _load_phantom(phantom: Callable[[], Phantom], size: int, colour: Literal["rgb", "grey"]) -> np.ndarray:
-    return to_colour(phantom().image(size).astype(np.float32)[..., None], colour)
+    return composited(phantom().image(size).astype(np.float32)[..., None], colour)
 
 
 def _load_embedded(name: str, colour: Literal["rgb", "grey"]) -> np.ndarray:
     loaded = getattr(skimage.data, name)()
     samples = np.asarray(loaded[0] if isinstance(loaded, tuple) else loaded)
     values = samples.astype(np.float32) / np.float32(255)
-    return to_colour(values[..., None] if values.ndim == 2 else values, colour)
+    return composited(values[..., None] if values.ndim == 2 else values, colour)

@@ -33,6 +33,17 @@ class Mesh:
         doubled = 2 * self.areas[:, None]
         return np.divide(self._cross, doubled, out=np.zeros_like(self._cross), where=doubled > 0)
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether the faces at each edge go along it as often one way as the other; corners in one place are one."""
+        _, corner = np.unique(self.vertices, axis=0, return_inverse=True)
+        faces = corner.reshape(-1)[self.faces]
+        edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+        upwards = edges[:, 0] < edges[:, 1]
+        _, edge = np.unique(np.sort(edges, 1), axis=0, return_inverse=True)
+        balance = np.bincount(edge.reshape(-1), np.where(upwards, 1.0, -1.0) * (edges[:, 0] != edges[:, 1]))
+        return not balance.any()
+
     @cached_property
     def _cross(self) -> Float[np.ndarray, "F 3"]:
         first, second, third = self.corners.transpose(1, 0, 2)

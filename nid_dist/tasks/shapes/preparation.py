@@ -1,6 +1,7 @@
 """From a mesh to a prepared shape: into the cube, samples of its signed distance, and whether it can be trusted."""
 
 import os
+import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 from nid_dist.coordinate_grid import coordinate_grid
 from nid_dist.data.splits import stable_fraction
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.tasks.shapes.mesh import Mesh, Placement
 from nid_dist.tasks.shapes.mesh_distance import MeshDistance, Sides
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
@@ -18,6 +19,7 @@ from nid_dist.tasks.shapes.shapenet import MeshFile
 from nid_dist.tasks.shapes.signals import SPREADS
 
 _FLIPPED = 0.1  # of the surface, which may be inside out
+_INSIDE_OUT = 0.5  # of the surface: then the whole mesh is turned
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class PreparationResult:
     facts: dict[str, Any] | None = None  # for the index; None: it was left out
     reason: str = ""  # why
     kept: bool = False  # whether an earlier preparation's file was good enough
+    doubts: tuple[str, ...] = ()  # what its file hardly means, without its name
 
 
 def prepare_shape(file: MeshFile, folder: Path, settings: Settings) -> PreparationResult:
@@ -58,18 +61,26 @@ def prepare_shape(file: MeshFile, folder: Path, settings: Settings) -> Preparati
         digest = file_digest(shape_file(folder, file.name))
         return PreparationResult(file.name, _for_index(facts, digest, file), kept=True)
     try:
-        tensors, found = sample_mesh(read_mesh(file.path), settings, file.name)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", DoubtfulMeaning)
+            tensors, found = sample_mesh(read_mesh(file.path), settings, file.name)
     except UserError as error:
         return PreparationResult(file.name, reason=str(error))
+    doubts = [str(each.message) for each in caught if issubclass(each.category, DoubtfulMeaning)]
     facts = {"name": file.name, **found, **wanted}
-    return PreparationResult(file.name, _for_index(facts, write_shape(folder, file.name, tensors, facts), file))
+    return PreparationResult(
+        file.name,
+        _for_index(facts, write_shape(folder, file.name, tensors, facts), file),
+        doubts=tuple(each.removeprefix(f"{file.path}: ") for each in doubts),
+    )
 
 
 def sample_mesh(mesh: Mesh, settings: Settings, name: str) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Sample a mesh's signed distance, at points that depend on the seed and the shape's name.
 
     Returns:
-        The tensors of a prepared shape, and its facts: placement, faces, and what its faces bound.
+        The tensors of a prepared shape, and its facts: placement, faces, what these bound, whether they are closed, and
+        whether all of them looked inwards and were turned.
 
     Raises:
         UserError: for a mesh that cannot be trusted.
@@ -80,6 +91,10 @@ def sample_mesh(mesh: Mesh, settings: Settings, name: str) -> tuple[dict[str, np
     placement = Placement.around(mesh.vertices)
     mesh = Mesh(np.ascontiguousarray(placement.to_cube(mesh.vertices)), mesh.faces)
     field = MeshDistance(mesh, generator)
+    turned = field.sides.flipped > _INSIDE_OUT
+    if turned:
+        mesh = Mesh(mesh.vertices, np.ascontiguousarray(mesh.faces[:, ::-1]))
+        field = MeshDistance(mesh, generator)
     _check(field.sides, settings, name)
     close = round(settings.near * settings.samples)
     drawn = {
@@ -106,6 +121,7 @@ def sample_mesh(mesh: Mesh, settings: Settings, name: str) -> tuple[dict[str, np
         cells = coordinate_grid((settings.grid,) * 3).double().numpy()
         tensors["grid"] = field.distance(cells).reshape((settings.grid,) * 3).astype(np.float16)
     facts = {"centre": list(placement.centre), "scale": placement.scale, "faces": len(mesh.faces)}
+    facts |= {"closed": mesh.is_closed, "turned": turned}
     return tensors, facts | {"inner": round(field.sides.inner, 4), "open": round(field.sides.open, 4)}
 
 

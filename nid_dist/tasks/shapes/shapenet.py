@@ -1,11 +1,13 @@
 """Where ShapeNet keeps its meshes, what its categories are called, and the R2N2 split file."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from nid_dist.data.files import find_files, warn_of_skipped
 from nid_dist.data.splits import SPLITS, Split
 from nid_dist.errors import UserError, doubt
 from nid_dist.tasks.shapes.mesh_reading import EXTENSIONS
@@ -81,7 +83,11 @@ def find_meshes(
         raise UserError(str(folder), found="no folder", expected="one with meshes", hint="check the path")
     wanted = [synset(name) for name in synsets]
     if layout == "flat":
-        paths = [path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file()]
+        skipped: Counter[str] = Counter()
+        paths = [folder / name for name in find_files(folder, EXTENSIONS, skipped)]
+        if splits is not None and folder in splits.parents:
+            skipped -= Counter([splits.suffix.lower()])  # which is read
+        warn_of_skipped(folder, skipped, "mesh")
         found = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(paths)}
         if len(found) < len(paths):
             raise _names_twice(folder, sorted(paths))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from nid_dist.config.section import FilesSection, Fraction, NonNegativeInt, PathText, PositiveInt, Section
+from nid_dist.config.section import Bits, FilesSection, Fraction, NonNegativeInt, PathText, PositiveInt, Section
 
 Side = Annotated[int, Field(ge=2)]
 
@@ -48,6 +48,7 @@ class VideoSection(FilesSection):
     source: Literal["video"] = Field(description="a video")
     path: PathText | None = Field(None, description="a file, or a folder of its frames")
     colour: Literal["rgb", "grey"] = "rgb"
+    bits: Bits | None = Field(None, description="that 16-bit samples of frames use, such as 12; null: all 16")
     crop: PositiveInt | None = Field(None, description="side of a centre crop taken first")
     short_side: PositiveInt | None = Field(
         None, description="make frames smaller, so that the shorter side has this many pixels at most"

@@ -10,14 +10,17 @@ from typing import IO, Any, Literal
 import numpy as np
 from jaxtyping import Float32, Shaped
 
-from nid_dist.data.files import find_files
+from nid_dist.data.depth import unit_values
+from nid_dist.data.files import listed_files
 from nid_dist.data.raster import refuse_bomb
-from nid_dist.data.reading import EXTENSIONS, read_image, to_colour, unit_values
-from nid_dist.errors import UserError
+from nid_dist.data.reading import EXTENSIONS, composited, read_image, require_channels_last
+from nid_dist.errors import UserError, doubt
 from nid_dist.files import expanded
+from nid_dist.tasks.video.numbering import RATE, in_order, require_one_clip, times_of
 
+_WIDE_TRANSFERS = {16: "PQ", 18: "HLG"}  # ITU-T H.273
+_ENOUGH = 0.95  # share of the frames or seconds that a header promises
 _EXPECTED = "a video file, or a folder with its frames as images"
-_FOLDER_RATE = 25.0  # frames per second of a folder, whose frames have no times
 
 
 @dataclass(frozen=True)
@@ -28,56 +31,57 @@ class Decoded:
     image: Float32[np.ndarray, "H W d"] | None  # None: it cannot be decoded
 
 
-def decode(path: str | Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
+def decode(path: str | Path, colour: Literal["rgb", "grey"], bits: int | None = None) -> Iterator[Decoded]:
     """Decode all frames in the order in which they are shown; a damaged one keeps its place.
 
     The path is a file of any format that FFmpeg decodes, or a folder, whose frames are its images, in the order of
-    their names with numbers in them read as numbers.
+    their names with numbers in them read as numbers. `bits` are those that 16-bit samples of images use; None: all.
 
     Raises:
-        UserError: when there is no video.
+        UserError: when there is no video, or a folder has several kinds of images.
+
+    Warns:
+        DoubtfulMeaning: when numbers of frames are left out, or their colours are hardly those of sRGB.
     """
     path = expanded(path)
     if not path.exists():
         raise UserError(f"signals.path {path}", found="nothing", expected=_EXPECTED, hint="check signals.path")
-    yield from _decode_folder(path, colour) if path.is_dir() else _decode_file(path, colour)
+    yield from _decode_folder(path, colour, bits) if path.is_dir() else _decode_file(path, colour)
 
 
-def in_memory(frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
+def in_memory(
+    frames: Shaped[np.ndarray, "T H W c"], colour: Literal["rgb", "grey"], bits: int | None = None
+) -> Iterator[Decoded]:
     """The frames of an array of bool, uint8, uint16, or floats in [0, 1], at the rate of a folder's.
 
     Raises:
-        UserError: for other values.
+        UserError: for other values or channels.
+
+    Warns:
+        DoubtfulMeaning: as of `unit_values`.
     """
+    if len(frames):
+        require_channels_last("a frame of the video", frames[0])
+    if len(frames) and frames.dtype == np.uint16 and bits is None:
+        # Of all frames at once: a dark one says nothing of the bits.
+        brightest = max(frames, key=np.max)
+        unit_values("the video", brightest)
+        bits = 16
     for place, frame in enumerate(frames):
-        yield Decoded(place / _FOLDER_RATE, to_colour(unit_values(f"frame {place}", frame), colour))
+        yield Decoded(place / RATE, composited(unit_values(f"frame {place}", frame, bits), colour))
 
 
-def _decode_folder(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
-    names = sorted(find_files(path, EXTENSIONS), key=_natural)
-    if not names:
-        raise UserError(f"signals.path {path}", found="a folder without images", expected=_EXPECTED, hint="check it")
+def _decode_folder(path: Path, colour: Literal["rgb", "grey"], bits: int | None) -> Iterator[Decoded]:
+    names = in_order(listed_files(path, EXTENSIONS, hint="check signals.path"))
+    require_one_clip(path, names)
+    times = times_of(path, names)
     for place, name in enumerate(names):
         image = None
         try:
-            image = read_image(path / name, colour)
+            image = read_image(path / name, colour, bits)
         except UserError as error:
             warnings.warn(f"frame {place} is taken as missing: {error}", stacklevel=2)
-        yield Decoded(place / _FOLDER_RATE, image)
-
-
-def _natural(name: str) -> list[tuple[int, str]]:
-    """frame_10 comes after frame_9."""
-    words, number = [], ""
-    for letter in name + "\0":
-        if letter.isascii() and letter.isdigit():
-            number += letter
-            continue
-        if number:
-            words.append((int(number), ""))
-            number = ""
-        words.append((-1, letter))
-    return words
+        yield Decoded(float(times[place]), image)
 
 
 def _decode_file(path: Path, colour: Literal["rgb", "grey"]) -> Iterator[Decoded]:
@@ -108,9 +112,9 @@ def _decode_opened(path: Path, file: IO[bytes], colour: Literal["rgb", "grey"]) 
         stream = container.streams.video[0]
         refuse_bomb(path, stream.height or 0, stream.width or 0)
         stream.thread_type = "AUTO"
-        rate = float(stream.average_rate or stream.guessed_rate or 0) or _FOLDER_RATE
+        rate = float(stream.average_rate or stream.guessed_rate or 0) or RATE
         lost: list[float] = []
-        last = -1 / rate
+        last, count = -1 / rate, 0
         for packet in container.demux(stream):
             try:
                 frames = packet.decode()
@@ -119,6 +123,9 @@ def _decode_opened(path: Path, file: IO[bytes], colour: Literal["rgb", "grey"]) 
                 lost.append(math.nan if at is None else float(at * packet.time_base))
                 continue
             for frame in frames:
+                if not count:
+                    _doubt_frame(path, stream, frame)
+                count += 1
                 time = last + 1 / rate if frame.time is None else float(frame.time)
                 # A frame that could not be decoded is shown before this one.
                 for missing in [each for each in lost if not each > time]:
@@ -133,6 +140,42 @@ def _decode_opened(path: Path, file: IO[bytes], colour: Literal["rgb", "grey"]) 
         for _ in lost:
             last += 1 / rate
             yield Decoded(last, None)
+        if count:
+            _doubt_end(path, container, count + len(lost), last + 1 / rate)
+
+
+def _doubt_end(path: Path, container: Any, count: int, end: float) -> None:
+    """Warn of fewer frames, or seconds, than are promised by the header of the stream, or of the file with no other."""
+    stream = container.streams.video[0]
+    seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if not seconds and len(container.streams) == 1 and container.duration:
+        seconds = container.duration / 1e6
+    found = ""
+    if stream.frames and count < _ENOUGH * stream.frames - 1:
+        found = f"{count} frames, of {stream.frames} that it promises"
+    elif not stream.frames and end < _ENOUGH * seconds - 2 * end / count:
+        found = f"{count} frames until {end:.4g} s, of {seconds:.4g} s that it promises"
+    if found:
+        doubt(str(path), found=found, taken_as="a video that ends there", hint="restore it if it is cut short")
+
+
+def _doubt_frame(path: Path, stream: Any, frame: Any) -> None:
+    """Warn of what a video's frames are besides rows of square pixels in sRGB."""
+    aspect = stream.sample_aspect_ratio
+    found = {
+        "frames of two fields each (interlaced)": frame.interlaced_frame,
+        f"colours of {_WIDE_TRANSFERS.get(frame.color_trc)}, of high dynamic range": frame.color_trc in _WIDE_TRANSFERS,
+        "frames with alpha": any(component.is_alpha for component in frame.format.components),
+        f"pixels of {aspect} of their height in width": aspect not in (None, 0, 1),
+    }
+    words = [words for words, so in found.items() if so]
+    if words:
+        doubt(
+            str(path),
+            found=" and ".join(words),
+            taken_as="opaque pictures of square pixels in sRGB",
+            hint="convert the video first if that matters (ffmpeg -vf yadif, tonemap or scale)",
+        )
 
 
 def _no_video(path: Path, error: Exception) -> UserError:
@@ -146,4 +189,4 @@ def _pixels(frame: Any, colour: Literal["rgb", "grey"]) -> Float32[np.ndarray, "
     values = samples.astype(np.float32) / np.float32(np.iinfo(samples.dtype).max)
     turns = round(frame.rotation / 90) % 4
     # A telephone held upright writes lying pictures, and by how much they are to be turned back.
-    return to_colour(np.rot90(values, turns) if turns else values, colour)
+    return composited(np.rot90(values, turns) if turns else values, colour)

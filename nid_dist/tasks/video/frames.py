@@ -48,7 +48,8 @@ class Video:
         self._grid: tuple[int, int] | None = None
         self.grid_shape: tuple[int, int]
         colour = signals.colour
-        whole = decode(self.path, colour) if frames is None else in_memory(frames, colour)
+        bits = signals.bits
+        whole = decode(self.path, colour, bits) if frames is None else in_memory(frames, colour, bits)
         for place, frame in _chosen(whole, signals):
             times.append(frame.time)
             present.append(frame.image is not None)
@@ -156,6 +157,8 @@ class Video:
                 stacklevel=3,
             )
         gaps = np.diff(self.times)
+        if self.path.is_dir():
+            return  # numbers of frames that are left out have been named
         if np.abs(gaps - np.median(gaps)).max() > _UNEVEN * np.median(gaps):
             warnings.warn(
                 f"{self.path}: a variable frame rate, {1 / gaps.max():.4g} to {1 / gaps.min():.4g} per second; "

@@ -1,6 +1,7 @@
 """A dictionary of sounds: trained, fitted, rendered at any rate, written back."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from nid_dist.cli.evaluate import main as evaluate
 from nid_dist.cli.fit import main
 from nid_dist.cli.plan import describe_run
 from nid_dist.coding.method import Method
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.parallel.exchange.topology import Topology
 from nid_dist.parallel.world import World
 from nid_dist.tasks.audio.fit import AudioFit
@@ -180,3 +181,24 @@ def test_a_sound_in_other_units_than_full_scale_is_refused(model: nid_dist.Model
         model.fit(np.append(wave, 20_000).astype(np.float32))
     integers, floats = model.fit(wave), model.fit(wave.astype(np.float32) / 32_768)
     assert torch.equal(integers.code.values, floats.code.values)
+
+
+def test_whole_numbers_of_another_full_scale(model: nid_dist.Model) -> None:
+    wave = np.round(32767 * tones(400)[:, 0])
+    with pytest.warns(DoubtfulMeaning, match="32-bit samples up to .*as of 16 bits, taken as almost silence"):
+        model.fit(wave.astype(np.int32))
+    with pytest.raises(UserError, match="the sound: found samples of type int64"):
+        model.fit(wave.astype(np.int64))
+    loud = model.fit((wave * 65536).astype(np.int32)).sound.wave
+    assert np.abs(loud - tones(400)).max() < 2**-14
+
+
+def test_several_rates_that_are_kept(tmp_path: Path) -> None:
+    for name, rate in (("a", 8000), ("b", 16000), ("c", 8000)):
+        write(tmp_path / "sounds" / f"{name}.wav", tones(600), rate)
+    own = [f"signals.path={tmp_path / 'sounds'}", "signals.val=[c.wav]", "signals.test=0.0"]
+    with pytest.warns(DoubtfulMeaning, match="signals.rate: found null, and sounds at 8000 and 16000"):
+        AudioTask(configured(tmp_path, "signals.rate=null", *own))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        AudioTask(configured(tmp_path, *own))

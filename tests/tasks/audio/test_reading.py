@@ -1,13 +1,14 @@
 """Sound files of all kinds: the right values, or one line."""
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.tasks.audio.reading import (
     Sound,
     laid_out,
@@ -68,10 +69,49 @@ def test_beyond_full_scale_is_kept_by_floats_and_cut_by_integers(tmp_path: Path)
         assert np.array_equal(read_sound(tmp_path / "a.wav").wave, expected)
 
 
-def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.wav", tones(300))
+def quiet(path: Path) -> Sound:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        return read_sound(path)
+
+
+@pytest.mark.parametrize("ending", ["wav", "aiff"])
+def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    soundfile.write(path, tones(300), 8000, subtype="PCM_16")
+    quiet(path)
     path.write_bytes(path.read_bytes()[:-200])
-    assert np.abs(read_sound(path).wave - tones(200)).max() <= 2**-15
+    with pytest.warns(DoubtfulMeaning, match=f"a.{ending}: found .* bytes of samples, taken as a sound that ends"):
+        assert np.abs(read_sound(path).wave - tones(200)).max() <= 2**-15
+
+
+def test_a_stream_whose_length_nobody_knew(tmp_path: Path) -> None:
+    """As programs write it into a pipe: the most that the header can hold."""
+    path = write(tmp_path / "a.wav", tones(300))
+    content = bytearray(path.read_bytes())
+    content[4:8] = content[40:44] = b"\xff\xff\xff\xff"
+    path.write_bytes(content)
+    assert np.abs(quiet(path).wave - tones(300)).max() <= 2**-15
+
+
+def test_clipping_is_doubtful(tmp_path: Path) -> None:
+    """A sine of twice full scale is cut for two thirds of the time."""
+    wave = np.clip(2 * np.sin(2 * np.pi * 440 * np.arange(4000) / 44100), -1, 1)[:, None]
+    with pytest.warns(DoubtfulMeaning, match=r"6\d.\d% of the samples at full scale"):
+        read_sound(write(tmp_path / "a.wav", wave))
+    quiet(write(tmp_path / "a.wav", 0.5 * wave))
+
+
+def test_a_coding_that_cannot_be_read_at_once_is_refused(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "a.wav", tones(400), 8000, subtype="GSM610")
+    with pytest.raises(UserError, match="a.wav: found that it cannot be read"):
+        read_sound(tmp_path / "a.wav")
+
+
+def test_channels_that_cancel_each_other() -> None:
+    wave = tones(400).astype(np.float32)
+    with pytest.warns(DoubtfulMeaning, match="a: found 2 channels that cancel each other"):
+        assert not laid_out(np.hstack([wave, -wave]), "mono", "a").any()
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from nid_dist.export import load
 from nid_dist.model import Model
 from nid_dist.tasks.images.corruptions import corrupt
 from nid_dist.tasks.images.inpainting import inpaint
-from nid_dist.tasks.images.known_pixels import check_mask, find_known
+from nid_dist.tasks.images.known_pixels import find_known
 from nid_dist.tasks.images.task import ImageTask
 from tests.tiny import picture, tiny
 
@@ -114,8 +114,3 @@ def test_masks_that_cannot_be_are_refused(model: Model, images: Path, tmp_path: 
 def test_another_number_of_channels_is_refused(model: Model) -> None:
     with pytest.raises(UserError, match=r"the image: found 1 channel\(s\), expected 3"):
         inpaint(model, IMAGE[..., :1], np.ones((24, 32), bool))
-
-
-def test_a_mask_that_leaves_nothing_unknown_is_said() -> None:
-    with pytest.warns(UserWarning, match="no pixel unknown"):
-        check_mask(np.ones((2, 3), bool), 2, 3)

@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import trimesh
 
 from nid_dist.errors import UserError
 from nid_dist.tasks.shapes.furniture import solid_mesh
+from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.mesh_reading import EXTENSIONS, read_mesh
 from nid_dist.tasks.shapes.mesh_writing import write_mesh
 from nid_dist.tasks.shapes.signals import ProceduralShapes
@@ -22,6 +24,18 @@ def test_formats(tmp_path: Path, ending: str) -> None:
     assert len(mesh.faces) == len(TABLE.faces)
     np.testing.assert_allclose(mesh.areas.sum(), TABLE.areas.sum(), rtol=1e-5)
     np.testing.assert_allclose(mesh.corners.max((0, 1)), TABLE.corners.max((0, 1)), atol=1e-5)
+
+
+@pytest.mark.parametrize("ending", [".obj", ".ply", ".off", ".glb"])
+@pytest.mark.parametrize(("scale", "middle"), [(1e-9, 0.0), (1.0, 4e6), (1e9, 0.0)])
+def test_tiny_huge_and_far_meshes_keep_their_shape(tmp_path: Path, ending: str, scale: float, middle: float) -> None:
+    path = tmp_path / f"table{ending}"
+    write_mesh(path, Mesh(TABLE.vertices * scale + [middle, -middle, middle], TABLE.faces))
+    found = (read_mesh(path).vertices - [middle, -middle, middle]) / scale
+    np.testing.assert_allclose(found.min(0), TABLE.vertices.min(0), atol=1e-6)
+    np.testing.assert_allclose(found.max(0), TABLE.vertices.max(0), atol=1e-6)
+    loaded = trimesh.load_mesh(path, process=False)  # and so does another reader
+    assert loaded.area == pytest.approx(TABLE.areas.sum() * scale**2, rel=1e-4)
 
 
 def test_quads_groups_and_materials_of_obj(tmp_path: Path) -> None:

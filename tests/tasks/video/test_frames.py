@@ -1,5 +1,6 @@
 """Frames of files and folders: which they are, when they are, and what is said of what is wrong with them."""
 
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nid_dist.errors import UserError
+from nid_dist.errors import DoubtfulMeaning, UserError
 from nid_dist.tasks.video.config import VideoSection
 from nid_dist.tasks.video.decomposition.writing import writing
 from nid_dist.tasks.video.frames import Video
@@ -64,6 +65,24 @@ def test_lossy_files_of_odd_sides_have_a_row_and_a_column_more(tmp_path: Path) -
     np.testing.assert_allclose(video.read([3])[0, 5, 5], 0.75, atol=0.02)
 
 
+@pytest.mark.parametrize("ending", ["mkv", "avi"])
+def test_a_file_that_is_cut_short(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"v.{ending}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for _ in range(30):
+            noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")))
+        container.mux(stream.encode())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(opened(path)) == 30
+    path.write_bytes(path.read_bytes()[: 2 * path.stat().st_size // 3])
+    with pytest.warns(DoubtfulMeaning, match=f"v.{ending}: found [12][0-9] frames.* that it promises"):
+        assert 10 < len(opened(path)) < 25
+
+
 def test_a_range_with_a_stride(tmp_path: Path) -> None:
     path = write(tmp_path / "v.mkv")
     assert greys(opened(path, start=2, stop=9, stride=3)) == [40, 70, 100]
@@ -79,14 +98,14 @@ def test_sizes(tmp_path: Path) -> None:
 
 
 def test_frames_of_a_folder_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    video = opened(folder_of(tmp_path / "f", ["f2.png", "f10.png", "f1.png"]))
+    video = opened(folder_of(tmp_path / "f", ["f9.png", "f10.png", "f8.png"]))
     assert greys(video) == [20, 0, 10] and video.rate == pytest.approx(25)
 
 
 def test_what_is_no_video(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words")
     (tmp_path / "empty").mkdir()
-    for name, found in (("a.txt", "no video"), ("empty", "without images"), ("none", "nothing")):
+    for name, found in (("a.txt", "no video"), ("empty", "no image"), ("none", "nothing")):
         with pytest.raises(UserError, match=found):
             opened(tmp_path / name)
 

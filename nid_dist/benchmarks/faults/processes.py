@@ -8,40 +8,40 @@ import json
 import multiprocessing
 import os
 import re
-import resource
+import runpy
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
-from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import torch
-
-from nid_dist.cli import entry
-from nid_dist.cli.train import main
-from nid_dist.parallel.launch import rendezvous as joining
 from nid_dist.parallel.launch.network import LOOPBACK, free_port
-from nid_dist.training import step as steps
-from nid_dist.training.step import TrainingStep
 
 ENDS_WITHIN = 15.0
 """Seconds in which all processes of a failed training end."""
 
 _PATIENCE = 120.0  # seconds for a start on a busy machine
 _server = multiprocessing.get_context("forkserver")
-_server.set_forkserver_preload([f"{__name__.rpartition('.')[0]}.preloaded", __name__])
+# The last one is what a process repeats whose parent is nid-benchmark.
+_server.set_forkserver_preload([f"{__name__.rpartition('.')[0]}.preloaded", __name__, "nid_dist.cli.benchmark"])
+COMMAND = "nid_dist.cli.train"
+"""The module that a launcher would start."""
 
 
 def losses(run: Path) -> list[tuple[int, float]]:
     """Step and loss of every step that a run has logged, those that were done again included."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines() if line.endswith("}")]
-    return [(line["step"], line["loss"]) for line in lines if line["event"] == "train"]
+    return [(line["step"], line["loss"]) for line in log_lines(run) if line["event"] == "train"]
+
+
+def log_lines(run: Path, skip: int = 0) -> list[dict[str, Any]]:
+    """Whole lines of a run's log, from a byte on; one that a process could not end is left out."""
+    log = run / "log.jsonl"
+    text = log.read_bytes()[skip:].decode() if log.exists() else ""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{") and line.endswith("}")]
 
 
 def checkpoints(run: Path) -> list[int]:
@@ -53,6 +53,18 @@ def spoil(checkpoint: Path) -> None:
     """Leave a checkpoint as a machine may that lost its power."""
     shard = max(checkpoint.glob("*.safetensors"))
     shard.write_bytes(shard.read_bytes()[:-1000] + bytes(1000))
+
+
+def launch_variables(rank: int, size: int, port: int) -> dict[str, str]:
+    """What a launcher tells one of some processes of this machine, with rank 0's store at a port."""
+    return {
+        "RANK": str(rank),
+        "WORLD_SIZE": str(size),
+        "LOCAL_RANK": str(rank),
+        "LOCAL_WORLD_SIZE": str(size),
+        "MASTER_ADDR": LOOPBACK,
+        "MASTER_PORT": str(port),
+    }
 
 
 class Training:
@@ -82,15 +94,7 @@ class Training:
         port = port or free_port()
         self.processes: list[BaseProcess] = []
         for rank in range(size):
-            variables = {
-                "TMPDIR": str(self._said),
-                "RANK": str(rank),
-                "WORLD_SIZE": str(size),
-                "LOCAL_RANK": str(rank),
-                "LOCAL_WORLD_SIZE": str(size),
-                "MASTER_ADDR": LOOPBACK,
-                "MASTER_PORT": str(port),
-            }
+            variables = {"TMPDIR": str(self._said), **launch_variables(rank, size, port)}
             own = arguments(rank) if callable(arguments) else arguments
             process = _server.Process(
                 target=_train, args=(own, variables, self._said, (faults or {}).get(rank)), daemon=True
@@ -104,6 +108,10 @@ class Training:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what is left of it."""
         for process in self.processes:
             if process.is_alive():
                 process.kill()
@@ -175,71 +183,12 @@ class Training:
         return f"rank {rank} (process {self.processes[rank].pid} on {os.uname().nodename})"
 
     def resumed_at(self) -> int:
-        """The step that this training has gone on from."""
-        (step,) = re.findall(r"^resumed \S.* at step (\d+)$", self.err, re.MULTILINE)
-        return int(step)
+        """The step that this training has gone on from; 0: it has begun anew."""
+        found = re.findall(r"^resumed \S.* at step (\d+)$", self.err, re.MULTILINE)
+        return int(found[-1]) if found else 0
 
     def _all(self, stream: str) -> str:
         return "".join(path.read_text() for path in sorted(self._said.glob(f"{stream}-*")))
-
-
-def die_while_writing(step: int, event: int) -> None:
-    """Let this process be killed in the middle of writing a checkpoint.
-
-    Args:
-        step: of the checkpoint.
-        event: just before which thing (0, 1, ...) that it does to hidden files, where 0 is its first.
-    """
-    _when_writing(step, event, lambda: os.kill(os.getpid(), signal.SIGKILL))
-
-
-def fill_disk(step: int) -> None:
-    """Let none of this process's files grow beyond 1000 bytes from the checkpoint of that step on."""
-    _when_writing(step, 0, lambda: limit_files(1000))
-
-
-def limit_files(size: int) -> None:
-    """Let none of this process's files grow beyond some bytes."""
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
-def diverge(step: int, loss: float | None) -> None:
-    """Let this process's part of a step's loss be such a number; None: codes cannot be solved."""
-    run, calls, plain = TrainingStep.run, [], dict(steps.LOSSES)
-
-    def counted(self: TrainingStep, *arguments: Any, **options: Any) -> Any:
-        calls.append(1)
-        if len(calls) == step and loss is None:
-            raise torch.linalg.LinAlgError("not positive-definite")
-        return run(self, *arguments, **options)
-
-    def spoilt(mode: str, *arguments: Any) -> Any:
-        found = plain[mode](*arguments)
-        # The number is this process's alone: all gradients are finite.
-        return found if len(calls) != step or loss is None else replace(found, total=found.total + loss)
-
-    TrainingStep.run = counted  # type: ignore[method-assign]
-    steps.LOSSES |= {mode: partial(spoilt, mode) for mode in plain}
-
-
-def hurry() -> None:
-    """Wait a second for the program that listens where the first process should, and for that to say so."""
-    joining._LOOK_UP = entry._WORD = 1.0
-
-
-def _when_writing(step: int, event: int, call: Callable[[], object]) -> None:
-    seen = -1
-
-    def hook(name: str, arguments: tuple[Any, ...]) -> None:
-        nonlocal seen
-        if name in ("open", "os.mkdir", "os.rename", "os.rmdir", "shutil.rmtree"):
-            begins = f".step-{step:08d}.tmp" in str(arguments[0])
-            about_hidden = (begins or seen >= 0) and "/.step-" in f"{arguments[0]} {arguments[1]}"
-            seen += about_hidden
-            if about_hidden and seen == event:
-                call()
-
-    sys.addaudithook(hook)
 
 
 def _train(arguments: list[str], variables: Mapping[str, str], said: Path, fault: tuple[Any, ...] | None) -> None:
@@ -251,4 +200,5 @@ def _train(arguments: list[str], variables: Mapping[str, str], said: Path, fault
         os.close(descriptor)
     if fault is not None:
         fault[0](*fault[1:])
-    sys.exit(main(arguments))
+    sys.argv = [COMMAND, *arguments]
+    runpy.run_module(COMMAND, run_name="__main__")
