@@ -275,7 +275,7 @@ def _refuse_other_run(run_dir: Path, resume: str | None) -> None:
 
 def _write_config(path: Path, text: str) -> None:
     if path.exists():
-        if path.read_text(encoding="utf-8") == text:
+        if path.read_bytes() == text.encode():  # which a damaged disk may have made no text at all
             return
         number = 1
         while (older := path.with_name(f"config.{number}.yaml")).exists():

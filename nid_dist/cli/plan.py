@@ -17,16 +17,19 @@ from nid_dist.errors import UserError
 from nid_dist.evaluation.report import Cell, Column, Table
 from nid_dist.files import expanded, write_json
 from nid_dist.parallel.exchange.topology import Topology, default_expert_parallel_size
+from nid_dist.parallel.launch.launching import Launch
 from nid_dist.planning.card import Card, read_card
 from nid_dist.planning.estimate import Estimate, Machine, Step, estimate, fastest, sensible_sizes
-from nid_dist.planning.run import Run, rows
+from nid_dist.planning.run import Run, buffers, rows
+from nid_dist.progress import phase
 from nid_dist.tasks.registry import make_task
+from nid_dist.training.rehearsal import compare, rehearse
 
 _MIB = 2**20
 # Attained, not peak, by an A100 or better.
 _TFLOPS = {"fp32": 15.0, "tf32": 60.0, "bf16": 150.0}
 _GB = 80.0
-_KINDS = ("codes", "coordinates", "sums", "atoms", "gradients")
+_KINDS = ("codes", "coordinates", "sums", "atoms", "gradients", "parameters", "agreements")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -50,6 +53,9 @@ def parser() -> argparse.ArgumentParser:
         "--card", type=expanded, metavar="FILE", help="of nid-benchmark gpu --json: the rates of a rank, as measured"
     )
     parser.add_argument("--signals", type=int, help="number of training signals, for a codebook without its signals")
+    parser.add_argument(
+        "--rehearse", type=int, metavar="RANK", help="also take the real step of this rank, on tensors without values"
+    )
     parser.add_argument("--json", type=expanded, metavar="FILE", help="where the figures go, in bytes and seconds")
     add_overrides(parser)
     return parser
@@ -84,7 +90,18 @@ def describe_run(config: Config, world: int, signals: int | None = None) -> Run:
         signals=signals or 1,
         batch=rows(config, world),
     )
-    return Run(config, section.channels, points, world, gate, len(grid), section.own_coordinates)
+    return Run(
+        config,
+        section.channels,
+        points,
+        world,
+        gate,
+        len(grid),
+        section.own_coordinates,
+        buffers(config, section.channels, grid),
+        grid,
+        signals or 1,
+    )
 
 
 def plan(run: Run, machine: Machine) -> list[Estimate]:
@@ -130,11 +147,42 @@ def command(arguments: Sequence[str] | None = None) -> int:
         print(f"\nA step of mode {mode} ({step.share:.3g} of the steps): what a rank sends, and how long it takes:")
         print(_step_table([(each.expert_parallel_size, each.steps[number]) for each in estimates]).text())
     print(f"\n{why}\n\n{_assumptions(options, card)}")
+    figures = _as_json(options, run, estimates, best, used, why)
+    if options.rehearse is not None:
+        figures["rehearsed"] = _rehearse(run, options)
     if options.json is not None:
-        write_json(options.json, _as_json(options, run, estimates, best, used, why))
+        write_json(options.json, figures)
         print(f"wrote {options.json}")
     print(f"next: {_next(options, best, used)}")
     return 0
+
+
+def _rehearse(run: Run, options: argparse.Namespace) -> dict[str, Any]:
+    """Show what one rank holds and sends when it takes its steps."""
+    rank, size, local = options.rehearse, run.world, options.gpus_per_node
+    with phase("rehearsal"):
+        found = rehearse(run, Launch("torchrun" if size > 1 else "none", rank, size, rank % local, local))
+    table, peak = compare(run, found), found.peak
+    print(
+        f"\nRank {rank} of {size} as configured (R = {found.expert_parallel_size}), rehearsed: parameters and buffers "
+        f"{found.parameters / _MIB:,.1f} MiB, optimiser {found.optimizer / _MIB:,.1f} MiB, {peak / _MIB:,.1f} MiB at "
+        "most. A step sends:"
+    )
+    print(table.text())
+    differs = [f"{step} {what}" for step, what, planned, sent in table.rows if planned != sent]
+    print("as planned, to the byte" if not differs else f"NOT as planned: {', '.join(differs)}")
+    steps = [
+        {"mode": each.mode, "is_warmup": each.is_warmup, "sent": each.sent, "peak": each.peak} for each in found.steps
+    ]
+    return {
+        "rank": rank,
+        "expert_parallel_size": found.expert_parallel_size,
+        "parameters": found.parameters,
+        "optimizer": found.optimizer,
+        "peak": peak,
+        "as_planned": not differs,
+        "steps": steps,
+    }
 
 
 def _check_ranges(options: argparse.Namespace) -> None:
@@ -145,6 +193,10 @@ def _check_ranges(options: argparse.Namespace) -> None:
         expected = "0 or more" if name == "latency" else "a number above 0"
         where = f"--{name.replace('_', '-')}"
         raise UserError(where, found=str(value), expected=expected, hint="choose such a number")
+    ranks = options.nodes * options.gpus_per_node
+    if options.rehearse is not None and not 0 <= options.rehearse < ranks:
+        expected = f"a rank from 0 to {ranks - 1}"
+        raise UserError("--rehearse", found=str(options.rehearse), expected=expected, hint="choose such a number")
 
 
 def _heading(run: Run, options: argparse.Namespace) -> str:

@@ -5,6 +5,7 @@ standard allows it, padding, and MONOCHROME1 (PS3.3, C.7.6.3, C.7.5.1.1 and C.11
 values, not their meaning, and are not.
 """
 
+import io
 import struct
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ HOUNSFIELD = (-1000.0, 1000.0)
 _PADDING = ("PixelPadding", "FloatPixelPadding", "DoubleFloatPixelPadding")
 _FIRST_GROUPS = (0x0002, 0x0008)  # that a file without preamble begins with: of its meta information, or of the image
 _VALUE_REPRESENTATIONS = frozenset({b"AE", b"CS", b"DA", b"LO", b"OB", b"SH", b"UI", b"UL"})  # of their first elements
+_HEADER = 2**26  # bytes that are looked at for what stands before the pixels
 _UNEVEN = 0.01  # by which the two sides of a pixel may differ
 
 
@@ -90,8 +92,11 @@ def _read(path: Path, *, pixels: bool) -> Any:
             hint="pip install 'nid_dist[dicom]'",
         ) from None
     _refuse_inflating(path)
-    # By force: without a preamble pydicom would not begin, and what is no DICOM file has been told apart before.
-    return pydicom.dcmread(path, stop_before_pixels=not pixels, force=True)
+    with path.open("rb") as file:
+        content = io.BytesIO(file.read(-1 if pixels else _HEADER))
+    # From memory, which gives what there is where a damaged element asks for gigabytes. By force: without a preamble
+    # pydicom would not begin, and what is no DICOM file has been told apart before.
+    return pydicom.dcmread(content, stop_before_pixels=not pixels, force=True)
 
 
 def _refuse_inflating(path: Path) -> None:

@@ -157,7 +157,7 @@ def _used_experts(code: Code, experts: int) -> Int[Tensor, "U"]:
         used[code.indices[counts]] = True
     # One at least: the result must stay in the graph, or a rank without work would miss the exchange's way back.
     used[0] |= ~used.any()
-    return used.nonzero()[:, 0]
+    return torch.arange(experts, device=used.device)[used]
 
 
 def _pairs(code: Code) -> tuple[Int[Tensor, "P"], Int[Tensor, "P"], Float[Tensor, "P"]]:

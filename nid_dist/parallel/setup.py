@@ -51,7 +51,7 @@ def open_world(config: Config, launch: Launch) -> Iterator[World]:
         UserError: when the processes do not fit the configuration, or do not find each other, or there is no such
             device for each.
     """
-    topology, engine = make_topology(config, launch), _engine_name(config, launch)
+    topology, engine = make_topology(config, launch), engine_name(config, launch)
     device = resolve_device(config.parallel.device, launch.local_rank, launch.local_size)
     if device.type == "cuda":
         torch.cuda.set_device(device)
@@ -83,7 +83,7 @@ def make_engine(config: Config, launch: Launch, world: World) -> Engine:
     Raises:
         UserError: when the `deepspeed` block contradicts the configuration, or does not belong to the engine.
     """
-    parallel, name = config.parallel, _engine_name(config, launch)
+    parallel, name = config.parallel, engine_name(config, launch)
     # With `auto` the same configuration serves one process, too, where such settings mean nothing.
     if name != "deepspeed" and parallel.engine != "auto" and (parallel.deepspeed or parallel.zero_stage):
         raise UserError(
@@ -106,7 +106,8 @@ def make_engine(config: Config, launch: Launch, world: World) -> Engine:
     return DeepSpeedEngine(world, config.optimizer.accumulation, parallel.zero_stage, parallel.deepspeed)
 
 
-def _engine_name(config: Config, launch: Launch) -> str:
+def engine_name(config: Config, launch: Launch) -> str:
+    """The engine of a run: local, deepspeed or fairscale."""
     if config.parallel.engine == "auto":
         return "local" if launch.size == 1 else "deepspeed"
     return config.parallel.engine

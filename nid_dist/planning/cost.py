@@ -104,15 +104,22 @@ def _gathered(run: Run, ranks: int) -> list[Message]:
     return [Message("atoms", FLOAT_BYTES * experts * size * (ranks - 1)) for size in sizes]
 
 
+def fetched_rows(run: Run, ranks: int) -> int:
+    """Of one owner's experts, those whose rows a rank fetches in a round of the solver, estimated.
+
+    All its signals choose different atoms, as far as there are any.
+    """
+    rounds = len(solver_blocks(run.config))
+    return min(run.signals * run.config.coding.support, run.config.dictionary.experts) // (ranks * rounds)
+
+
 def _fetched(run: Run, ranks: int) -> list[Message]:
-    experts, support, features = run.config.dictionary.experts, run.config.coding.support, _reduced_to_features(run)
+    experts, features = run.config.dictionary.experts, _reduced_to_features(run)
     signals, floats = run.signals, run.channels * (run.width if features else run.coordinates)
     sizes = [8 * run.width * (run.width + 1)] * features  # by the first rank, the one that sends most
     sizes += [FLOAT_BYTES, FLOAT_BYTES]  # the atoms' energy and their largest norm
     for size in solver_blocks(run.config):
         # A residual to every owner, scores and places of its candidates back, and what was chosen of them.
         sizes += [FLOAT_BYTES * signals * each for each in (floats, 2 * min(size, experts // ranks), size)]
-        # All signals choose different atoms, as far as there are any.
-        chosen = min(signals * support, experts) * size
-        sizes.append(FLOAT_BYTES * (floats + run.channels) * chosen // (support * ranks))
+        sizes.append(FLOAT_BYTES * (floats + run.channels) * fetched_rows(run, ranks))
     return [Message("atoms", size * (ranks - 1)) for size in sizes]

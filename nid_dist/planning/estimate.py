@@ -1,9 +1,9 @@
 """How long a step takes, on paper, and with which R it is fastest: the alpha-beta model.
 
 Time is operations / rate (and, where it is known, what the optimiser reads and writes / the memory's rate) + the sum
-over messages of (latency + bytes / bandwidth); nothing overlaps. In an all-to-all or a gathering a rank sends to all
-others of its group at once, over the link that leads to each. Gradients go twice around a ring, whose slowest link
-counts, or, as far as latency counts, up and down a tree.
+over messages of (latency + bytes / bandwidth); nothing overlaps. In the exchange a rank sends to all others of its
+group at once, over the link that leads to each. What is averaged goes twice around a ring, what comes back from its
+owners once; the slowest link counts, or, as far as latency counts, a tree, up and down.
 """
 
 import math
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nid_dist.config.schema import Config
+from nid_dist.planning.collectives import step_collectives
 from nid_dist.planning.cost import FLOAT_BYTES, step_messages
 from nid_dist.planning.footprint import Memory, memory
 from nid_dist.planning.run import Run
@@ -100,17 +101,6 @@ def fastest(estimates: list[Estimate], machine: Machine) -> Estimate | None:
     return min(fitting, key=lambda each: (each.seconds, each.expert_parallel_size), default=None)
 
 
-def gradient_bytes(run: Run, expert_parallel_size: int, mode: str) -> list[tuple[int, int]]:
-    """What is averaged once a step: among how many ranks, and how many bytes: replicated parameters', and experts'."""
-    dictionary, gate = trained(run.config, mode)
-    local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
-    groups = (
-        (run.world, run.trunk_parameters * dictionary + run.gate.parameters * gate),
-        (run.world // expert_parallel_size, local * dictionary),
-    )
-    return [(ranks, FLOAT_BYTES * floats) for ranks, floats in groups if ranks > 1 and floats]
-
-
 def update_bytes(run: Run, expert_parallel_size: int, mode: str) -> int:
     """What Adam reads and writes on a rank: parameters, gradients and two moments; parameters and moments."""
     dictionary, gate = trained(run.config, mode)
@@ -143,8 +133,9 @@ def _step(run: Run, machine: Machine, ranks: int, mode: str, is_warmup: bool, sh
         inside = size * near // (ranks - 1)
         count(kind, 1, inside, size - inside)
     spread = run.world > machine.per_node  # then every ring passes from node to node, that of replicas too
-    for group, size in gradient_bytes(run, ranks, mode):
-        passed = 2 * (group - 1) * size // group
-        count("gradients", 2 * math.ceil(math.log2(group)), passed * (not spread), passed * spread)
+    for kind, call, group, size in step_collectives(run, ranks, mode, is_warmup):
+        there_and_back = 1 + (call == "all_reduce")
+        passed = size * 2 * (group - 1) // group if call == "all_reduce" else size
+        count(kind, there_and_back * math.ceil(math.log2(group)), passed * (not spread), passed * spread)
     compute = step_flops(run, ranks, mode, is_warmup) / machine.rate + update_bytes(run, ranks, mode) / machine.copies
     return Step(mode, is_warmup, share, sent, compute, seconds)

@@ -28,7 +28,7 @@ def memory(run: Run, expert_parallel_size: int, kinds: list[tuple[str, bool]]) -
     local = run.config.dictionary.experts // expert_parallel_size * run.expert_parameters
     learning = [trained(run.config, mode) for mode, _ in kinds]
     return Memory(
-        FLOAT_BYTES * (local + run.trunk_parameters + run.gate.parameters + run.gate.buffers),
+        FLOAT_BYTES * (local + run.trunk_parameters + run.gate.parameters + run.gate.buffers + run.buffers),
         FLOAT_BYTES
         * max((local + run.trunk_parameters) * some + run.gate.parameters * gate for some, gate in learning),
         FLOAT_BYTES * _optimizer(run, expert_parallel_size, local),

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import torch
+
 from nid_dist.coding.gates.cost import GateCost
 from nid_dist.coding.solvers.omp import block_sizes
 from nid_dist.config.schema import Config, Encoding
@@ -11,6 +13,7 @@ from nid_dist.config.schema import Dictionary as DictionaryConfig
 from nid_dist.dictionary.encodings import spline_side
 from nid_dist.dictionary.evaluation import cheaper_strategy, chunk_bytes
 from nid_dist.merging import product_is_cheaper
+from nid_dist.model import Model
 
 
 def rows(config: Config, world: int) -> int:
@@ -53,6 +56,18 @@ def parameters(layers: list[tuple[int, int]]) -> int:
     return sum((inputs + 1) * outputs for inputs, outputs in layers)
 
 
+def buffers(config: Config, channels: int, grid_shape: tuple[int, ...]) -> int:
+    """Numbers that a model holds besides parameters and gate, whatever its size: grid, encoding, prior."""
+    gate = config.coding.gate.model_copy(update={"kind": "none"})
+    parts = {
+        "dictionary": config.dictionary.model_copy(update={"experts": 1}),
+        "coding": config.coding.model_copy(update={"gate": gate}),
+    }
+    with torch.device("meta"):  # shapes are enough
+        model = Model(config.model_copy(update=parts), channels=channels, grid_shape=grid_shape, signals=1)
+    return sum(buffer.numel() for buffer in model.buffers())
+
+
 def merges(dictionary: DictionaryConfig) -> bool:
     """Whether, with several ranks, merged heads come back from the owners rather than values."""
     return dictionary.private_layers == 1 and dictionary.strategy != "combine"
@@ -89,6 +104,9 @@ class Run:
     gate: GateCost = field(default_factory=GateCost)  # for a rank's signals
     in_dim: int = 2  # m
     per_signal: bool = False  # whether every signal has coordinates of its own
+    buffers: int = 0  # numbers that a model holds besides its parameters and the gate's
+    grid_shape: tuple[int, ...] = ()  # on which the gate sees a signal
+    codebook: int = 1  # training signals
 
     @property
     def coordinates(self) -> int:

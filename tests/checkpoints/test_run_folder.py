@@ -185,3 +185,12 @@ def test_a_path_without_checkpoints(tmp_path: Path, path: str, fragment: str) ->
     with pytest.raises(UserError, match=fragment) as caught:
         resolve_resume(str(tmp_path / path), tmp_path)
     assert str(caught.value).startswith(f"resume={tmp_path / path}")
+
+
+def test_a_configuration_that_is_no_text_any_more(tmp_path: Path) -> None:
+    with create(tmp_path, OTHER):
+        pass
+    (tmp_path / "config.yaml").write_bytes(b"\xff\xfe of a damaged disk")
+    with create(tmp_path, OTHER, "auto") as run:
+        assert run.read_config() == OTHER
+    assert (tmp_path / "config.1.yaml").read_bytes() == b"\xff\xfe of a damaged disk"

@@ -134,7 +134,7 @@ def test_one_bad_image_costs_only_itself(
     assert fit(run, tmp_path / "out", copy, "--solver", "omp") == 2
     captured = capsys.readouterr()
     assert len(rows(tmp_path / "out")) == 5 and "photo.png" in captured.out
-    lines = captured.err.splitlines()
+    lines = [line for line in captured.err.splitlines() if not line.startswith("fitting: ")]  # of a slow machine
     assert len(lines) == 4 and all(line.startswith("nid-fit: error: ") for line in lines)
     for line, name in zip(lines, ("broken.png", "empty.jpg", "nan.npy", "3 of 8 images"), strict=False):
         assert name in line

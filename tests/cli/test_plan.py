@@ -43,7 +43,7 @@ def test_a_plan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         for step in each["steps"]:
             exact = sent_bytes(Run(config, 3, 256, 8), each["expert_parallel_size"], step["mode"])
             sent = {kind: links["within"] + links["between"] for kind, links in step["sent"].items()}
-            assert sent.pop("gradients") > 0 and sent == exact
+            assert sent.pop("gradients") > 0 and sent.pop("agreements") > 0 and sent == exact
     assert min(each["seconds"] for each in figures["plans"]) == next(
         each["seconds"] for each in figures["plans"] if each["expert_parallel_size"] == figures["chosen"]
     )

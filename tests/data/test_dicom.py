@@ -1,6 +1,7 @@
 """DICOM slices, among them a real one that pydicom brings."""
 
 import sys
+import tracemalloc
 import warnings
 from pathlib import Path
 from typing import Any
@@ -252,3 +253,16 @@ def test_no_slice_of_that_name() -> None:
     with pytest.raises(UserError, match="slices: nothing.dcm"):
         named_slice("nothing.dcm")
     assert named_slice("retina").load().shape[2] == 1
+
+
+def test_a_damaged_length_takes_no_memory(tmp_path: Path) -> None:
+    """An element (long, explicit) that claims four gigabytes."""
+    path = write(tmp_path / "slice.dcm", np.ones((8, 8)))
+    content = bytearray(path.read_bytes())
+    place = content.rindex(b"OW\0\0") + 4
+    content[place : place + 4] = b"\xf0\xff\xff\xff"
+    path.write_bytes(content)
+    tracemalloc.start()
+    assert read_image(path, "grey").shape == (8, 8, 1)  # what there is, is enough
+    assert tracemalloc.get_traced_memory()[1] < 2**26
+    tracemalloc.stop()

@@ -20,7 +20,7 @@ from nid_dist.benchmarks.faults import jobs
 from nid_dist.benchmarks.faults.injected import die_while_writing, fill_disk, limit_files
 from nid_dist.benchmarks.faults.processes import ENDS_WITHIN, Training, checkpoints, losses, spoil
 from nid_dist.parallel.launch.network import free_port
-from tests.launch.diverging import diverge, hurry
+from tests.launch.injected import die_forming, diverge, hurry
 from tests.launch.launching import TRAIN, launcher
 from tests.tiny import picture, write_sizes
 
@@ -99,6 +99,14 @@ def test_a_killed_rank_ends_all_and_fewer_go_on(here: Path, undisturbed: dict[in
         assert training.end() == [0], training.err
         assert training.resumed_at() >= reached - EVERY
     assert_undisturbed(run, undisturbed)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rank_that_is_lost_while_groups_form(here: Path, rank: int) -> None:
+    """The others wait for its address, which no connection tells them will not come."""
+    run = here / f"forming {rank}"
+    with Training(arguments(here / "images", run), run, 2, {rank: (die_forming,)}) as training:
+        assert_lost(training, rank)
 
 
 def test_ten_kills_in_a_row(here: Path, undisturbed: dict[int, float]) -> None:

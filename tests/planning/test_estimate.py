@@ -21,16 +21,18 @@ def test_a_step_by_hand() -> None:
     # To each of 3 peers, one of them in the same node: 3 signals' 3 indices, 3 values and their gradients; 3 rows of 18
     # numbers and their gradients. Gradients of 100 + 35 numbers of gate and trunk go around all 4 ranks, each of which
     # passes on 2 * 3/4 of them; nobody else holds the same experts.
-    assert step.sent == {"codes": (108, 216), "sums": (432, 864), "gradients": (0, 810)}
-    # 3 messages of codes, 2 of sums, a tree of 2 rounds up and 2 down.
-    bytes_within, bytes_between = 540, 1080 + 810
-    assert step.messages == pytest.approx((3 + 2 + 4) * 1e-3 + bytes_within / 4e6 + bytes_between / 1e6)
+    # They agree on the use of 12 experts and on a norm, in doubles.
+    agreed = 2 * 3 * 8 * 12 // 4 + 2 * 3 * 8 // 4
+    assert step.sent == {"codes": (108, 216), "sums": (432, 864), "gradients": (0, 810), "agreements": (0, agreed)}
+    # 3 messages of codes, 2 of sums, 4 times a tree of 2 rounds up and 2 down: use, norm, gradients of trunk and gate.
+    bytes_within, bytes_between = 540, 1080 + 810 + agreed
+    assert step.messages == pytest.approx((3 + 2 + 16) * 1e-3 + bytes_within / 4e6 + bytes_between / 1e6)
     assert step.compute == step_flops(run, 4, "gate") / 1e6
     alone = estimate(run, MACHINE, 1).steps[0]
     # All 4 hold all 12 experts of 18 numbers.
-    assert alone.sent == {"gradients": (0, 810 + 2 * 3 * 4 * 12 * 18 // 4)}
+    assert alone.sent == {"gradients": (0, 810 + 2 * 3 * 4 * 12 * 18 // 4), "agreements": (0, agreed)}
     one_node = estimate(run, dataclasses.replace(MACHINE, per_node=4), 4).steps[0]
-    assert [far for _, far in one_node.sent.values()] == [0, 0, 0]
+    assert [far for _, far in one_node.sent.values()] == [0, 0, 0, 0]
 
 
 def test_memory_by_hand() -> None:

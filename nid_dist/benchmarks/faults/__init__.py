@@ -98,7 +98,7 @@ def _figures(records: Sequence[Record], imports: dict[int, float]) -> dict[str, 
 
 
 def _table(records: Sequence[Record]) -> Table:
-    """A line for each kind."""
+    """A line for each kind; what imports take (`import_seconds_...`) is part of the time of forked processes."""
     rows = []
     for kind in dict.fromkeys(record.kind for record in records):
         own = [record for record in records if record.kind == kind]
@@ -116,6 +116,6 @@ def _table(records: Sequence[Record]) -> Table:
                 max(recoveries, default=None),
             )
         )
-    counted = ("faults", "survived", "steps lost", "damaged used", "losses equal")
+    counted = ("faults", "survived", "steps of complete checkpoints lost", "damaged used", "losses equal (1e-4)")
     heads = [Column("fault"), Column("processes"), *map(Column, counted)]
-    return Table([*heads, Column("recovery, median", "s", ".1f"), Column("most", "s", ".1f")], rows)
+    return Table([*heads, Column("fault to next step, median", "s", ".1f"), Column("most", "s", ".1f")], rows)

@@ -12,7 +12,7 @@ def adopt_process_group() -> None:
     hangs on the lock that a killed build leaves behind. Nothing here uses it, nor any other of DeepSpeed's operators:
     the table of those that could be built is left empty, since to fill it DeepSpeed runs a compiler in every process.
     """
-    if dist.get_backend() == "gloo":
+    if dist.get_backend() in ("gloo", "fake"):
         os.environ["DS_ACCELERATOR"] = "cpu"  # or it takes a GPU that is there, or warns that it has found none
 
     import deepspeed

@@ -246,6 +246,10 @@ def _container(modules: nn.ModuleList, sharded: bool, size: int) -> nn.Module:
         def set_deepspeed_parallelism(self, use_data_before_expert_parallel_: bool = False) -> None:
             """The groups are there."""
 
+        def to(self, *_: Any, **__: Any) -> "Container":
+            """All is where it belongs, and as what it is to be: nothing is converted."""
+            return self
+
         def forward(self, loss: Tensor) -> Tensor:
             return loss
 

@@ -153,7 +153,8 @@ class _Reader:
             raise UserError(
                 where, found=f"numbers of type {values.dtype}", expected="real numbers", hint="save it as float32"
             )
-        wrong = ~np.isfinite(values)
+        with np.errstate(over="ignore"):
+            wrong = ~np.isfinite(values.astype(np.float32))  # as they will be kept
         if wrong.any():
             raise UserError(
                 where,
@@ -194,7 +195,7 @@ def _say(where: str, geometry: Geometry, findings: dict[str, list[Finding]]) -> 
 def _loaded(where: str) -> Any:
     try:
         return load_array(where)
-    except (OSError, ValueError, EOFError, MemoryError) as error:
+    except Exception as error:  # a damaged header makes numpy raise anything, tokenize.TokenError among them
         found = "no such file" if not expanded(where).exists() else f"a file that cannot be read ({error})"
         raise UserError(
             where, found=found, expected="a sinogram as an NPY file", hint="save it with numpy.save"

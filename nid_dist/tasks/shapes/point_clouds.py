@@ -56,7 +56,9 @@ def read_cloud(path: str | Path, with_normals: bool) -> Cloud:
     reader = read_columns if ending in _TEXT else {".ply": _read_ply, ".npy": _read_npy, ".npz": _read_npz}[ending]
     try:
         table, names = reader(path)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, EOFError, OverflowError, zipfile.BadZipFile) as error:
+    except UserError:
+        raise
+    except Exception as error:  # damaged bytes make numpy's readers raise anything, tokenize.TokenError among them
         reason = f"{error}" or type(error).__name__
         raise _unfit(path, f"a file that cannot be read ({reason[:200]})", "a cloud of points") from error
     points, normals = pick_columns(table, names, with_normals, str(path))
@@ -93,8 +95,10 @@ def checked_cloud(points: Float[np.ndarray, "P 3"], normals: Float[np.ndarray, "
 
 def _check_extent(points: Float[np.ndarray, "P 3"], given: int, where: str) -> None:
     """Refuse what is the surface of no body."""
-    if np.ptp(points, 0).max() <= 0:
-        raise _unfit(where, "points all in one place", "points of a surface")
+    extent = np.ptp(points, 0).max()
+    if not 0 < extent < 1e100:  # whose square is a number
+        found = "points out of range" if extent > 0 else "points all in one place"
+        raise _unfit(where, found, "points of a surface")
     if len(points) < _FEWEST:
         of = f" ({given} with duplicates)" if given > len(points) else ""
         raise _unfit(where, f"{len(points)} points{of}", "100 points of a surface, or more", "choose another file")

@@ -1,10 +1,13 @@
 """Faults from within that only tests have a use for, called in a process of a training before it begins."""
 
+import os
+import signal
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from nid_dist.cli import entry
 from nid_dist.parallel.launch import rendezvous as joining
@@ -29,6 +32,15 @@ def diverge(step: int, loss: float | None) -> None:
 
     TrainingStep.run = counted  # type: ignore[method-assign]
     steps.LOSSES |= {mode: partial(spoilt, mode) for mode in plain}
+
+
+def die_forming() -> None:
+    """Be killed where the others begin to form a further group with this process."""
+
+    def new_group(*_: Any, **__: Any) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    dist.new_group = new_group
 
 
 def hurry() -> None:
