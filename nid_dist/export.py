@@ -26,6 +26,7 @@ from nid_dist.tasks.registry import fitter_of
 
 FORMAT = 1
 _WEIGHTS, _CONFIG, _FACTS = "model.safetensors", "config.yaml", "model.json"
+_SEAL = "facts_sha256"
 
 
 def export(model: Model, folder: str | Path) -> Path:
@@ -47,7 +48,7 @@ def export(model: Model, folder: str | Path) -> Path:
         write_tensors(temporary / _WEIGHTS, model.state_dict(), {})
         (temporary / _CONFIG).write_text(model.config.to_yaml())
         own = {"sha256": _digest(temporary / _WEIGHTS), CONFIGURATION: model.config.model_dump(mode="json")}
-        write_json(temporary / _FACTS, _facts(model) | own)
+        _write_facts(temporary, _facts(model) | own)
         os.replace(temporary, folder)
     except OSError as error:
         raise UserError(
@@ -90,7 +91,7 @@ def load(path: str | Path, device: str | torch.device = "auto") -> Model:
 
 def describe(model: Model, run: RunFolder) -> None:
     """Write into a run's folder what, besides the configuration, its checkpoints' shapes depend on."""
-    write_json(run.path / _FACTS, _facts(model))
+    _write_facts(run.path, _facts(model))
 
 
 def measured(run: RunFolder) -> dict[str, float]:
@@ -127,7 +128,7 @@ def _load_run(run: RunFolder, source: Path) -> Model:
     try:
         facts = _read_facts(run.path)
         model = _build(config, facts)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, OverflowError) as error:
         raise UserError(
             str(run.path / _FACTS),
             found=f"a missing or damaged file ({error})",
@@ -155,7 +156,21 @@ def _read_facts(folder: Path) -> dict[str, Any]:
             expected=f"format {FORMAT}",
             hint="use the version of nid_dist that wrote it",
         )
+    seal = facts.pop(_SEAL, None)  # those of version 0.1 have none
+    if seal is not None and seal != _seal(facts):
+        raise ValueError(f"{_FACTS} with another checksum")
     return facts
+
+
+def _write_facts(folder: Path, facts: dict[str, Any]) -> None:
+    """Write `model.json`, with a checksum of itself."""
+    write_json(folder / _FACTS, facts)
+    plain = json.loads((folder / _FACTS).read_text())
+    write_json(folder / _FACTS, plain | {_SEAL: _seal(plain)})
+
+
+def _seal(facts: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def _facts(model: Model) -> dict[str, Any]:

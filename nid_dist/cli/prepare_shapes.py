@@ -113,9 +113,7 @@ def _say_what_they_are(done: Sequence[PreparationResult]) -> None:
         print(f"of these, {', '.join(said)}")
     if facts:
         low, high = (2 * SIDE * pick(each["scale"] for each in facts) for pick in (min, max))
-        print(
-            f"longest sides {low:.3g} to {high:.3g}: all are scaled to the cube, axes are as the files have them"
-        )
+        print(f"longest sides {low:.3g} to {high:.3g}: all are scaled to the cube, axes are as the files have them")
     doubts: dict[str, list[str]] = {}
     for result in done:
         for each in result.doubts:

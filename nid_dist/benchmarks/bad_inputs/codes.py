@@ -12,6 +12,7 @@ from safetensors.numpy import load_file
 
 from nid_dist.benchmarks.bad_inputs.reader import Files, Meaning, Reader, command, contents, through, what_was_read
 from nid_dist.code import load_codes
+from nid_dist.config import load_config
 
 
 def readers(folder: Path) -> Iterator[Reader]:
@@ -55,9 +56,12 @@ def _export(given: Path, out: Path) -> int:
 
 
 def _model(out: Path) -> np.ndarray:
-    """All that is exported, as numbers."""
+    """What a dictionary is, as numbers: its tensors, its facts, and the configuration of it and of its signals."""
     tensors = load_file(out / "model.safetensors")
-    told = (out / "config.yaml").read_bytes() + (out / "model.json").read_bytes()
+    config, facts = load_config(out / "config.yaml"), json.loads((out / "model.json").read_text())
+    own = [facts[name] for name in sorted(set(facts) - {"configuration", "facts_sha256"})]
+    parts = [part.model_dump(mode="json") for part in (config.dictionary, config.coding, config.signals)]
+    told = json.dumps([own, parts], sort_keys=True).encode()
     numbers = [tensors[name].astype(float).reshape(-1) for name in sorted(tensors)]
     return np.concatenate([np.frombuffer(told, np.uint8).astype(float), *numbers])
 

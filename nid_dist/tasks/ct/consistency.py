@@ -181,7 +181,7 @@ def _pairs_left(values: Values, geometry: Geometry, deviation: Values) -> tuple[
         low = np.floor(place).astype(int).clip(1, geometry.bins - 3)
         near = np.stack([values[view, low + step] for step in (-1, 0, 1, 2)])
         # A line through an edge is read to a share of what its neighbours differ by.
-        error += (0.25 * np.ptp(near, axis=0)) ** 2 + deviation[view, low] ** 2
+        error += (0.1 * np.ptp(near, axis=0)) ** 2 + deviation[view, low] ** 2
         share = place - low
         read.append((1 - share) * near[1] + share * near[2])
     floor = 0.005 * float(np.abs(values).max())

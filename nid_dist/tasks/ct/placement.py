@@ -46,7 +46,7 @@ def misplaced(values: Values, geometry: Geometry, dose: Dose) -> Finding | None:
     given = consistency(values, geometry, deviation)
     axis = _axis(given, geometry)
     if given.score < _INCONSISTENT:
-        return axis
+        return axis if axis is None else _without_shift(values, geometry, deviation, given.score) or axis
     best, explained = min(_INCONSISTENT, given.score / 2), None
     for other, finding in _explanations(geometry):
         found = consistency(values, other, deviation)
@@ -58,6 +58,15 @@ def misplaced(values: Values, geometry: Geometry, dose: Dose) -> Finding | None:
     if explained is None and axis is not None and given.as_given > 1.5 * given.score:
         return axis  # and what else there is, is less
     return explained or _unexplained(values, geometry, deviation, given)
+
+
+def _without_shift(values: Values, geometry: Geometry, deviation: Values, score: float) -> Finding | None:
+    """Of a scan that an axis elsewhere would explain, what explains it better with the axis where it is."""
+    for other, finding in _explanations(geometry):
+        found = consistency(values, other, deviation)
+        if finding.cause != "axis" and found.conditions >= _ENOUGH and found.as_given < min(1.0, 0.5 * score):
+            return finding
+    return None
 
 
 def _axis(given: Consistency, geometry: Geometry) -> Finding | None:

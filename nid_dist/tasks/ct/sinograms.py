@@ -160,7 +160,9 @@ class _Reader:
                 where,
                 found=f"{wrong.sum()} of {values.size} numbers that are NaN or infinite{_which(wrong)}",
                 expected="finite line integrals",
-                hint="set those that counted nothing to one photon before the logarithm is taken"
+                hint="save it as float32, as float16 ends at 65504"
+                if values.dtype == np.float16 and np.isinf(values).any()
+                else "set those that counted nothing to one photon before the logarithm is taken"
                 if np.isposinf(values).any() and not np.isnan(values).any()
                 else "remove these views from sinogram and geometry, or fill dead bins in from their neighbours",
             )

@@ -99,7 +99,7 @@ def _decode_opened(path: Path, file: IO[bytes], colour: Literal["rgb", "grey"]) 
     try:
         # A list of other files, or of addresses, that calls itself a video would otherwise have FFmpeg open these.
         container: Any = av.open(file, options={"protocol_whitelist": "none"})
-    except (av.error.FFmpegError, OSError) as error:
+    except (av.error.FFmpegError, OSError, UnicodeError) as error:  # of its titles, too
         raise _no_video(path, error) from error
     with container:
         if not container.streams.video:

@@ -123,6 +123,7 @@ WRONG: dict[str, tuple[Callable[[Geometry, Dose], Sinogram], str, str]] = {
     "shuffled": (shuffled, "order", "sort the views"),
     "scale": (partial(changed, lambda p: 10 * p), "scale", "correct scale"),
     "blank": (partial(changed, lambda p: p - 0.05), "blank", "divide by the blank scan"),
+    "constant": (partial(changed, lambda p: p + 0.2), "blank", "divide by the blank scan"),
     "beyond": (of_a_larger_body, "beyond", "correct radius"),
 }
 
@@ -138,6 +139,13 @@ def test_says_what_is_wrong(name: str, source: float | None, dose: Dose) -> None
     assert re.search(hint, found[0].hint)
     if cause == "axis":
         assert found[0].axis == pytest.approx(34, abs=0.15)
+
+
+def test_a_quarter_of_a_turn_is_no_axis() -> None:
+    """What another arc explains with the axis in place, and an axis elsewhere only nearly."""
+    geometry = even(32, bins=32)
+    said = inspect(measured(geometry, Dose()), replace(geometry, angles=geometry.angles / 2), Dose())
+    assert said[0].hint == "correct arc in the geometry, to 180 degrees"
 
 
 def test_other_beams_directions_and_views() -> None:
