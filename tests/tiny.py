@@ -42,16 +42,17 @@ def write_pictures(folder: Path, names: tuple[str, ...] = NAMES) -> Path:
     return folder
 
 
-def write_sizes(folder: Path) -> Path:
-    """The small sizes as a configuration file."""
-    path = folder / "tiny.yaml"
+def write_sizes(folder: Path, name: str = "tiny.yaml") -> Path:
+    """The small sizes as a configuration file; a hidden one is not said to be skipped where the folder is listed."""
+    path = folder / name
     path.write_text(SIZES)
     return path
 
 
 def tiny(images: Path, run: Path, *overrides: str) -> Config:
     """A configuration of small sizes on a folder of pictures."""
-    return load_config(write_sizes(images), [f"signals.path={images}", f"logging.run_dir={run}", *overrides])
+    given = [f"signals.path={images}", f"logging.run_dir={run}", *overrides]
+    return load_config(write_sizes(images, ".tiny.yaml"), given)
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ ENDLESS = ["training.steps=100000", "coding.phases=[{mode: solve}]", "optimizer.
 
 def arguments(images: Path, run: Path, *overrides: str) -> list[str]:
     own = [f"signals.path={images}", f"logging.run_dir={run}", *overrides]
-    return ["--config", str(write_sizes(images)), "--single-process", "--set", *own]
+    return ["--config", str(write_sizes(images, ".tiny.yaml")), "--single-process", "--set", *own]
 
 
 def parameters(run: Path, step: int) -> dict[str, torch.Tensor]:
@@ -54,7 +54,7 @@ def test_a_stopped_training_goes_on_bit_for_bit(
     assert process.returncode == 0, err
     words = out.split()
     assert out.startswith(f"stopped by {number.name} at step ") and "checkpoint written" in out
-    assert f"next: nid-train --config {images / 'tiny.yaml'} --single-process --set " in out and "--resume auto" in out
+    assert f"next: nid-train --config {images / '.tiny.yaml'} --single-process --set " in out and "--resume auto" in out
     assert f"{number.name}: finishing this step" in err and "Traceback" not in err
     stopped = int(words[words.index("step") + 1].rstrip(","))
     more = stopped + 1

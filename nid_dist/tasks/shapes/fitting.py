@@ -14,7 +14,7 @@ from nid_dist.coding.judgement import Judgement
 from nid_dist.coding.method import Method
 from nid_dist.coding.solvers.irls import RobustSolution
 from nid_dist.device import Stopwatch
-from nid_dist.errors import UserError
+from nid_dist.errors import UserError, doubt
 from nid_dist.evaluation.pictures import save_image
 from nid_dist.files import expanded, write_json
 from nid_dist.fitting import wrong_kind
@@ -210,6 +210,9 @@ def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:
 
     Raises:
         UserError: for a cloud that is said to lie in the cube, and does not.
+
+    Warns:
+        DoubtfulMeaning: of points that lie outside of the cube, as they are far from all others.
     """
     if frame == "cube":
         outside = int((np.abs(cloud.points) > 1).any(1).sum())
@@ -226,4 +229,13 @@ def place_cloud(cloud: Cloud, frame: str, name: str) -> Placement:
     neighbours = min(6, len(cloud.points))
     gap = cKDTree(cloud.points).query(cloud.points, k=neighbours)[0].reshape(len(cloud.points), -1)[:, -1]
     kept = cloud.points[gap <= _FAR * np.median(gap)]
-    return Placement.around(kept if len(kept) > 1 else cloud.points)
+    placement = Placement.around(kept if len(kept) > 1 else cloud.points)
+    beyond = int((np.abs(placement.to_cube(cloud.points)) > 1).any(1).sum())
+    if beyond:
+        doubt(
+            name,
+            found=f"{beyond} of {len(cloud.points)} points far from all others",
+            taken_as="none of the shape",
+            hint="remove them, or look whether units differ within the cloud",
+        )
+    return placement

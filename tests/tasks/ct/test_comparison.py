@@ -40,10 +40,11 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_everything_is_compared_and_written(config: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "mine.npy", np.full((20, 30), 0.5, dtype=np.float32))
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    out = tmp_path / "out"
-    assert main(["--config", str(config), "--out", str(out), "--input", str(tmp_path)]) == 2  # for the broken one
+    given, out = tmp_path / "own", tmp_path / "out"
+    given.mkdir()
+    np.save(given / "mine.npy", np.full((20, 30), 0.5, dtype=np.float32))
+    (given / "broken.png").write_bytes(b"no image")
+    assert main(["--config", str(config), "--out", str(out), "--input", str(given)]) == 2  # for the broken one
     pictures = {f"{kind}-{dose}.png" for kind in ("slices", "views") for dose in ("clean", "1e3-photons")}
     assert {path.name for path in out.iterdir()} == pictures | {"table.md", "results.json"}
     results = json.loads((out / "results.json").read_text())

@@ -57,9 +57,11 @@ NETWORKS = ("SIREN", "Meta + 1 steps", "Meta + 2 steps")
 def test_it_finds_what_was_trained_and_takes_ones_own_images(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Image.fromarray(picture(9)).save(tmp_path / "mine.png")
-    (tmp_path / "broken.png").write_bytes(b"no image")
-    given = ["--config", str(folder / "images.yaml"), "--input", str(tmp_path), "--out", str(tmp_path / "out")]
+    own = tmp_path / "own"
+    own.mkdir()
+    Image.fromarray(picture(9)).save(own / "mine.png")
+    (own / "broken.png").write_bytes(b"no image")
+    given = ["--config", str(folder / "images.yaml"), "--input", str(own), "--out", str(tmp_path / "out")]
     code = main([*given, "--set", "sides=[16]", "baselines=[]"])
     said = capsys.readouterr()
     assert code == 2 and "broken.png: found a file that is no image" in said.err
