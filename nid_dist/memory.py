@@ -13,6 +13,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of mallopt(3)
 
 # What PyTorch, CUDA's libraries and NCCL say of a GPU that is full; a process may also have it for itself.
 _FULL_GPU = re.compile(r"out of memory|ALLOC_FAILED|busy or unavailable", re.IGNORECASE)
+_UNCOUNTABLE = re.compile(r"integer multiplication overflow|Overflow when unpacking|size calculation overflowed")
 _FULL = re.compile(r"not enough memory|can't allocate memory|bad_alloc")  # PyTorch on the CPU
 _LOWER = "training.batch, training.coordinates, dictionary.chunk_mb, dictionary.experts or the size of the signals"
 
@@ -25,6 +26,13 @@ _UNKNOWN = 2**33  # bytes that are free on a device that does not say
 def out_of_memory(error: BaseException) -> UserError | None:
     """What to tell a user of an error that means too little memory; None: it means something else."""
     text = str(error)
+    if isinstance(error, RuntimeError | TypeError) and _UNCOUNTABLE.search(text):
+        return UserError(
+            "the configuration",
+            found=f"a size that is beyond counting ({text.splitlines()[0]})",
+            expected="room for this configuration",
+            hint=f"lower {_LOWER}",
+        )
     if isinstance(error, UserError) or not isinstance(error, MemoryError | RuntimeError):
         return None
     if _FULL_GPU.search(text):

@@ -117,7 +117,7 @@ def _obj() -> Kinds:
     yield (
         "inside out",
         _lines([*plain.decode().splitlines()[: len(points)], *(f"f {c} {b} {a}" for a, b, c in faces + 1)]),
-        None,
+        boxes(),
     )
     yield "decimal commas", plain.replace(b".", b","), None
     half = [f"f {c} {b} {a}" if a >= len(boxes()[0][0]) else f"f {a + 1} {b + 1} {c + 1}" for a, b, c in faces]
@@ -240,7 +240,7 @@ def _stl() -> Kinds:
     yield "attributes", stl(boxes(), attribute=31), boxes()
     yield "fewer faces than there are", stl(boxes(), count=len(faces) // 2), None
     yield "more faces than there are", stl(boxes(), count=2 * len(faces)), None
-    yield "normals against the corners", stl([(own, sides[:, ::-1]) for own, sides in boxes()]), None
+    yield "normals against the corners", stl([(own, sides[:, ::-1]) for own, sides in boxes()]), boxes()
 
 
 def glb(

@@ -115,7 +115,7 @@ def _columns(kind: str) -> Iterator[tuple[str, Files, Files | None]]:
             None,
         )
         yield "normals first", {"cloud.ply": ply(np.hstack([normals, points]), ("nx", "ny", "nz", "x", "y", "z"))}, good
-        yield "normal_x", {"cloud.ply": ply(rows, ("x", "y", "z", "normal_x", "normal_y", "normal_z"))}, None
+        yield "normal_x", {"cloud.ply": ply(rows, ("x", "y", "z", "normal_x", "normal_y", "normal_z"))}, good
     else:
         good = {"cloud.npy": npy(rows)}
         yield "colours for normals", {"cloud.npy": npy(np.hstack([points, colours]))}, None

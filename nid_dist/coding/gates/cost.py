@@ -9,7 +9,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from nid_dist.coding.gates import make_gate
 from nid_dist.config.schema import Config
-from nid_dist.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -82,15 +81,7 @@ def _measure(
             kept[place] = tensor
         return tensor
 
-    try:
-        values = torch.zeros(batch, *gate_input, device=device)
-    except (RuntimeError, TypeError) as error:  # on the device without memory: a size that is not even a number
-        raise UserError(
-            "what the gate reads",
-            found=f"{batch} signals of {' x '.join(map(str, gate_input))} numbers",
-            expected="as many as can be counted",
-            hint="correct the sizes in signals, or training.batch",
-        ) from error
+    values = torch.zeros(batch, *gate_input, device=device)
     ids = torch.zeros(batch, dtype=torch.long, device=device)
     with FlopCounterMode(display=False) as counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         output = gate(values, ids)

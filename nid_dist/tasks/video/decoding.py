@@ -110,6 +110,13 @@ def _decode_opened(path: Path, file: IO[bytes], colour: Literal["rgb", "grey"]) 
                 hint="choose a file with pictures in it",
             )
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise UserError(
+                f"signals.path {path}",
+                found="a video of a kind that nothing here decodes, or a damaged one",
+                expected=_EXPECTED,
+                hint="convert it, for example with ffmpeg",
+            )
         refuse_bomb(path, stream.height or 0, stream.width or 0)
         stream.thread_type = "AUTO"
         rate = float(stream.average_rate or stream.guessed_rate or 0) or RATE
