@@ -1,5 +1,6 @@
 """One attempt in a forked process: it may crash, hang, fill the memory or write anywhere, and it is seen."""
 
+import faulthandler
 import hashlib
 import json
 import os
@@ -144,6 +145,7 @@ def _child(given: Attempt, usually: Usual, place: Path, log: Path, pipe: int) ->
     code = 70
     try:
         os.setsid()
+        faulthandler.disable()  # what a decoder does to its process is seen without a page of it
         os.chdir(place / "cwd")
         os.environ |= {"HOME": str(place / "home"), "TMPDIR": str(place / "tmp")}
         tempfile.tempdir = None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 
@@ -13,6 +14,8 @@ from nid_dist.tasks.ct.finding import Finding, numbered
 
 _INCONSISTENT = 2.0  # a score; clean and noisy scans of heads, bodies and photographs have up to 1.6
 _SHIFTED, _SURELY = 0.35, 4.0  # bins, and standard deviations, of an axis that is elsewhere
+_SHARED = 40  # lines, of fewer of which nothing is said of the fan that they are of
+_BENT, _SHARPER = 0.5, 0.4  # the score of a fan that may be another, and the share of it that another leaves
 _ENOUGH = 10  # conditions: of fewer, something else holds by chance
 
 
@@ -46,7 +49,9 @@ def misplaced(values: Values, geometry: Geometry, dose: Dose) -> Finding | None:
     given = consistency(values, geometry, deviation)
     axis = _axis(given, geometry)
     if given.score < _INCONSISTENT:
-        return axis if axis is None else _without_shift(values, geometry, deviation, given.score) or axis
+        if axis is None:
+            return _other_fan(values, geometry, deviation, given)
+        return _without_shift(values, geometry, deviation, given.score) or axis
     best, explained = min(_INCONSISTENT, given.score / 2), None
     for other, finding in _explanations(geometry):
         found = consistency(values, other, deviation)
@@ -57,7 +62,8 @@ def misplaced(values: Values, geometry: Geometry, dose: Dose) -> Finding | None:
             best = found.score
     if explained is None and axis is not None and given.as_given > 1.5 * given.score:
         return axis  # and what else there is, is less
-    return explained or _unexplained(values, geometry, deviation, given)
+    other_fan = None if explained else _other_fan(values, geometry, deviation, given)
+    return explained or other_fan or _unexplained(values, geometry, deviation, given)
 
 
 def _without_shift(values: Values, geometry: Geometry, deviation: Values, score: float) -> Finding | None:
@@ -67,6 +73,33 @@ def _without_shift(values: Values, geometry: Geometry, deviation: Values, score:
         if finding.cause != "axis" and found.conditions >= _ENOUGH and found.as_given < min(1.0, 0.5 * score):
             return finding
     return None
+
+
+def _other_fan(values: Values, geometry: Geometry, deviation: Values, given: Consistency) -> Finding | None:
+    """Whether the lines that a fan's views share agree far better from a source elsewhere, or on the other detector.
+
+    These lines bend all alike, so that contradictions are small: what counts is how much less is left.
+    """
+    if geometry.source is None or given.conditions < _SHARED or given.score < _BENT:
+        return None
+    best, found = _SHARPER * given.score, None
+    other: Literal["flat", "arc"] = "arc" if geometry.detector == "flat" else "flat"
+    # The detector is as wide as it is said, on the axis.
+    sources = geometry.source * 1.1 ** np.arange(-16, 17)
+    tried = [replace(geometry, detector=other), *(replace(geometry, source=each) for each in sources if each > 1.02)]
+    for place, each in enumerate(tried):
+        score = consistency(values, each, deviation)
+        if score.conditions >= max(_SHARED, given.conditions / 4) and score.score < best:
+            best, found = score.score, (place, each)
+    if found is None:
+        return None
+    words = f"on a detector that is {other}" if found[0] == 0 else f"from a source at {found[1].source:.2g} radii"
+    return Finding(
+        "fan",
+        f"rays that fit together {words}",
+        f"a source at {geometry.source:.3g} radii and a detector that is {geometry.detector}, as the geometry has them",
+        "check source, radius, width and detector in the geometry",
+    )
 
 
 def _axis(given: Consistency, geometry: Geometry) -> Finding | None:

@@ -69,6 +69,21 @@ def test_silent_on_real_slices_and_empty_ones(source: float | None) -> None:
     assert inspect(anything, even(16, source), Dose())[0].cause == "nothing"
 
 
+@pytest.mark.parametrize(
+    ("true", "said", "words"),
+    [
+        ({"source": 3.0}, {"source": 6.0}, "from a source at 3"),
+        ({"source": 4.0}, {"source": 2.0}, "from a source at 3.9"),
+        ({"source": 1.25, "detector": "arc"}, {"source": 1.25}, "on a detector that is arc"),
+    ],
+)
+def test_another_fan_is_said(true: dict[str, Any], said: dict[str, Any], words: str) -> None:
+    """The source is found to a tenth, on a detector that is as wide on the axis as is said."""
+    geometry = replace(even(64, 1.5), **true)
+    (found,) = inspect(measured(geometry, Dose(), 3), replace(geometry, detector="flat", **said), Dose())
+    assert (found.cause, found.certain) == ("fan", False) and words in found.found, found
+
+
 def shifted(geometry: Geometry, dose: Dose) -> Sinogram:
     return measured(replace(geometry, offset=-2 * geometry.pitch), dose)
 
