@@ -15,6 +15,7 @@ COMMANDS = dict(line.split(" = ") for line in SETUP["options.entry_points"]["con
 # As pip writes a console script; the signal comes when somebody asks for PyTorch.
 SCRIPT = """
 import os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where these tests run in the background
 class Interrupting:
     def find_spec(self, name, path, target=None):
         if name == {at!r}:

@@ -174,7 +174,12 @@ def test_control_c_ends_all_processes_at_once(meshes: Path, tmp_path: Path) -> N
     command = [sys.executable, "-m", "nid_dist.cli.prepare", "shapes", "--input", str(meshes), "--out", str(out)]
     command += ["--samples", "3000000", "--cores", "2"]  # more than will be done
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where these tests run in the background
     ) as process:
         deadline = time.monotonic() + 60
         while len(children(process.pid)) < 3 and time.monotonic() < deadline:  # one of which watches for the others

@@ -29,7 +29,7 @@ def launcher(name: str) -> str:
 def arguments(images: Path, run: Path, *settings: str, steps: int = STEPS) -> list[str]:
     """Those of a short training."""
     own = [f"signals.path={images}", f"logging.run_dir={run}", f"training.steps={steps}", *SETTINGS, *settings]
-    return ["--config", str(write_sizes(images)), "--set", *own]
+    return ["--config", str(write_sizes(images, ".tiny.yaml")), "--set", *own]
 
 
 def losses_alone(images: Path, folder: Path) -> list[float]:
@@ -43,7 +43,9 @@ def assert_trained(outcome: Outcome, run: Path, alone: Sequence[float], steps: i
     assert set(outcome.codes) == {0}, outcome.err
     assert outcome.out.count(f"trained {steps} steps") == 1 and outcome.err.count("experts in total") == 1
     # Launchers may have words of their own about a store that has gone.
-    assert "nid-train: " not in outcome.err, outcome.err
+    # A node whose own name leads to itself alone, as Debian has it, has its store listen everywhere, and says so.
+    said = [line for line in outcome.err.splitlines() if "nid-train: " in line and " leads to 127." not in line]
+    assert said == [], outcome.err
     found = losses(run)
     assert [step for step, _ in found] == list(range(1, steps + 1))
     assert [loss for _, loss in found] == pytest.approx(alone[:steps], rel=1e-4)

@@ -137,7 +137,7 @@ def test_another_n_is_said_once_across_nodes(nodes: list[list[str]], images: Pat
     outcome = run(*srun(nodes, TRAIN, *given))
     assert outcome.codes == [2, 2], outcome.err
     (complaint,) = outcome.complaints
-    assert f"{tmp_path}/fewer/checkpoints/step-00000001" in complaint
+    assert f"{tmp_path}/fewer/checkpoints: dictionary.experts: found 32 in the configuration" in complaint
     assert not (tmp_path / "run").exists()
 
 

@@ -51,6 +51,10 @@ def interrupt() -> None:
 
 
 def test_control_c_ends_workers_at_once() -> None:
-    with pytest.raises(KeyboardInterrupt):
-        interrupt()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # also where these tests run in the background
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not multiprocessing.active_children()  # none of which has waited for a minute

@@ -18,7 +18,7 @@ from nid_dist.parallel.launch.membership import Job, Process, answer_within, ope
 
 def test_processes_end(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    began = membership._began(child.pid)
+    began = membership.began(child.pid)
     assert began is not None
     other = Process(1, "node2", membership._machine(), child.pid, began)
     assert str(other) == f"rank 1 (process {child.pid} on node2)"

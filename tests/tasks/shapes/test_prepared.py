@@ -72,14 +72,24 @@ def test_prepared_again_is_kept_or_done_anew(folder: Path, tmp_path: Path) -> No
 
 def test_a_mesh_that_cannot_be_trusted_is_left_out_with_its_reason() -> None:
     mesh = solid_mesh(ProceduralShapes(1, ["lamp"], 0).solid(0))
-    flipped = type(mesh)(mesh.vertices, mesh.faces[:, ::-1].copy())
+    # One of three.
+    beside = np.concatenate([mesh.vertices + np.array([2.0 * place, 0, 0]) for place in range(3)])
+    faces = np.concatenate([mesh.faces[:, ::-1], mesh.faces + len(mesh.vertices), mesh.faces + 2 * len(mesh.vertices)])
     with pytest.raises(UserError, match="inside out"):
-        sample_mesh(flipped, SETTINGS, "lamp")
+        sample_mesh(type(mesh)(beside, faces), SETTINGS, "lamps")
     sheet = type(mesh)(np.array([[0.0, 0, 0], [1, 0, 0], [0, 0, 1]]), np.array([[0, 1, 2]]))
     with pytest.raises(UserError, match="ambiguous winding numbers"):
         sample_mesh(sheet, SETTINGS, "sheet")
     with pytest.raises(UserError, match="no surface that bounds"):
         sample_mesh(sheet, Settings(samples=100, ambiguous=1.0), "sheet")
+
+
+def test_a_mesh_that_is_inside_out_is_turned() -> None:
+    mesh = solid_mesh(ProceduralShapes(1, ["lamp"], 0).solid(0))
+    right, facts = sample_mesh(mesh, SETTINGS, "lamp")
+    turned, others = sample_mesh(type(mesh)(mesh.vertices, mesh.faces[:, ::-1].copy()), SETTINGS, "lamp")
+    assert not facts["turned"] and others["turned"]
+    np.testing.assert_allclose(turned["grid"], right["grid"], atol=1e-3)
 
 
 def test_a_full_disk_leaves_nothing_half_written(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
