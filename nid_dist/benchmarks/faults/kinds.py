@@ -94,6 +94,10 @@ def stop(course: Course) -> None:
 
 def die_in_write(course: Course) -> None:
     """A rank is killed when so many bytes of a checkpoint's file are written."""
+    if not course.last:  # an earlier checkpoint says how many bytes a file has
+        running = course.running()
+        assert isinstance(running, Training)
+        running.until(course.next + 1)
     course.stop()
     rank = course.chance.randrange(course.size)
     files = sorted(course.path(course.last).iterdir())
