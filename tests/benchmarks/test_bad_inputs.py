@@ -23,6 +23,7 @@ from nid_dist.errors import UserError, doubt
 from nid_dist.parallel.launch.launching import Launch
 
 GOOD = {"a.txt": b"1 2 3"}
+ELSEWHERE = Path(tempfile.gettempdir(), f"nid-escaped-{os.getpid()}")  # beside all that a try may write to
 
 
 def read(path: Path) -> np.ndarray:
@@ -65,13 +66,13 @@ def test_what_is_refused_or_right_is_no_fault(tmp_path: Path) -> None:
         ("changed", lambda path: path.unlink()),
         ("escaped", lambda path: (path.parent.parent / "beside").touch()),
         ("escaped", lambda path: Path(tempfile.mkdtemp(), "left").touch()),
-        ("escaped", lambda path: Path("/tmp/nid-escaped").touch()),
+        ("escaped", lambda path: ELSEWHERE.touch()),
         ("memory", lambda path: np.ones(2**40)),
     ],
 )
 def test_faults_are_seen(tmp_path: Path, fault: str, act: Callable[[Path], object]) -> None:
     assert fault in tried(tmp_path, b"bad", act).faults
-    Path("/tmp/nid-escaped").unlink(missing_ok=True)
+    ELSEWHERE.unlink(missing_ok=True)
 
 
 def test_what_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from nid_dist.benchmarks.faults import damage, disks, injected
-from nid_dist.benchmarks.faults.course import EVERY, KEEP, Course
+from nid_dist.benchmarks.faults.course import EVERY, KEEP, Course, Processes
 from nid_dist.benchmarks.faults.processes import Training
 
 _ENDS_WITHIN = 60.0  # seconds, on a machine that may be busy; it takes a few
@@ -30,30 +30,33 @@ class Kind:
 
 def kill_one(course: Course) -> None:
     """A rank is killed at a random moment of the training."""
-    training = course.running()
-    time.sleep(course.chance.uniform(0.0, 0.4))
-    course.struck()
-    training.kill(course.chance.randrange(course.size))
-    training.end(_ENDS_WITHIN)
+    _kill(course, course.running())
 
 
 def kill_first(course: Course) -> None:
     """The rank whose process keeps the store is killed."""
-    training = course.running()
-    time.sleep(course.chance.uniform(0.0, 0.4))
+    _kill(course, course.running(), 0)
+
+
+def _kill(
+    course: Course,
+    training: Processes,
+    rank: int | None = None,
+    within: tuple[float, float] = (0.0, 0.4),
+    ends_within: float = _ENDS_WITHIN,
+) -> None:
+    """Kill a rank (None: any) at a random moment of some seconds; the others end by themselves."""
+    time.sleep(course.chance.uniform(*within))
     course.struck()
-    training.kill(0)
-    training.end(_ENDS_WITHIN)
+    training.kill(course.chance.randrange(course.size) if rank is None else rank)
+    training.end(ends_within)
 
 
 def kill_starting(course: Course) -> None:
     """A rank is killed at a random moment before the first step, or shortly after."""
     course.stop()
     training = course.begin(None, f"parallel.rendezvous_seconds={_MEETING}")
-    time.sleep(course.chance.uniform(0.0, 1.0))
-    course.struck()
-    training.kill(course.chance.randrange(course.size))
-    training.end(2 * _MEETING + _ENDS_WITHIN)
+    _kill(course, training, None, (0.0, 1.0), 2 * _MEETING + _ENDS_WITHIN)
 
 
 def kill_all(course: Course) -> None:
@@ -222,20 +225,13 @@ def shift_clocks(course: Course) -> None:
     steps = [course.chance.choice((0, 3)) for _ in days]
     shifts = enumerate(zip(days, steps, strict=True))
     training = course.running({rank: (injected.shift_clock, 86400.0 * day, step) for rank, (day, step) in shifts})
-    time.sleep(course.chance.uniform(0.1, 0.4))
-    course.struck()
-    training.kill(course.chance.randrange(course.size))
-    training.end(_ENDS_WITHIN)
+    _kill(course, training, None, (0.1, 0.4))
     damage.change_times(course.run, course.chance)
 
 
 def kill_launcher(course: Course) -> None:
     """The launcher is killed, and its processes end by themselves."""
-    training = course.running()
-    time.sleep(course.chance.uniform(0.0, 1.0))
-    course.struck()
-    training.kill(0)
-    training.end(_LEFT)
+    _kill(course, course.running(), 0, (0.0, 1.0), _LEFT)
 
 
 def _simulated_full_disk(course: Course) -> None:

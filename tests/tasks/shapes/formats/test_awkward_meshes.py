@@ -1,6 +1,5 @@
 """Each format's awkward files, written by hand here: area, volume and place of what they mean are known."""
 
-import json
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -9,21 +8,11 @@ import numpy as np
 import pytest
 
 from nid_dist.errors import DoubtfulMeaning, UserError
-from nid_dist.tasks.shapes.mesh import Mesh
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
+from tests.tasks.shapes.formats.cubes import CORNERS, QUADS, STRIP, TRIANGLES, check, volume, write
 
-# A cube of side 1 at the origin, its quads counter-clockwise from outside.
-CORNERS = [(x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)]
-QUADS = [(0, 1, 3, 2), (4, 6, 7, 5), (0, 4, 5, 1), (2, 3, 7, 6), (0, 2, 6, 4), (1, 5, 7, 3)]
-TRIANGLES = [corner for a, b, c, d in QUADS for corner in ((a, b, c), (a, c, d))]
 # A U of three unit squares, as one face, and the same as a closed prism of height 1.
 U = [(0, 0), (3, 0), (3, 2), (2, 2), (2, 1), (1, 1), (1, 2), (0, 2)]  # area 5, round 12
-
-
-def volume(mesh: Mesh) -> float:
-    """By the divergence theorem: a sixth of the sum of the corners' triple products."""
-    a, b, c = mesh.corners.transpose(1, 0, 2)
-    return float(np.einsum("fi,fi->", a, np.cross(b, c)) / 6)
 
 
 def prism() -> tuple[list[tuple[int, int, int]], list[list[int]]]:
@@ -46,15 +35,6 @@ def relative_obj() -> str:
         text += "".join("f " + " ".join(f"{each - 8}/-1/-1" for each in quad) + "\n" for quad in QUADS)
         text += "vt 0 0\nvn 0 0 1\n" if not shift else ""
     return text
-
-
-def check(path: Path, area: float, inside: float, low: tuple, high: tuple) -> Mesh:
-    mesh = read_mesh(path)
-    assert mesh.areas.sum() == pytest.approx(area, rel=1e-6)
-    assert volume(mesh) == pytest.approx(inside, rel=1e-6)
-    np.testing.assert_allclose(mesh.vertices.min(0), low, atol=1e-6)
-    np.testing.assert_allclose(mesh.vertices.max(0), high, atol=1e-6)
-    return mesh
 
 
 @pytest.mark.parametrize(
@@ -92,8 +72,6 @@ def ply_header(kind: str, vertex: str, *others: str) -> str:
 XYZ = "element vertex 8\nproperty float x\nproperty float y\nproperty float z\n"
 FACES = "property list uchar int vertex_indices\n"
 PLACES = "".join(f"{x} {y} {z}\n" for x, y, z in CORNERS)
-# Around the cube once, then its two ends: a triangle strip is turned at every second triangle.
-STRIP = [0, 1, 2, 3, 6, 7, 4, 5, 0, 1, -1, 1, 5, 3, 7, -1, 0, 2, 4, 6]
 
 
 def binary_faces(order: str, faces: list, before: str = "", after: str = "") -> bytes:
@@ -206,158 +184,6 @@ def test_stl(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "a.stl"
     path.write_bytes(data)
     check(path, 6, 1, (0, 0, 0), (1, 1, 1))
-
-
-class Glb:
-    """A binary glTF that is put together from arrays."""
-
-    def __init__(self) -> None:
-        self.binary, self.document = (
-            b"",
-            {"asset": {"version": "2.0"}, "buffers": [{}], "bufferViews": [], "accessors": []},
-        )
-
-    def view(self, data: bytes, **more: int) -> int:
-        self.binary += b"\0" * (-len(self.binary) % 4)
-        view = {"buffer": 0, "byteOffset": len(self.binary), "byteLength": len(data), **more}
-        self.document["bufferViews"].append(view)
-        self.binary += data
-        return len(self.document["bufferViews"]) - 1
-
-    def accessor(self, rows: np.ndarray, **more: object) -> int:
-        kinds = {"int8": 5120, "uint8": 5121, "int16": 5122, "uint16": 5123, "uint32": 5125, "float32": 5126}
-        shape = {1: "SCALAR", 3: "VEC3", 4: "VEC4"}[1 if rows.ndim == 1 else rows.shape[1]]
-        found = {"bufferView": self.view(rows.tobytes()), "componentType": kinds[rows.dtype.name], "count": len(rows)}
-        self.document["accessors"].append(found | {"type": shape} | more)
-        return len(self.document["accessors"]) - 1
-
-    def bytes(self, **more: object) -> bytes:
-        self.document["buffers"][0]["byteLength"] = len(self.binary)
-        text = json.dumps(self.document | more).encode()
-        text, data = text + b" " * (-len(text) % 4), self.binary + b"\0" * (-len(self.binary) % 4)
-        size = 12 + 8 + len(text) + 8 + len(data)
-        head = b"glTF" + struct.pack("<II", 2, size) + struct.pack("<I", len(text)) + b"JSON"
-        return head + text + struct.pack("<I", len(data)) + b"BIN\0" + data
-
-
-def cube(glb: Glb, **more: object) -> dict:
-    return {
-        "attributes": {"POSITION": glb.accessor(np.array(CORNERS, np.float32))},
-        "indices": glb.accessor(np.array(TRIANGLES, np.uint16).ravel()),
-        **more,
-    }
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-def test_glb_instances_and_transforms(tmp_path: Path) -> None:
-    glb = Glb()
-    half = float(np.sqrt(0.5))
-    nodes = [
-        {"mesh": 0},
-        {"children": [2, 3], "translation": [10, 0, 0], "scale": [2, 2, 2]},
-        {"mesh": 0, "rotation": [0, 0, half, half]},  # a quarter turn about z: x to y, y to -x
-        {"mesh": 0, "matrix": [-1, 0, 0, 0, 0, 1, 0, 0, 0, 0, 1, 0, 5, 0, 0, 1]},  # mirrored at x = 2.5
-        {"mesh": 0, "translation": [100, 0, 0]},  # not in the scene
-    ]
-    data = glb.bytes(
-        meshes=[{"primitives": [cube(glb)]}], nodes=nodes, scenes=[{"nodes": [4]}, {"nodes": [0, 1]}], scene=1
-    )
-    # 1, and two of side 2: [8, 10] x [0, 2], and 10 + 2 * [4, 5]
-    check(write(tmp_path / "a.glb", data), 6 + 2 * 24, 1 + 2 * 8, (0, 0, 0), (20, 2, 2))
-
-
-def test_glb_gpu_instances(tmp_path: Path) -> None:
-    glb = Glb()
-    places = glb.accessor(np.array([[0, 0, 0], [3, 0, 0], [0, 6, 0]], np.float32))
-    scales = glb.accessor(np.array([[1, 1, 1], [2, 2, 2], [1, 1, -1]], np.float32))
-    named = {"EXT_mesh_gpu_instancing": {"attributes": {"TRANSLATION": places, "SCALE": scales}}}
-    nodes = [{"mesh": 0, "extensions": named}]
-    data = glb.bytes(meshes=[{"primitives": [cube(glb)]}], nodes=nodes, extensionsRequired=["EXT_mesh_gpu_instancing"])
-    check(write(tmp_path / "a.glb", data), 6 + 24 + 6, 1 + 8 + 1, (0, 0, -1), (5, 7, 2))
-
-
-def test_glb_strips_fans_and_points(tmp_path: Path) -> None:
-    glb = Glb()
-    places = glb.accessor(np.array(CORNERS, np.float32))
-    parts = [np.array(STRIP[:10], np.uint8), np.array(STRIP[11:15], np.uint32)]
-    primitives = [{"attributes": {"POSITION": places}, "indices": glb.accessor(part), "mode": 5} for part in parts]
-    fan = np.array([CORNERS[each] for each in QUADS[4]], np.float32)
-    primitives.append({"attributes": {"POSITION": glb.accessor(fan)}, "mode": 6})
-    primitives.append({"attributes": {"POSITION": glb.accessor(np.full((3, 3), 9, np.float32))}, "mode": 0})
-    data = glb.bytes(meshes=[{"primitives": primitives}], nodes=[{"mesh": 0}])
-    check(write(tmp_path / "a.glb", data), 6, 1, (0, 0, 0), (1, 1, 1))
-
-
-def test_glb_quantized_sparse_interleaved_and_morphed(tmp_path: Path) -> None:
-    glb = Glb()
-    whole = np.array(CORNERS, np.int16) * 32767
-    quantized = cube(glb)
-    quantized["attributes"] = {"POSITION": glb.accessor(np.pad(whole, ((0, 0), (0, 0))), normalized=True)}
-    # Seven corners at their places, the last at the origin until the sparse part moves it there.
-    rows = np.array([*CORNERS[:7], (0, 0, 0)], np.float32)
-    at, there = glb.view(np.array([7], np.uint8).tobytes()), glb.view(np.ones((1, 3), np.float32).tobytes())
-    sparse = {"count": 1, "indices": {"bufferView": at, "componentType": 5121}, "values": {"bufferView": there}}
-    mended = cube(glb) | {"attributes": {"POSITION": glb.accessor(rows, sparse=sparse)}}
-    table = np.zeros(8, [("p", "<f4", 3), ("n", "<f4", 3)])
-    table["p"], table["n"] = CORNERS, 7
-    accessor = glb.accessor(np.array(CORNERS, np.float32))
-    glb.document["accessors"][accessor]["bufferView"] = glb.view(table.tobytes(), byteStride=24)
-    interleaved = cube(glb) | {"attributes": {"POSITION": accessor}}
-    morphed = cube(glb, targets=[{"POSITION": glb.accessor(np.array(CORNERS, np.float32) * 2)}])
-    meshes = [{"primitives": [each]} for each in (quantized, mended, interleaved)]
-    meshes.append({"primitives": [morphed], "weights": [0.5]})  # twice as large
-    nodes = [{"mesh": each, "translation": [3 * each, 0, 0]} for each in range(4)]
-    data = glb.bytes(meshes=meshes, nodes=nodes, extensionsRequired=["KHR_mesh_quantization"])
-    check(write(tmp_path / "a.glb", data), 3 * 6 + 24, 3 + 8, (0, 0, 0), (11, 2, 2))
-
-
-def test_a_skinned_glb_is_doubted(tmp_path: Path) -> None:
-    glb = Glb()
-    data = glb.bytes(meshes=[{"primitives": [cube(glb)]}], nodes=[{"mesh": 0, "skin": 0, "scale": [2, 2, 2]}])
-    with pytest.warns(DoubtfulMeaning, match="skeleton"):
-        check(write(tmp_path / "a.glb", data), 6, 1, (0, 0, 0), (1, 1, 1))
-
-
-def test_a_glb_that_asks_for_too_much_or_packs_what_is_not_read(tmp_path: Path) -> None:
-    def refused(found: str, change: Callable[[Glb, dict], dict], **more: object) -> None:
-        glb = Glb()
-        primitive = change(glb, cube(glb))
-        path = write(
-            tmp_path / "a.glb", glb.bytes(**({"nodes": [{"mesh": 0}]} | more), meshes=[{"primitives": [primitive]}])
-        )
-        with pytest.raises(UserError, match=found):
-            read_mesh(path)
-
-    def accessor(**more: object) -> Callable[[Glb, dict], dict]:
-        def change(glb: Glb, primitive: dict) -> dict:
-            glb.document["accessors"][0] |= more
-            return primitive
-
-        return change
-
-    def unpacked(glb: Glb, primitive: dict) -> dict:
-        del glb.document["accessors"][0]["bufferView"]
-        return primitive
-
-    def elsewhere(glb: Glb, primitive: dict) -> dict:
-        glb.document["buffers"][0]["uri"] = "../../etc/passwd"
-        return primitive
-
-    refused("rows that end at byte", accessor(count=10**12))
-    refused("rows that end at byte", accessor(byteOffset=8))
-    refused("rows that end at byte", accessor(byteOffset=-4))
-    refused("number 99 of 2 accessors", lambda glb, each: each | {"indices": 99})
-    refused("KHR_draco_mesh_compression", lambda glb, each: each, extensionsRequired=["KHR_draco_mesh_compression"])
-    refused("compressed", unpacked)
-    refused("in another file", elsewhere)
-    refused(
-        "node 0 in two places", lambda glb, each: each, nodes=[{"mesh": 0, "children": [0]}], scenes=[{"nodes": [0]}]
-    )
-    refused("cannot be read", lambda glb, each: {"attributes": {}})
 
 
 @pytest.mark.parametrize(
