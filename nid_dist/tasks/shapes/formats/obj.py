@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float, Int
 
+from nid_dist.tasks.shapes.formats.cut import doubt_cut
 from nid_dist.tasks.shapes.formats.polygons import triangulate
 
 _CURVED = ("surf", "curv", "curv2")  # free forms, which have no faces
@@ -17,11 +18,16 @@ def read_obj(path: Path) -> tuple[Float[np.ndarray, "V 3"], Int[np.ndarray, "F 3
 
     Raises:
         ValueError: by line, for numbers that are none, corners that are not there, and free forms.
+
+    Warns:
+        DoubtfulMeaning: of a last line that was cut.
     """
     places: list[list[float]] = []
     corners: list[int] = []
     counts: list[int] = []
-    for number, words in _lines(path.read_bytes()):
+    text = path.read_bytes().decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")
+    doubt_cut(path, text)
+    for number, words in _lines(text):
         try:
             if words[0] == "v":
                 x, y, z = words[1:4]
@@ -44,9 +50,8 @@ def _back(index: int, count: int) -> int:
     return count + index
 
 
-def _lines(data: bytes) -> Iterator[tuple[int, list[str]]]:
+def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
     """The words of lines that may matter, without comments; a backslash joins the next line to it."""
-    text = data.decode("utf-8-sig", "replace").replace("\r\n", "\n").replace("\r", "\n")
     joined: list[str] = []
     for number, line in enumerate(text.split("\n"), 1):
         if not joined and line.startswith(_PASSED) and "\\" not in line:

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from nid_dist.errors import doubt
+from nid_dist.tasks.shapes.formats.cut import doubt_cut
 
 _DECIMAL = re.compile(r"[+-]?\d+(,\d+)?([eE][+-]?\d+)?$")
 _NAME = re.compile(r"[\"']?[A-Za-z_]\w*[\"']?$")
@@ -21,10 +22,15 @@ def read_columns(path: Path) -> tuple[Float[np.ndarray, "P c"], list[str]]:
 
     Raises:
         ValueError: by line, for what is no number, and for lines of different lengths.
+
+    Warns:
+        DoubtfulMeaning: of decimal commas, and of a last line that was cut.
     """
     data = path.read_bytes()
     text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    lines = list(enumerate(text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), 1))
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    doubt_cut(path, text)
+    lines = list(enumerate(text.split("\n"), 1))
     comments = [line.strip().lstrip("#/ ") for _, line in lines[:100] if line.strip().startswith(("#", "//"))]
     rows = [(number, line) for number, line in lines if line.strip() and not line.lstrip().startswith(("#", "//"))]
     promised = None

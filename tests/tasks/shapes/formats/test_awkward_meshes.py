@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from nid_dist.errors import DoubtfulMeaning, UserError
+from nid_dist.tasks.shapes.formats.text_columns import read_columns
 from nid_dist.tasks.shapes.mesh_reading import read_mesh
 from tests.tasks.shapes.formats.cubes import CORNERS, QUADS, STRIP, TRIANGLES, check, volume, write
 
@@ -226,3 +227,18 @@ def test_coordinates_that_single_precision_has_rounded(tmp_path: Path) -> None:
     for places in (ball + 1e6, 1e-9 * ball):
         mesh = read_mesh(write(tmp_path / "a.obj", obj(places.tolist(), faces).encode()))
         assert len(mesh.faces) == 58
+
+
+def test_a_last_line_that_was_cut_is_doubted(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    places = [(x + 0.125, y + 0.125, z + 0.125) for x, y, z in CORNERS]
+    whole = obj(places, TRIANGLES)
+    cloud = "".join(f"{x:.3f} {y:.3f} {z:.3f}\n" for x, y, z in places * 2)
+    for text in (whole, whole.rstrip("\n")):
+        assert len(read_mesh(write(tmp_path / "a.obj", text.encode())).faces) == 12
+    for text in (cloud, cloud.rstrip("\n")):
+        assert len(read_columns(write(tmp_path / "a.xyz", text.encode()))[0]) == 16
+    assert not recwarn.list
+    with pytest.warns(DoubtfulMeaning, match="a last line without its end, 'f 2 8'"):
+        read_mesh(write(tmp_path / "a.obj", whole[:-3].encode()))
+    with pytest.warns(DoubtfulMeaning, match=r"a last line without its end, '1.125 1.125 1.1'"):
+        read_columns(write(tmp_path / "a.xyz", cloud[:-3].encode()))
