@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from nid_dist.coding.method import Method
     from nid_dist.config.schema import Config
     from nid_dist.data.reading import read_image
-    from nid_dist.errors import UserError
+    from nid_dist.errors import DoubtfulMeaning, UserError
     from nid_dist.export import load
     from nid_dist.model import Model
     from nid_dist.tasks.ct.sinograms import read_scans
@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Code",
     "Config",
+    "DoubtfulMeaning",
     "Fit",
     "Method",
     "Model",
@@ -35,6 +36,7 @@ __all__ = [
 _HOMES = {
     "Code": "code",
     "Config": "config.schema",
+    "DoubtfulMeaning": "errors",
     "Fit": "coding.fit",
     "Method": "coding.method",
     "Model": "model",

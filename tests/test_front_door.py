@@ -47,7 +47,7 @@ def fits(models: dict[str, nid_dist.Model]) -> dict[str, nid_dist.Fit]:
 
 
 def test_the_names_of_the_package() -> None:
-    names = {"Code", "Config", "Fit", "Method", "Model", "UserError", "load", "load_codes"}
+    names = {"Code", "Config", "DoubtfulMeaning", "Fit", "Method", "Model", "UserError", "load", "load_codes"}
     names |= {"read_image", "read_scans", "train"}
     assert set(nid_dist.__all__) == names | {"__version__"} == set(dir(nid_dist))
     assert all(getattr(nid_dist, name) is not None for name in names)
